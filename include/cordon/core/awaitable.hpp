@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Who may await what: operations inside tasks, operations inside coroutines of a host, and a host's awaitables inside
+// tasks.
+
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+
+#include <atomic>
+#include <concepts>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+
+/// A promise that carries a context: a task's, or a host's own through `context_carrier`.
+template <class P>
+concept carries_context = requires(const P& p) {
+    { p.cordon_context() } -> std::convertible_to<const context&>;
+};
+
+/// A mixin for the promise of a host's own coroutine type, with which context flows through that type as well.
+///
+///     struct promise_type : cordon::context_carrier { ... };
+///     // where one host coroutine awaits another: child.promise().inherit_context(parent.promise());
+class context_carrier {
+public:
+    [[nodiscard]] const context& cordon_context() const noexcept { return *ctx_; }
+
+    /// Takes over the context of `awaiting`, if it carries one. Call it before the coroutine is resumed first.
+    template <class Promise>
+    void inherit_context(const Promise& awaiting) noexcept {
+        if constexpr (carries_context<Promise>) ctx_ = &awaiting.cordon_context();
+    }
+    /// For the outermost coroutine. `root` outlives it.
+    void set_context(const context& root) noexcept { ctx_ = &root; }
+
+private:
+    static inline const context none_{};
+    const context* ctx_ = &none_;
+};
+
+namespace detail {
+
+template <class A>
+concept awaiter_like = requires(A& a, std::coroutine_handle<> h) {
+    { a.await_ready() } -> std::convertible_to<bool>;
+    a.await_suspend(h);
+    a.await_resume();
+};
+
+/// The awaiter that a `co_await` in an ordinary coroutine would use.
+template <class A>
+decltype(auto) native_awaiter(A&& a) {
+    if constexpr (requires { std::forward<A>(a).operator co_await(); }) return std::forward<A>(a).operator co_await();
+    else if constexpr (requires { operator co_await(std::forward<A>(a)); }) return operator co_await(std::forward<A>(a));
+    else return std::forward<A>(a);
+}
+
+template <class A>
+concept native_awaitable = requires(A&& a) {
+    { native_awaiter(std::forward<A>(a)) } -> awaiter_like;
+};
+
+/// Something that stands for an operation: a future, say, which is awaited as often as one likes.
+template <class A>
+concept operation_source = requires(A&& a) {
+    { std::forward<A>(a).as_operation() } -> operation;
+};
+
+/// What only reads the context and never suspends: `this_task::deadline()`.
+template <class F>
+class context_query {
+public:
+    using reads_promise = void;
+
+    explicit context_query(F f) noexcept : read_(f) {}
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        static_assert(carries_context<Promise>,
+                      "this coroutine carries no cordon context: derive its promise from cordon::context_carrier, or "
+                      "pass what you need as an argument");
+        ctx_ = &h.promise().cordon_context();
+        return false;
+    }
+    auto await_resume() const noexcept { return read_(*ctx_); }
+
+private:
+    F read_;
+    const context* ctx_ = nullptr;
+};
+/// Yields the record of the task that awaits it.
+class this_record {
+public:
+    using reads_promise = void;
+
+    bool await_ready() const noexcept { return false; }
+    template <std::derived_from<promise_base> Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        record_ = h.promise().record;
+        return false;
+    }
+    task_record* await_resume() const noexcept { return record_; }
+
+private:
+    task_record* record_ = nullptr;
+};
+
+/// An awaiter that only reads the promise and is used as it is.
+template <class A>
+concept promise_reader = requires { typename A::reads_promise; };
+
+/// An operation, awaited by a coroutine of this library.
+template <operation O>
+class operation_awaiter {
+public:
+    explicit operation_awaiter(O&& description) : state_(std::move(description)) {}
+
+    bool await_ready() noexcept { return state_.ready(); }
+    template <class Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        return transfer(state_.start(receiver_ref(static_cast<promise_base&>(h.promise()))));
+    }
+    typename O::value_type await_resume() {
+        if constexpr (requires { state_.get(); }) return state_.get();
+        else return state_.take().value();
+    }
+
+private:
+    typename O::state state_;
+};
+
+/// An operation, awaited by a coroutine of somebody else's type.
+template <operation O>
+class foreign_awaiter : private receiver {
+public:
+    explicit foreign_awaiter(O&& description)
+        : receiver(&none(), nullptr, {}, &foreign_awaiter::resumed), state_(std::move(description)) {}
+
+    bool await_ready() noexcept { return state_.ready(); }
+    template <class Promise>
+    CORDON_NOINLINE void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        static_assert(carries_context<Promise> || !O::needs_executor,
+                      "this coroutine carries no cordon context, and the operation needs one for its timer or its "
+                      "tasks: use op.with(ctx), or derive the promise from cordon::context_carrier");
+        awaiting_ = h;
+        if constexpr (carries_context<Promise>) ctx = &h.promise().cordon_context();
+        if constexpr (requires { { h.promise().unhandled_stopped() } -> std::convertible_to<std::coroutine_handle<>>; })
+            unhandled_stopped_ = [](std::coroutine_handle<> p) noexcept -> std::coroutine_handle<> {
+                return std::coroutine_handle<Promise>::from_address(p.address()).promise().unhandled_stopped();
+            };
+        resume(state_.start(receiver_ref(static_cast<receiver&>(*this))));
+    }
+    typename O::value_type await_resume() {
+        if (stopped_) raise(canceled(ctx->reason()), "an operation was stopped");
+        return state_.take().value();
+    }
+
+private:
+    static const context& none() noexcept {
+        static constinit const context empty{};
+        return empty;
+    }
+    static std::coroutine_handle<> resumed(receiver& self, promise_base* child, bool stopped) noexcept {
+        auto& a = static_cast<foreign_awaiter&>(self);
+        if (stopped) {
+            discard(child);
+            a.stopped_ = true;
+            if (a.unhandled_stopped_ != nullptr) return a.unhandled_stopped_(a.awaiting_);
+        }
+        return a.awaiting_;
+    }
+
+    typename O::state state_;
+    std::coroutine_handle<> awaiting_;
+    std::coroutine_handle<> (*unhandled_stopped_)(std::coroutine_handle<>) noexcept = nullptr;
+    bool stopped_ = false;
+};
+
+/// A host's awaitable, awaited by a task: wrapped in a small coroutine which, wherever the host resumes it, sends the
+/// task back to its own executor. Not a cancel point: the host's awaitable knows nothing of our stop.
+template <class A>
+class foreign_operation {
+    using result_type = decltype(native_awaiter(std::declval<A>()).await_resume());
+
+public:
+    using value_type = std::conditional_t<std::is_rvalue_reference_v<result_type>,
+                                          std::remove_cvref_t<result_type>, result_type>;
+    static constexpr bool needs_executor = false;
+
+    explicit foreign_operation(A&& awaited) noexcept(std::is_nothrow_move_constructible_v<A>)
+        : awaited_(std::forward<A>(awaited)) {}
+
+    class state : public work_item {
+    public:
+        explicit state(foreign_operation&& o) : work_item(&state::wake), awaited_(std::forward<A>(o.awaited_)) {}
+        state(const state&) = delete;
+        state& operator=(const state&) = delete;
+        ~state() {
+            if (frame_) frame_.destroy();
+        }
+
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            receiver_ = r;
+            frame_ = wrap(*this).handle;
+            frame_.resume();
+            std::uint8_t seen = starting;
+            if (word_.compare_exchange_strong(seen, suspended, std::memory_order_acq_rel, std::memory_order_acquire))
+                return std::noop_coroutine();
+            return r.complete();
+        }
+        outcome<value_type> take() noexcept { return std::move(*result_); }
+
+    private:
+        /// starting: start() is still on the stack; suspended: whoever finishes submits; finished: a result is there.
+        enum : std::uint8_t { starting, suspended, finished };
+
+        struct wrapper {
+            struct promise_type {
+                explicit promise_type(state& s) noexcept : owner(&s) {}
+                wrapper get_return_object() noexcept {
+                    return {std::coroutine_handle<promise_type>::from_promise(*this)};
+                }
+                std::suspend_always initial_suspend() const noexcept { return {}; }
+                struct final_awaiter {
+                    bool await_ready() const noexcept { return false; }
+                    CORDON_NOINLINE void await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
+                        state& s = *h.promise().owner;
+                        if (s.word_.exchange(finished, std::memory_order_acq_rel) == suspended)
+                            submit(s.receiver_.ctx(), s);
+                    }
+                    void await_resume() const noexcept {}
+                };
+                final_awaiter final_suspend() const noexcept { return {}; }
+                void return_void() const noexcept {}
+                void unhandled_exception() noexcept { owner->result_.emplace(std::current_exception()); }
+                state* owner;
+            };
+            std::coroutine_handle<> handle;
+        };
+        static wrapper wrap(state& s) {
+            if constexpr (std::is_void_v<value_type>) {
+                co_await std::forward<A>(s.awaited_);
+                s.result_.emplace();
+            } else if constexpr (std::is_lvalue_reference_v<value_type>) {
+                value_type value = co_await std::forward<A>(s.awaited_);
+                s.result_.emplace(std::in_place, std::addressof(value));
+            } else {
+                s.result_.emplace(std::in_place, co_await std::forward<A>(s.awaited_));
+            }
+        }
+        static void wake(work_item& item) noexcept { resume(static_cast<state&>(item).receiver_.complete()); }
+
+        A awaited_;
+        receiver_ref receiver_;
+        std::coroutine_handle<> frame_;
+        std::optional<outcome<value_type>> result_;
+        std::atomic<std::uint8_t> word_{starting};
+    };
+
+private:
+    A awaited_;
+};
+
+/// Tells `up` that what it awaits has ended, on the executor of its own context: at once where that is this thread's,
+/// else by a submission. For combinators whose operation may end anywhere.
+class homecoming : private work_item {
+public:
+    homecoming() noexcept : work_item(&homecoming::land) {}
+
+    std::coroutine_handle<> go(receiver_ref up, bool stopped) noexcept {
+        const executor_ref home = up.ctx().executor();
+        if (!home || home.is_current()) return stopped ? up.stop_later() : up.complete();
+        up_ = up;
+        stopped_ = stopped;
+        home.submit(*this);
+        return std::noop_coroutine();
+    }
+
+private:
+    static void land(work_item& item) noexcept {
+        auto& h = static_cast<homecoming&>(item);
+        resume(h.stopped_ ? h.up_.stop() : h.up_.complete());
+    }
+    receiver_ref up_;
+    bool stopped_ = false;
+};
+
+template <operation O>
+class context_bound;
+template <operation O>
+context_bound<O> in_context(O&& op, const context& ctx) noexcept;
+
+/// What every description derives from: awaiting it in a coroutine of somebody else's type, and with a context by hand.
+template <class Derived>
+class operation_base {
+public:
+    auto operator co_await() && { return foreign_awaiter<Derived>(std::move(static_cast<Derived&>(*this))); }
+
+    /// Runs it with `ctx` instead of the context of the awaiting coroutine. `ctx` outlives it.
+    [[nodiscard]] auto with(const context& ctx) && { return in_context(std::move(static_cast<Derived&>(*this)), ctx); }
+};
+
+/// Runs `O` with a context that is given by hand.
+template <operation O>
+class context_bound : public operation_base<context_bound<O>> {
+public:
+    using value_type = typename O::value_type;
+    static constexpr bool needs_executor = false;
+
+    context_bound(O&& description, const context& ctx) noexcept : op_(std::move(description)), ctx_(&ctx) {}
+
+    class state : private receiver {
+    public:
+        explicit state(context_bound&& b)
+            : receiver(b.ctx_, nullptr, {}, &state::done_below), inner_(std::move(b.op_)) {}
+        bool ready() noexcept { return inner_.ready(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            record = r.record();
+            up = r;
+            return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
+        }
+        outcome<value_type> take() noexcept { return inner_.take(); }
+
+    private:
+        static std::coroutine_handle<> done_below(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) discard(child);
+            return s.home_.go(s.up, stopped);
+        }
+        typename O::state inner_;
+        homecoming home_;
+    };
+
+private:
+    O op_;
+    const context* ctx_;
+};
+
+template <operation O>
+context_bound<O> in_context(O&& op, const context& ctx) noexcept {
+    return context_bound<O>(std::move(op), ctx);
+}
+
+/// The operation that an awaitable is or stands for.
+template <class A>
+auto describe(A&& a) {
+    using plain = std::remove_cvref_t<A>;
+    if constexpr (operation_source<A>) {
+        return std::forward<A>(a).as_operation();
+    } else if constexpr (operation<plain> && !std::is_lvalue_reference_v<A>) {
+        return plain(std::move(a));
+    } else {
+        static_assert(native_awaitable<A>,
+                      "this cannot be awaited: a cordon operation or task that has a name is awaited with std::move, "
+                      "and anything else needs an awaiter of its own");
+        if constexpr (native_awaitable<A>) return foreign_operation<A>(std::forward<A>(a));
+    }
+}
+template <class A>
+using operation_for = decltype(describe(std::declval<A>()));
+
+/// What a task's `co_await` of an `A` turns it into.
+template <class A>
+auto make_awaiter(A&& a) {
+    using plain = std::remove_cvref_t<A>;
+    if constexpr (promise_reader<plain>) return plain(a);
+    else if constexpr (operation<plain> && !std::is_lvalue_reference_v<A>) return operation_awaiter<plain>(std::move(a));
+    else return operation_awaiter<operation_for<A>>(describe(std::forward<A>(a)));
+}
+
+}  // namespace detail
+
+/// What a task can `co_await`.
+template <class A>
+concept awaitable = (operation<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A>) ||
+                    detail::operation_source<A> || detail::native_awaitable<A>;
+
+/// What awaiting it gives.
+template <class A>
+using await_result_t = decltype(detail::make_awaiter(std::declval<A>()).await_resume());
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// An absolute point on cordon's clock by which something must have ended: `deadline::after(2s)`. Passed on as it is,
+// it never grows on the way down: what is nested takes the earlier one.
+
+#include <cordon/core/clock.hpp>
+
+#include <compare>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// `d` in the clock's unit; what does not fit becomes the largest or smallest duration instead of wrapping around.
+template <class Rep, class Period>
+[[nodiscard]] constexpr clock::duration saturated(std::chrono::duration<Rep, Period> d) noexcept {
+    using seconds = std::chrono::duration<double>;
+    constexpr double limit = 9.2e9;  // seconds; the clock's 64-bit nanoseconds end at 9.223e9
+    const double wanted = std::chrono::duration_cast<seconds>(d).count();
+    if (wanted >= limit) return (clock::duration::max)();
+    if (wanted <= -limit) return (clock::duration::min)();
+    return std::chrono::duration_cast<clock::duration>(d);
+}
+[[nodiscard]] constexpr clock::duration saturated(clock::duration d) noexcept { return d; }
+
+}  // namespace detail
+
+/// When something must have ended. The default never passes.
+class deadline {
+public:
+    constexpr deadline() = default;
+
+    /// The one that never passes.
+    [[nodiscard]] static constexpr deadline never() noexcept { return {}; }
+
+    /// `d` from now; zero or less has passed already, and what the clock cannot hold never passes.
+    template <class Rep, class Period>
+    [[nodiscard]] static deadline after(std::chrono::duration<Rep, Period> d) noexcept {
+        const clock::duration wait = detail::saturated(d);
+        const clock::time_point now = clock::now();
+        if (wait <= clock::duration::zero()) return at(now);
+        if (wait > (clock::time_point::max)() - now) return never();
+        return at(now + wait);
+    }
+
+    [[nodiscard]] static constexpr deadline at(clock::time_point when) noexcept {
+        deadline result;
+        result.when_ = when;
+        return result;
+    }
+
+    [[nodiscard]] constexpr clock::time_point time() const noexcept { return when_; }
+    [[nodiscard]] constexpr bool is_never() const noexcept { return when_ == (clock::time_point::max)(); }
+    [[nodiscard]] bool expired() const noexcept { return !is_never() && clock::now() >= when_; }
+
+    /// The time left: zero once passed, `duration::max()` if it never passes.
+    [[nodiscard]] clock::duration remaining() const noexcept {
+        if (is_never()) return (clock::duration::max)();
+        const clock::time_point now = clock::now();
+        return now < when_ ? when_ - now : clock::duration::zero();
+    }
+
+    /// This deadline, moved earlier by `reserve`: time kept back for the answer.
+    [[nodiscard]] constexpr deadline less(clock::duration reserve) const noexcept {
+        return is_never() ? *this : at(when_ - reserve);
+    }
+
+    friend constexpr auto operator<=>(deadline, deadline) noexcept = default;
+
+private:
+    clock::time_point when_ = (clock::time_point::max)();
+};
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The build's few switches, and the inline namespace that carries them, so that objects built with different
+// switches share no type by accident: they fail to link instead.
+
+/// 1 keeps a record of every spawned task for dumps and leak reports; 0 removes the records and their cost.
+#ifndef CORDON_TASK_RECORDS
+#define CORDON_TASK_RECORDS 1
+#endif
+
+/// 1 recycles coroutine frames through a cache per thread; 0 uses operator new and delete. Off under
+/// AddressSanitizer in any case, since a cache would hide every use after free. Changes no layout.
+#ifndef CORDON_FRAME_CACHE
+#define CORDON_FRAME_CACHE 1
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#undef CORDON_FRAME_CACHE
+#define CORDON_FRAME_CACHE 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#undef CORDON_FRAME_CACHE
+#define CORDON_FRAME_CACHE 0
+#endif
+#endif
+
+#if CORDON_TASK_RECORDS && defined(__cpp_exceptions)
+#define CORDON_ABI v0
+#elif CORDON_TASK_RECORDS
+#define CORDON_ABI v0_noexcept
+#elif defined(__cpp_exceptions)
+#define CORDON_ABI v0_norecords
+#else
+#define CORDON_ABI v0_norecords_noexcept
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define CORDON_NOINLINE __declspec(noinline)
+#else
+#define CORDON_NOINLINE [[gnu::noinline]]
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cordon/core/detail/config.hpp>
+
+#include <cstddef>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// What an element of an intrusive list derives from.
+class list_hook {
+public:
+    list_hook() = default;
+    list_hook(const list_hook&) = delete;
+    list_hook& operator=(const list_hook&) = delete;
+
+    [[nodiscard]] bool linked() const noexcept { return next_ != nullptr; }
+
+private:
+    template <class T>
+    friend class intrusive_list;
+    list_hook* prev_ = nullptr;
+    list_hook* next_ = nullptr;
+};
+
+/// A list of elements that somebody else owns, in the order of their arrival. Not synchronized.
+template <class T>
+class intrusive_list {
+public:
+    intrusive_list() noexcept { ends_.prev_ = ends_.next_ = &ends_; }
+    intrusive_list(const intrusive_list&) = delete;
+    intrusive_list& operator=(const intrusive_list&) = delete;
+
+    [[nodiscard]] bool empty() const noexcept { return ends_.next_ == &ends_; }
+    [[nodiscard]] T& front() const noexcept { return static_cast<T&>(*ends_.next_); }
+
+    void push_back(T& element) noexcept {
+        list_hook& e = element;
+        e.prev_ = ends_.prev_;
+        e.next_ = &ends_;
+        ends_.prev_->next_ = &e;
+        ends_.prev_ = &e;
+    }
+    /// Takes the element out; does nothing if it is in no list.
+    static void remove(T& element) noexcept {
+        list_hook& e = element;
+        if (!e.linked()) return;
+        e.prev_->next_ = e.next_;
+        e.next_->prev_ = e.prev_;
+        e.prev_ = e.next_ = nullptr;
+    }
+    T& pop_front() noexcept {
+        T& first = front();
+        remove(first);
+        return first;
+    }
+    [[nodiscard]] std::size_t size() const noexcept {
+        std::size_t n = 0;
+        for (const list_hook* e = ends_.next_; e != &ends_; e = e->next_) ++n;
+        return n;
+    }
+
+private:
+    list_hook ends_;
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Memory for what another thread may read at any moment: cells of 64 bytes in chunks that are never unmapped, so that
+// a reader which comes too late finds a newer cell, never a fault. The list of chunks is the registry of all cells.
+// Free cells wait in two lists per thread and then in a depot, in chains of 64: a steady state locks nothing.
+//
+//  I1  Every field of a cell is an atomic, stored with release and loaded with acquire, the free-list links too. A
+//      reader that met a value of a later life therefore also sees whatever marked the end of the earlier one.
+//  I2  The owner marks a life's end in its generation or counter before it puts the cell back.
+//  I3  A chunk's number and the links between chunks are written before the chunk is published, and never again.
+
+#include <cordon/core/detail/config.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+
+// One registry for a whole process, also when its parts are built with hidden visibility.
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility push(default)
+#endif
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// Guards a depot for a few instructions, once in 64 cells. Who finds it held sleeps instead of spinning for the rest
+/// of a preempted holder's time slice.
+class depot_lock {
+public:
+    void lock() noexcept {
+        while (held_.test_and_set(std::memory_order_acquire)) held_.wait(true, std::memory_order_relaxed);
+    }
+    void unlock() noexcept {
+        held_.clear(std::memory_order_release);
+        held_.notify_one();
+    }
+
+private:
+    std::atomic_flag held_;
+};
+
+/// 64 KiB, aligned to as much, so that a cell's address leads to its chunk. The header takes the place of cell 0, so
+/// that index 0 means no cell.
+template <class Cell>
+struct slab_chunk {
+    static constexpr std::size_t bytes = 64 * 1024;
+    static constexpr std::uint32_t slots = bytes / 64;
+
+    static const slab_chunk& of(const Cell& cell) noexcept {
+        return *reinterpret_cast<const slab_chunk*>(reinterpret_cast<std::uintptr_t>(&cell) & ~(bytes - 1));
+    }
+    /// The number of the chunk in the upper 22 bits, the slot in the lower 10.
+    std::uint32_t index_of(const Cell& cell) const noexcept {
+        return number * slots + 1 + static_cast<std::uint32_t>(&cell - cells);
+    }
+
+    slab_chunk* older = nullptr;   // I3
+    std::uint32_t number = 0;      // I3
+    alignas(64) Cell cells[slots - 1];
+};
+
+/// The cells of one kind. `Cell` is 64 bytes of atomics; its members `next_cell()` and `next_chain()` lend two fields
+/// that a free cell does not need.
+/// Threads:       any may take, any may put what another took; also while the thread's own variables are destroyed
+/// Cost:          two loads and two stores; every 64th call in a row may lock the depot, every 1000th allocate 64 KiB
+template <class Cell>
+class record_slab {
+public:
+    using chunk = slab_chunk<Cell>;
+
+    /// Takes a free cell. Returns null when out of memory.
+    CORDON_NOINLINE static Cell* take() noexcept {
+        cache& own = cache_;
+        if (own.head == nullptr && !refill(own)) return nullptr;
+        Cell* const cell = own.head;
+        own.head = after(cell);
+        --own.count;
+        return cell;
+    }
+
+    /// Gives a cell back. Requires: I2.
+    CORDON_NOINLINE static void put(Cell* cell) noexcept {
+        cache& own = cache_;
+        if (own.count == own.limit && !make_room(own)) return depot_.add_loose({cell, 1});
+        link(cell, own.head);
+        own.head = cell;
+        ++own.count;
+    }
+
+    /// The chunk that was added last; it leads to all others. Null when nothing was ever taken.
+    static const chunk* newest() noexcept { return depot_.newest.load(std::memory_order_acquire); }
+
+private:
+    static constexpr std::uint32_t chain_length = 64;
+
+    struct list {
+        Cell* head = nullptr;
+        std::uint32_t count = 0;
+    };
+
+    /// A thread's free cells: `count` from `head` on, never more than `limit`, and perhaps one spare chain. The limit
+    /// is 0 before the thread has registered its exit, and after it.
+    struct cache {
+        Cell* head = nullptr;
+        Cell* spare = nullptr;
+        std::uint32_t count = 0;
+        std::uint32_t limit = 0;
+        bool exited = false;
+    };
+
+    /// What all threads share: whole chains, and cells that do not fill one (fewer than 64).
+    struct depot {
+        depot_lock busy;
+        Cell* chains = nullptr;
+        list loose;
+        std::atomic<chunk*> newest{nullptr};
+
+        void add_chain(Cell* head) noexcept {
+            busy.lock();
+            push_chain(head);
+            busy.unlock();
+        }
+        void add_loose(list cells) noexcept {
+            busy.lock();
+            for (Cell* cell = cells.head; cells.count != 0; --cells.count) {
+                Cell* const next = after(cell);
+                link(cell, loose.head);
+                loose.head = cell;
+                if (++loose.count == chain_length) push_chain(std::exchange(loose, {}).head);
+                cell = next;
+            }
+            busy.unlock();
+        }
+        list take() noexcept {
+            busy.lock();
+            list taken;
+            if (chains != nullptr) {
+                taken = {chains, chain_length};
+                chains = to_cell(chains->next_chain().load(std::memory_order_relaxed));
+            } else {
+                taken = std::exchange(loose, {});
+            }
+            busy.unlock();
+            return taken;
+        }
+        void push_chain(Cell* head) noexcept {
+            head->next_chain().store(to_word(chains), std::memory_order_release);
+            chains = head;
+        }
+    };
+
+    struct at_exit {
+        ~at_exit() { leave(cache_); }
+    };
+
+    static std::uintptr_t to_word(Cell* cell) noexcept { return reinterpret_cast<std::uintptr_t>(cell); }
+    static Cell* to_cell(std::uintptr_t word) noexcept { return reinterpret_cast<Cell*>(word); }
+    static Cell* after(Cell* cell) noexcept { return to_cell(cell->next_cell().load(std::memory_order_relaxed)); }
+    static void link(Cell* cell, Cell* next) noexcept {
+        cell->next_cell().store(to_word(next), std::memory_order_release);   // I1
+    }
+
+    CORDON_NOINLINE static void enroll(cache& own) noexcept {
+        if (own.limit != 0 || own.exited) return;
+        thread_local at_exit guard;
+        static_cast<void>(guard);
+        own.limit = chain_length;
+    }
+
+    CORDON_NOINLINE static void leave(cache& own) noexcept {
+        depot_.add_loose({own.head, own.count});
+        if (own.spare != nullptr) depot_.add_chain(own.spare);
+        own = {.exited = true};
+    }
+
+    /// False: the thread is past its exit and keeps nothing.
+    CORDON_NOINLINE static bool make_room(cache& own) noexcept {
+        enroll(own);
+        if (own.exited) return false;
+        if (own.count < own.limit) return true;
+        if (own.spare != nullptr) depot_.add_chain(own.spare);
+        own.spare = std::exchange(own.head, nullptr);
+        own.count = 0;
+        return true;
+    }
+
+    CORDON_NOINLINE static bool refill(cache& own) noexcept {
+        enroll(own);
+        list got{std::exchange(own.spare, nullptr), chain_length};
+        if (got.head == nullptr) got = depot_.take();
+        if (got.head == nullptr) got = grow();
+        if (got.head == nullptr) return false;
+        if (own.exited) {   // keeps the one cell that is asked for
+            depot_.add_loose({after(got.head), got.count - 1});
+            link(got.head, nullptr);
+            got.count = 1;
+        }
+        own.head = got.head;
+        own.count = got.count;
+        return true;
+    }
+
+    /// Adds a chunk: returns its first 63 cells, and puts the rest, 15 chains, into the depot.
+    static list grow() noexcept {
+        static_assert(sizeof(Cell) == 64 && sizeof(chunk) == chunk::bytes);
+        void* const memory = ::operator new(chunk::bytes, std::align_val_t{chunk::bytes}, std::nothrow);
+        if (memory == nullptr) return {};
+        chunk* const added = ::new (memory) chunk;
+        constexpr std::uint32_t first = (chunk::slots - 1) % chain_length;
+        for (std::uint32_t i = chunk::slots - 1; i-- > 0;) {
+            const bool ends = i + 1 >= first && (i + 1 - first) % chain_length == 0;
+            link(&added->cells[i], ends ? nullptr : &added->cells[i + 1]);
+        }
+        chunk* older = depot_.newest.load(std::memory_order_acquire);
+        do {
+            added->older = older;
+            added->number = older == nullptr ? 0 : older->number + 1;
+        } while (!depot_.newest.compare_exchange_weak(older, added, std::memory_order_release,
+                                                      std::memory_order_acquire));   // I3
+        for (std::uint32_t i = chunk::slots - 1; i > first;) depot_.add_chain(&added->cells[i -= chain_length]);
+        return {added->cells, first};
+    }
+
+    static inline constinit depot depot_{};
+    static inline constinit thread_local cache cache_{};
+};
+
+/// A text of at most 63 bytes that may be read while it is overwritten. Longer ones are cut between UTF-8 characters.
+class alignas(64) slab_text {
+public:
+    static constexpr std::size_t capacity = 63;
+
+    /// Copies `first`, or "first second", into a new cell. Returns null when out of memory.
+    CORDON_NOINLINE static slab_text* copy(std::string_view first, std::string_view second = {}) noexcept {
+        slab_text* const text = record_slab<slab_text>::take();
+        if (text == nullptr) return nullptr;
+        char bytes[sizeof words_]{};
+        std::size_t length = append(bytes, 0, first);
+        if (!second.empty()) length = append(bytes, append(bytes, length, " "), second);
+        for (std::size_t i = 0; i <= length / sizeof(word); ++i) {
+            word value;
+            std::memcpy(&value, bytes + i * sizeof(word), sizeof(word));
+            text->words_[i].store(value, std::memory_order_release);   // I1
+        }
+        return text;
+    }
+
+    /// Returns what is there now: garbage, but never a fault, if the text ended meanwhile; its owner's mark tells.
+    std::string read() const {
+        char bytes[sizeof words_ + 1]{};
+        for (std::size_t i = 0; i < std::size(words_); ++i) {
+            const word value = words_[i].load(std::memory_order_acquire);   // I1
+            std::memcpy(bytes + i * sizeof(word), &value, sizeof(word));
+            if (std::memchr(bytes + i * sizeof(word), 0, sizeof(word)) != nullptr) break;
+        }
+        return bytes;
+    }
+
+    std::atomic<std::uintptr_t>& next_cell() noexcept { return words_[0]; }
+    std::atomic<std::uintptr_t>& next_chain() noexcept { return words_[1]; }
+
+private:
+    using word = std::uintptr_t;
+
+    static std::size_t append(char* bytes, std::size_t length, std::string_view more) noexcept {
+        std::size_t room = capacity - length;
+        if (more.size() > room) {
+            while (room > 0 && (static_cast<unsigned char>(more[room]) & 0xC0U) == 0x80U) --room;
+            more = more.substr(0, room);
+        }
+        more.copy(bytes + length, more.size());
+        return length + more.size();
+    }
+
+    std::atomic<word> words_[64 / sizeof(word)];   // ends at the first zero byte; only the words up to it are written
+};
+
+/// Names what a suspended leaf waits for: `inline constinit const wait_label sleep_label{"sleep_for"};`
+class wait_label {
+public:
+    consteval explicit wait_label(const char* literal) noexcept : text_(literal) {}
+
+protected:
+    friend class task_record;
+    friend class record_reader;
+    static constexpr std::uint32_t in_slab = 16;   // as in `task_record::state_`
+
+    const void* text_;           // a literal, or with `in_slab` a slab_text
+    std::uint32_t flags_ = 0;
+};
+
+/// A label of one primitive, "kind name". Without a name, or out of memory, it is just the kind.
+/// Lifetime:      no task waits when it dies; a dump may still be reading
+class named_wait_label : public wait_label {
+public:
+    named_wait_label(wait_label kind, std::string_view name) noexcept : wait_label(kind) {
+        if (name.empty() || CORDON_TASK_RECORDS == 0) return;
+        if (const slab_text* text = slab_text::copy(static_cast<const char*>(text_), name)) {
+            text_ = text;
+            flags_ = in_slab;
+        }
+    }
+    named_wait_label(const named_wait_label&, std::string_view = {}) = delete;
+    named_wait_label& operator=(const named_wait_label&) = delete;
+    ~named_wait_label() {
+        if (flags_ != 0) record_slab<slab_text>::put(static_cast<slab_text*>(const_cast<void*>(text_)));
+    }
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI
+
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility pop
+#endif

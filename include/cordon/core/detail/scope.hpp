@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The part of a scope that contexts point to: a stop source that is stopped with its parent. A scope in a frame is
+// connected late, by the first operation below it that really suspends; an operation that ends at once never pays.
+
+#include <cordon/core/deadline.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/executor.hpp>
+#include <cordon/core/stop_token.hpp>
+
+#include <source_location>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+class context_access;
+
+/// Invariant: if a scope is armed, every scope above it is. A scope that several threads can see was armed before
+/// they could (groups and the like arm theirs when they start), so that `armed_` needs no atomic.
+class scope {
+public:
+    explicit scope(scope* parent) noexcept : parent_(parent) {}
+    scope(const scope&) = delete;
+    scope& operator=(const scope&) = delete;
+
+    [[nodiscard]] inplace_stop_source& source() noexcept { return source_; }
+    [[nodiscard]] const inplace_stop_source& source() const noexcept { return source_; }
+
+    /// Connects this scope and all above it. Inner ones first: what is stopped further out arrives when the last
+    /// link is made.
+    void arm() noexcept {
+        if (!armed_) [[unlikely]] arm_chain();
+    }
+
+    /// Stops every scope, from here outwards, whose own deadline is not later than `now`.
+    void expire(clock::time_point now) noexcept {
+        for (scope* s = this; s != nullptr; s = s->parent_) s->on_expire(now);
+    }
+
+protected:
+    ~scope() = default;
+
+    [[nodiscard]] bool armed() const noexcept { return armed_; }
+    void link_to_parent() noexcept {
+        if (parent_ != nullptr) link_.attach(parent_->source_.get_token(), source_);
+    }
+    void unlink_from_parent() noexcept { link_.detach(); }
+
+private:
+    CORDON_NOINLINE void arm_chain() noexcept {
+        for (scope* s = this; s != nullptr && !s->armed_; s = s->parent_) {
+            s->armed_ = true;
+            s->on_arm();
+        }
+    }
+    /// Links to the parent and does what this kind of scope needs besides.
+    virtual void on_arm() noexcept { link_to_parent(); }
+    virtual void on_expire(clock::time_point) noexcept {}
+
+    scope* parent_;
+    inplace_stop_source source_;
+    stop_link link_;
+    bool armed_ = false;
+};
+
+/// A scope that is stopped when a deadline of its own passes.
+class deadline_scope : public scope, private timer {
+public:
+    deadline_scope(scope* parent, cordon::deadline ambient, cordon::deadline own, executor_ref runs_on,
+                   const std::source_location& where) noexcept
+        : scope(parent), timer(&deadline_scope::fired), own_(own < ambient ? own : cordon::deadline::never()),
+          executor_(runs_on), where_(where) {}
+
+    /// Unhooks the timer and the link to the parent: afterwards nobody can stop this scope any more.
+    void disarm() noexcept {
+        if (!armed()) return;
+        if (in_timers_) executor_.timers().cancel(*this);
+        in_timers_ = false;
+        unlink_from_parent();
+    }
+
+    /// Whether it was this scope's own deadline that stopped it.
+    [[nodiscard]] bool expired() const noexcept { return expired_; }
+    [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
+
+protected:
+    ~deadline_scope() { disarm(); }
+
+private:
+    void on_arm() noexcept override {
+        link_to_parent();
+        if (own_.is_never() || !executor_) return;
+        when = own_.time();
+        in_timers_ = true;
+        executor_.timers().arm(*this);
+    }
+    void on_expire(clock::time_point now) noexcept override {
+        if (!own_.is_never() && own_.time() <= now) stop();
+    }
+    /// Told when the deadline has passed and the stop was requested; a time that is not `max` calls `on_overdue` then.
+    virtual clock::time_point overdue_at() noexcept { return (clock::time_point::max)(); }
+    virtual void on_overdue() noexcept {}
+
+    static void fired(timer& t) noexcept {
+        auto& self = static_cast<deadline_scope&>(t);
+        if (self.expired_ && self.when != self.own_.time()) return self.on_overdue();
+        self.stop();
+        if (!self.expired_) return;
+        const clock::time_point overdue = self.overdue_at();
+        if (overdue == (clock::time_point::max)()) return;
+        self.when = overdue;
+        self.executor_.timers().arm(self);
+    }
+    void stop() noexcept {
+        if (source().request_stop(stop_reason{stop_kind::deadline, 0, where_})) expired_ = true;
+    }
+
+    cordon::deadline own_;
+    executor_ref executor_;
+    std::source_location where_;
+    bool in_timers_ = false;
+    bool expired_ = false;
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI

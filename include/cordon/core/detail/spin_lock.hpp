@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// A lock for a few instructions: one exchange to take, one store to give back, one byte, constant-initialised. Never
+// hold it across a call that may block, allocate or run foreign code.
+
+#include <cordon/core/detail/config.hpp>
+
+#include <atomic>
+#include <thread>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// Waits a little more with each call: first on the processor, then by giving up the rest of the time slice, since the
+/// thread that is waited for may need this processor.
+class spin_wait {
+public:
+    void operator()() noexcept {
+        if (rounds_ == limit) return std::this_thread::yield();
+        ++rounds_;
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
+    }
+
+private:
+    static constexpr unsigned limit = 100;
+    unsigned rounds_ = 0;
+};
+
+class spin_lock {
+public:
+    constexpr spin_lock() noexcept = default;
+    spin_lock(const spin_lock&) = delete;
+    spin_lock& operator=(const spin_lock&) = delete;
+
+    void lock() noexcept {
+        if (locked_.exchange(true, std::memory_order_acquire)) [[unlikely]] contend();
+    }
+    void unlock() noexcept { locked_.store(false, std::memory_order_release); }
+
+private:
+    CORDON_NOINLINE void contend() noexcept {
+        spin_wait wait;
+        do {
+            while (locked_.load(std::memory_order_relaxed)) wait();
+        } while (locked_.exchange(true, std::memory_order_acquire));
+    }
+
+    std::atomic<bool> locked_{false};
+};
+
+/// Holds the lock for a block. (`std::lock_guard` would pull in <mutex>.)
+class spin_guard {
+public:
+    explicit spin_guard(spin_lock& lock) noexcept : lock_(lock) { lock_.lock(); }
+    spin_guard(const spin_guard&) = delete;
+    spin_guard& operator=(const spin_guard&) = delete;
+    ~spin_guard() { lock_.unlock(); }
+
+private:
+    spin_lock& lock_;
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Where something runs: `co_await on(pool, compress(data))` goes there and comes back.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/context.hpp>
+#include <cordon/core/detail/callable.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+
+#include <coroutine>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+template <operation O>
+class on_operation : public operation_base<on_operation<O>> {
+public:
+    using value_type = typename O::value_type;
+    static constexpr bool needs_executor = false;
+
+    on_operation(executor_ref there, O&& op) : there_(there), op_(std::move(op)) {}
+
+    class state : private receiver, private work_item {
+    public:
+        explicit state(on_operation&& o)
+            : receiver(&context_, nullptr, {}, &state::ended), work_item(&state::arrive), there_(o.there_),
+              inner_(std::move(o.op_)) {}
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            record = r.record();
+            up = r;
+            context_access::arm(r.ctx());  // before another thread can see the scopes above
+            context_ = context_access::with_executor(r.ctx(), there_);
+            there_.submit(*this);
+            return std::noop_coroutine();
+        }
+        outcome<value_type> take() noexcept { return inner_.take(); }
+
+    private:
+        static void arrive(work_item& item) noexcept {
+            auto& s = static_cast<state&>(item);
+            resume(s.inner_.ready() ? s.home_.go(s.up, false)
+                                    : s.inner_.start(receiver_ref(static_cast<receiver&>(s))));
+        }
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) discard(child);
+            return s.home_.go(s.up, stopped);
+        }
+
+        executor_ref there_;
+        context context_;
+        typename O::state inner_;
+        homecoming home_;
+    };
+
+private:
+    executor_ref there_;
+    O op_;
+};
+
+}  // namespace detail
+
+/// Runs `a` on `there`, under the stop, the deadline and the values in effect, and goes on where it came from.
+/// Threads:       `a` runs on `there`; the awaiting task resumes on its own executor
+/// Cost:          a submission in each direction; no frame, no allocation
+template <runnable A>
+[[nodiscard]] auto on(executor_ref there, A&& a) {
+    detail::check_callable<A>();
+    using op = detail::runnable_operation<A>;
+    return detail::on_operation<op>(there, detail::describe_runnable(std::forward<A>(a)));
+}
+
+}  // namespace cordon::inline CORDON_ABI

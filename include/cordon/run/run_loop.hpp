@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// An executor of one thread: `run()` gives it a thread of its own; a host that has a loop already polls it instead.
+//
+//     run_loop loop;
+//     start_on(loop, serve(), [&](outcome<void>) { loop.stop(); });
+//     loop.run();
+
+#include <cordon/core/clock.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/current_executor.hpp>
+#include <cordon/core/detail/frame_cache.hpp>
+#include <cordon/core/executor.hpp>
+#include <cordon/time/timer_queue.hpp>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <optional>
+
+namespace cordon::inline CORDON_ABI {
+
+/// Runs items in the order in which they were submitted, one at a time. Satisfies `executor`.
+/// Threads:       `submit`, `stop` and the timers from any; `run` and `poll` on one thread at a time
+/// Lifetime:      outlives everything that runs on it
+/// Cost:          a submission from its own thread takes no atomic, from elsewhere one exchange, and a wake-up only
+///                if the loop sleeps
+class run_loop {
+public:
+    using wake_hook = void (*)(void*) noexcept;
+
+    run_loop() noexcept : run_loop(nullptr, nullptr) {}
+
+    /// For a loop that is polled: `on_wake(argument)` is called from the thread that gives the sleeping loop something
+    /// to do, once until the next `poll`.
+    run_loop(wake_hook on_wake, void* argument) noexcept
+        : on_wake_(on_wake), argument_(argument), timers_(&run_loop::earlier_timer, this) {}
+    run_loop(const run_loop&) = delete;
+    run_loop& operator=(const run_loop&) = delete;
+
+    void submit(work_item& item) noexcept {
+        item.next = nullptr;
+        if (is_current()) ready_.push(item);
+        else post(item);
+    }
+    [[nodiscard]] bool is_current() const noexcept { return detail::runs_here(this); }
+    [[nodiscard]] timer_service& timers() noexcept { return timers_; }
+
+    /// Runs until `stop()`, sleeping while there is nothing to do.
+    void run() noexcept {
+        while (!stopping_.exchange(false, std::memory_order_acq_rel))
+            if (!poll()) sleep();
+    }
+
+    /// Has `run()` return after the item that runs now. If it does not run, its next call returns at once.
+    void stop() noexcept {
+        stopping_.store(true, std::memory_order_seq_cst);
+        wake();
+    }
+
+    /// Runs what is ready and fires what is due, without waiting.
+    /// Returns:       whether something is ready now: poll again soon
+    bool poll() noexcept;
+
+    /// When a host should poll again at the latest; nothing if only a submission can give it work. Until then
+    /// `on_wake` tells.
+    [[nodiscard]] std::optional<clock::time_point> next_wake() noexcept {
+        work_item* expected = nullptr;
+        const bool idle = ready_.empty() && !stopping_.load(std::memory_order_acquire) &&
+                          (inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst) ||
+                           expected == asleep());
+        return idle ? timers_.next_wake() : clock::now();
+    }
+
+private:
+    /// A queue in the order of arrival, for the loop's own thread.
+    class fifo {
+    public:
+        [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
+        void push(work_item& item) noexcept {
+            (head_ == nullptr ? head_ : tail_->next) = &item;
+            tail_ = &item;
+        }
+        work_item& pop() noexcept {
+            work_item& item = *head_;
+            head_ = item.next;
+            return item;
+        }
+
+    private:
+        work_item* head_ = nullptr;
+        work_item* tail_ = nullptr;
+    };
+
+    /// Marks the inbox of a loop that sleeps, or that waits to be polled: the next to post wakes it.
+    work_item* asleep() noexcept { return reinterpret_cast<work_item*>(this); }
+
+    void post(work_item& item) noexcept;
+    void collect() noexcept;
+    void sleep() noexcept;
+    void wake() noexcept;
+    void signal() noexcept;
+    static void earlier_timer(void* self) noexcept { static_cast<run_loop*>(self)->wake(); }
+
+    static constexpr int items_per_look_at_the_clock = 64;
+
+    // inbox_: null, a stack of posted items (newest first), or asleep().
+    // R1 Only the loop writes asleep(), and only over null; whoever replaces it owes the loop exactly one signal().
+    // R2 The loop leaves its sleep only with that signal, or after it has put null back itself: so nobody can still be
+    //    about to signal when a loop that has nothing left to do is destroyed.
+    // R3 A poster's writes before its exchange (release) are seen after the loop's (acquire). The exchange to asleep()
+    //    is sequentially consistent and comes before the loop's last look at its timers, so whoever arms an earlier
+    //    timer afterwards sees asleep().
+    std::atomic<work_item*> inbox_{nullptr};
+    std::atomic<bool> stopping_{false};
+    fifo ready_;
+    wake_hook on_wake_;
+    void* argument_;
+    std::mutex mutex_;
+    std::condition_variable signalled_;
+    bool signal_ = false;  // under mutex_
+    locked_timer_queue timers_;
+};
+
+inline bool run_loop::poll() noexcept {
+    const clock::time_point now = clock::now();
+    const detail::executor_entry entry(this, now);
+    timers_.fire_due(now);
+    collect();
+    for (int budget = items_per_look_at_the_clock; !ready_.empty() && budget != 0; --budget) {
+        work_item& item = ready_.pop();
+        item.run(item);
+    }
+    return !ready_.empty();
+}
+
+inline void run_loop::post(work_item& item) noexcept {
+    work_item* head = inbox_.load(std::memory_order_relaxed);
+    do {
+        item.next = head == asleep() ? nullptr : head;
+    } while (!inbox_.compare_exchange_weak(head, &item, std::memory_order_seq_cst, std::memory_order_relaxed));  // R3
+    if (head == asleep()) signal();  // R1
+}
+
+/// Moves what was posted into the loop's own queue, oldest first.
+inline void run_loop::collect() noexcept {
+    if (inbox_.load(std::memory_order_relaxed) == nullptr) return;
+    work_item* newest = inbox_.exchange(nullptr, std::memory_order_acquire);  // R3
+    if (newest == asleep()) return;
+    work_item* oldest = nullptr;
+    while (newest != nullptr) {
+        work_item* const older = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = older;
+    }
+    while (oldest != nullptr) {
+        work_item& item = *oldest;
+        oldest = item.next;
+        item.next = nullptr;
+        ready_.push(item);
+    }
+}
+
+inline void run_loop::sleep() noexcept {
+    detail::age_frame_depot();
+    work_item* expected = nullptr;
+    if (!inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst)) return;
+    std::optional<clock::time_point> until = timers_.next_wake();  // R3
+    if (stopping_.load(std::memory_order_seq_cst)) until = clock::time_point::min();
+    std::unique_lock lock(mutex_);
+    const auto woken = [this] { return signal_; };
+    if (!until) {
+        signalled_.wait(lock, woken);
+    } else if (!signalled_.wait_until(lock, *until, woken)) {
+        expected = asleep();
+        if (inbox_.compare_exchange_strong(expected, nullptr, std::memory_order_acq_rel)) return;  // R2
+        signalled_.wait(lock, woken);
+    }
+    signal_ = false;
+}
+
+inline void run_loop::wake() noexcept {
+    work_item* expected = asleep();
+    if (inbox_.compare_exchange_strong(expected, nullptr, std::memory_order_seq_cst)) signal();  // R1
+}
+
+inline void run_loop::signal() noexcept {
+    if (on_wake_ != nullptr) return on_wake_(argument_);
+    const std::lock_guard lock(mutex_);
+    signal_ = true;
+    signalled_.notify_one();
+}
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Several operations at the same time, all of them: `auto both = co_await when_all(fetch(a), fetch(b))`.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/scope/detail/fan.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+template <operation... O>
+class when_all_operation : public operation_base<when_all_operation<O...>> {
+public:
+    using value_type = std::tuple<regular_t<typename O::value_type>...>;
+    static constexpr bool needs_executor = true;
+
+    explicit when_all_operation(O&&... ops) : ops_(std::move(ops)...) {}
+
+    class state {
+    public:
+        explicit state(when_all_operation&& w) : branches_(std::move(w.ops_)) {}
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            fan_.open(r, sizeof...(O));
+            std::size_t index = 0;
+            branches_.each([&](auto& b) { b.start(fan_, index++); });
+            return fan_.opened();
+        }
+        outcome<value_type> take() noexcept {
+            if (const std::size_t failed = fan_.first_failed(); failed != fan::none) {
+                outcome<value_type> failure = outcome<value_type>::stopped();
+                std::size_t index = 0;
+                branches_.each([&](auto& b) {
+                    if (index++ == failed) failure = as_failure<value_type>(b.result());
+                });
+                return failure;
+            }
+            return branches_.all([](auto&... b) { return outcome<value_type>(std::in_place, regular(b.result())...); });
+        }
+
+    private:
+        fan fan_{false};
+        branches<O...> branches_;
+    };
+
+private:
+    std::tuple<O...> ops_;
+};
+
+template <operation O>
+class when_all_range_operation : public operation_base<when_all_range_operation<O>> {
+    static constexpr bool has_values = !std::is_void_v<typename O::value_type>;
+
+public:
+    using value_type = std::conditional_t<has_values, std::vector<regular_t<typename O::value_type>>, void>;
+    static constexpr bool needs_executor = true;
+
+    explicit when_all_range_operation(std::vector<O>&& ops) noexcept : ops_(std::move(ops)) {}
+
+    class state {
+    public:
+        explicit state(when_all_range_operation&& w) : branches_(std::move(w.ops_)) {}
+        bool ready() const noexcept { return branches_.empty(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept { return branches_.start(fan_, r); }
+        outcome<value_type> take() noexcept {
+            if (const std::size_t failed = fan_.first_failed(); failed != fan::none)
+                return as_failure<value_type>(branches_[failed].result());
+            if constexpr (has_values) {
+                value_type values;
+                values.reserve(branches_.size());
+                for (auto& b : branches_) values.push_back(*std::move(b.result()));
+                return outcome<value_type>(std::in_place, std::move(values));
+            } else {
+                return outcome<void>();
+            }
+        }
+
+    private:
+        fan fan_{false};
+        branch_range<O> branches_;
+    };
+
+private:
+    std::vector<O> ops_;
+};
+
+}  // namespace detail
+
+/// Runs all at the same time, as branches with records of their own on the executor in effect.
+/// Returns:       a tuple of their values, `std::monostate` for void
+/// Errors:        the first failure stops the others, which are waited for, and is thrown
+/// Cancellation:  a stop reaches all; ended by it, this is stopped
+/// Order:         started in the order of the arguments
+/// Cost:          no frame; the branches live in the awaiting frame
+template <awaitable... A>
+    requires(sizeof...(A) > 0)
+[[nodiscard]] auto when_all(A&&... a) {
+    return detail::when_all_operation<detail::operation_for<A>...>(detail::describe(std::forward<A>(a))...);
+}
+
+/// The same for a range of one type.
+/// Returns:       a vector of their values in the order of the range; nothing for void
+/// Cost:          two allocations
+template <operation O>
+[[nodiscard]] auto when_all(std::vector<O> operations) {
+    return detail::when_all_range_operation<O>(std::move(operations));
+}
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Several operations at the same time, the first success of them: `auto first = co_await when_any(from_a(), from_b())`.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/scope/detail/fan.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+template <operation... O>
+class when_any_operation : public operation_base<when_any_operation<O...>> {
+public:
+    using value_type = std::variant<regular_t<typename O::value_type>...>;
+    static constexpr bool needs_executor = true;
+
+    explicit when_any_operation(O&&... ops) : ops_(std::move(ops)...) {}
+
+    class state {
+    public:
+        explicit state(when_any_operation&& w) : branches_(std::move(w.ops_)) {}
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            fan_.open(r, sizeof...(O));
+            std::size_t index = 0;
+            branches_.each([&](auto& b) { b.start(fan_, index++); });
+            return fan_.opened();
+        }
+        outcome<value_type> take() noexcept { return pick(std::index_sequence_for<O...>()); }
+
+    private:
+        template <std::size_t... I>
+        outcome<value_type> pick(std::index_sequence<I...>) noexcept {
+            outcome<value_type> result = outcome<value_type>::stopped();
+            const std::size_t won = fan_.winner();
+            const std::size_t failed = fan_.first_failed();
+            const auto look = [&]<std::size_t i>(auto& b, std::integral_constant<std::size_t, i>) {
+                if (won == i)
+                    result = outcome<value_type>(std::in_place, std::in_place_index<i>, regular(b.result()));
+                else if (won == fan::none && failed == i) result = as_failure<value_type>(b.result());
+            };
+            branches_.all([&](auto&... b) { (look(b, std::integral_constant<std::size_t, I>()), ...); });
+            return result;
+        }
+
+        fan fan_{true};
+        branches<O...> branches_;
+    };
+
+private:
+    std::tuple<O...> ops_;
+};
+
+/// The value of a range's winner, and where in the range it was.
+template <operation O>
+class when_any_range_operation : public operation_base<when_any_range_operation<O>> {
+public:
+    using value_type = std::pair<std::size_t, regular_t<typename O::value_type>>;
+    static constexpr bool needs_executor = true;
+
+    explicit when_any_range_operation(std::vector<O>&& ops) noexcept : ops_(std::move(ops)) {}
+
+    class state {
+    public:
+        explicit state(when_any_range_operation&& w) : branches_(std::move(w.ops_)) {}
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept { return branches_.start(fan_, r); }
+        outcome<value_type> take() noexcept {
+            if (const std::size_t won = fan_.winner(); won != fan::none)
+                return outcome<value_type>(std::in_place, won, regular(branches_[won].result()));
+            return as_failure<value_type>(branches_[fan_.first_failed()].result());
+        }
+
+    private:
+        fan fan_{true};
+        branch_range<O> branches_;
+    };
+
+private:
+    std::vector<O> ops_;
+};
+
+}  // namespace detail
+
+/// Runs all at the same time; the first that has a value wins, and the others are stopped and waited for.
+/// Returns:       a variant at the index of the winner, `std::monostate` for void
+/// Errors:        if none succeeds, the first failure is thrown
+/// Cancellation:  a stop reaches all; a value that is there already wins. If all were stopped, this is stopped
+/// Order:         started in the order of the arguments. A loser that has a value when it is stopped loses it: race what
+///                can be asked again, not what is taken from a queue
+template <awaitable... A>
+    requires(sizeof...(A) > 0)
+[[nodiscard]] auto when_any(A&&... a) {
+    return detail::when_any_operation<detail::operation_for<A>...>(detail::describe(std::forward<A>(a))...);
+}
+
+/// The same for a range of one type.
+/// Requires:      the range is not empty; an empty one ends stopped
+/// Returns:       the index of the winner and its value
+template <operation O>
+[[nodiscard]] auto when_any(std::vector<O> operations) {
+    return detail::when_any_range_operation<O>(std::move(operations));
+}
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// An operation, and what it runs with: `with(op, within(2s), stop_on(token), request_id("r-42"))`.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/context.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/scope/overdue.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <optional>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#if defined(__cpp_lib_jthread)
+#include <cordon/core/std_stop_token.hpp>
+#endif
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+// An attribute is a small description; its `layer` is what it does around an operation. `enter` gives the context for
+// what is inside; `leave` undoes it, after what is inside has ended and before anybody is told.
+
+class deadline_attribute {
+public:
+    deadline_attribute(clock::duration d, const std::source_location& where) noexcept : relative_(d), where_(where) {}
+    deadline_attribute(cordon::deadline d, const std::source_location& where) noexcept : absolute_(d), where_(where) {}
+
+    class layer;
+
+private:
+    std::optional<clock::duration> relative_;
+    cordon::deadline absolute_;
+    std::source_location where_;
+};
+
+class deadline_attribute::layer {
+public:
+    explicit layer(deadline_attribute&& a) noexcept : attribute_(a) {}
+    const context& enter(const context& outer, task_record* record) noexcept {
+        const cordon::deadline own =
+            attribute_.relative_ ? cordon::deadline::after(*attribute_.relative_) : attribute_.absolute_;
+        scope_.emplace(outer, own, record, attribute_.where_);
+        ctx_ = context_access::with_scope(outer, *scope_, own < outer.deadline() ? own : outer.deadline());
+        return ctx_;
+    }
+    void leave() noexcept { scope_->disarm(); }
+    [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
+    [[nodiscard]] std::exception_ptr error() const {
+        return std::make_exception_ptr(timeout_error(attribute_.where_));
+    }
+
+private:
+    deadline_attribute attribute_;
+    std::optional<watched_deadline_scope> scope_;
+    context ctx_;
+};
+
+
+/// A scope that is also stopped by a token of somebody else's.
+class token_scope final : public scope {
+public:
+    token_scope(scope* parent, inplace_stop_token token) noexcept : scope(parent), token_(token) {}
+    ~token_scope() { disarm(); }
+    void disarm() noexcept {
+        if (!armed()) return;
+        second_.detach();
+        unlink_from_parent();
+    }
+
+private:
+    void on_arm() noexcept override {
+        link_to_parent();
+        second_.attach(token_, source());
+    }
+    inplace_stop_token token_;
+    stop_link second_;
+};
+
+class token_attribute {
+public:
+    explicit token_attribute(inplace_stop_token token) noexcept : token_(token) {}
+
+    class layer {
+    public:
+        explicit layer(token_attribute&& a) noexcept : token_(a.token_) {}
+        const context& enter(const context& outer, task_record*) noexcept {
+            scope_.emplace(context_access::scope_of(outer), token_);
+            ctx_ = context_access::with_scope(outer, *scope_);
+            return ctx_;
+        }
+        void leave() noexcept { scope_->disarm(); }
+
+    private:
+        inplace_stop_token token_;
+        std::optional<token_scope> scope_;
+        context ctx_;
+    };
+
+private:
+    inplace_stop_token token_;
+};
+
+#if defined(__cpp_lib_jthread)
+/// A scope that is also stopped by a `std::stop_token`: at once, since nobody can poll that through its parents.
+class std_token_scope final : public scope {
+public:
+    std_token_scope(scope* parent, const std::stop_token& token) noexcept : scope(parent), bridge_(token, source()) {}
+    ~std_token_scope() { disarm(); }
+    void disarm() noexcept {
+        if (armed()) unlink_from_parent();
+    }
+
+private:
+    std_stop_parent bridge_;
+};
+
+class std_token_attribute {
+public:
+    explicit std_token_attribute(std::stop_token token) noexcept : token_(std::move(token)) {}
+
+    class layer {
+    public:
+        explicit layer(std_token_attribute&& a) noexcept : token_(std::move(a.token_)) {}
+        const context& enter(const context& outer, task_record*) noexcept {
+            scope_.emplace(context_access::scope_of(outer), token_);
+            ctx_ = context_access::with_scope(outer, *scope_);
+            return ctx_;
+        }
+        void leave() noexcept { scope_.reset(); }
+
+    private:
+        std::stop_token token_;
+        std::optional<std_token_scope> scope_;
+        context ctx_;
+    };
+
+private:
+    std::stop_token token_;
+};
+#endif
+
+/// Gives its record another name while the operation runs; the name stays afterwards.
+class name_attribute {
+public:
+    using layer = name_attribute;
+    explicit name_attribute(std::string_view name) noexcept : name_(name) {}
+    const context& enter(const context& outer, task_record* record) noexcept {
+        if (record != nullptr) record->rename(name_);
+        return outer;
+    }
+    void leave() noexcept {}
+
+private:
+    std::string_view name_;
+};
+
+class context_attribute {
+public:
+    using layer = context_attribute;
+    explicit context_attribute(const context& ctx) noexcept : ctx_(&ctx) {}
+    const context& enter(const context&, task_record*) noexcept { return *ctx_; }
+    void leave() noexcept {}
+
+private:
+    const context* ctx_;
+};
+
+template <class A>
+concept attribute = requires(typename std::remove_cvref_t<A>::layer& l, const context& outer, task_record* record) {
+    { l.enter(outer, record) } noexcept -> std::same_as<const context&>;
+    { l.leave() } noexcept;
+};
+
+template <operation O, attribute A>
+class with_operation : public operation_base<with_operation<O, A>> {
+public:
+    using value_type = typename O::value_type;
+    static constexpr bool needs_executor = O::needs_executor;
+
+    with_operation(O&& description, A&& attribute)
+        : op_(std::move(description)), attribute_(std::move(attribute)) {}
+
+    class state : private receiver {
+        using layer = typename A::layer;
+        static constexpr bool can_time_out = requires(layer& l) { l.timed_out(); };
+
+    public:
+        explicit state(with_operation&& w)
+            : receiver(nullptr, nullptr, {}, &state::ended), layer_(std::move(w.attribute_)), inner_(std::move(w.op_)) {}
+
+        bool ready() noexcept { return inner_.ready(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            record = r.record();
+            up = r;
+            ctx = &layer_.enter(r.ctx(), record);
+            return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
+        }
+        outcome<value_type> take() noexcept {
+            if constexpr (can_time_out)
+                if (timed_out_) [[unlikely]] return outcome<value_type>(layer_.error());
+            return inner_.take();
+        }
+
+    private:
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) [[unlikely]] return s.ended_stopped(child);
+            s.layer_.leave();
+            return s.up.complete();
+        }
+        std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
+            discard(child);
+            layer_.leave();
+            if constexpr (can_time_out) {
+                timed_out_ = layer_.timed_out();
+                if (timed_out_) return up.complete();
+            }
+            return up.stop();
+        }
+
+        layer layer_;
+        typename O::state inner_;
+        bool timed_out_ = false;
+    };
+
+private:
+    O op_;
+    A attribute_;
+};
+
+template <operation O>
+O with_layers(O&& op) {
+    return std::move(op);
+}
+template <operation O, class Outermost, class... Inner>
+auto with_layers(O&& op, Outermost&& outermost, Inner&&... inner) {
+    auto below = with_layers(std::move(op), std::forward<Inner>(inner)...);
+    using plain = std::remove_cvref_t<Outermost>;
+    return with_operation<decltype(below), plain>(std::move(below), plain(std::forward<Outermost>(outermost)));
+}
+
+}  // namespace detail
+
+/// A value for a key: what `key(args...)` makes.
+template <class T>
+class bound_value {
+public:
+    template <class... Args>
+    bound_value(const context_key<T>& key, std::in_place_t, Args&&... args)
+        : key_(&key), value_(std::in_place, std::forward<Args>(args)...) {}
+    explicit bound_value(const context_key<T>& key) : key_(&key) {}
+
+    class layer {
+    public:
+        explicit layer(bound_value&& v) : value_(std::move(v)) {}
+        const context& enter(const context& outer, detail::task_record*) noexcept {
+            binding_ = {value_.key_, value_.value_ ? &*value_.value_ : nullptr, nullptr};
+            ctx_ = detail::context_access::with_value(outer, binding_);
+            return ctx_;
+        }
+        void leave() noexcept {}
+
+    private:
+        bound_value value_;
+        detail::value_binding binding_{};
+        context ctx_;
+    };
+
+private:
+    const context_key<T>* key_;
+    std::optional<T> value_;
+};
+
+/// Within `d` from when the operation starts; zero or less has passed at once, `duration::max()` never does. A passed
+/// deadline is a `timeout_error` of this `with`.
+template <class Rep, class Period>
+[[nodiscard]] detail::deadline_attribute within(std::chrono::duration<Rep, Period> d,
+                                            std::source_location where = std::source_location::current()) noexcept {
+    return detail::deadline_attribute(detail::saturated(d), where);
+}
+/// As `within`, until an absolute time.
+[[nodiscard]] inline detail::deadline_attribute until(deadline d,
+                                                  std::source_location where = std::source_location::current()) noexcept {
+    return detail::deadline_attribute(d, where);
+}
+/// Stopped by `token` as well, whose source outlives the operation.
+[[nodiscard]] inline detail::token_attribute stop_on(inplace_stop_token token) noexcept {
+    return detail::token_attribute(token);
+}
+#if defined(__cpp_lib_jthread)
+[[nodiscard]] inline detail::std_token_attribute stop_on(std::stop_token token) noexcept {
+    return detail::std_token_attribute(std::move(token));
+}
+#endif
+/// Names the task in dumps. The text is copied when the operation starts, and lives until then.
+[[nodiscard]] inline detail::name_attribute named(std::string_view name) noexcept { return detail::name_attribute(name); }
+
+namespace detail {
+template <class A>
+decltype(auto) as_attribute(A&& a) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<A>, context>) return context_attribute(a);
+    else return std::forward<A>(a);
+}
+template <class A>
+concept with_attribute = attribute<A> || std::is_same_v<std::remove_cvref_t<A>, context>;
+}  // namespace detail
+
+/// Runs `a` with more than is in effect around it: `within`, `until`, `stop_on`, a key's value, `named`, or a whole
+/// context instead of the present one. A later attribute is further in.
+/// Errors:        `timeout_error` if a deadline that was set here ended it; else what `a` gives
+/// Cancellation:  `a` is stopped when the context around is stopped; a timed-out operation is stopped and waited for.
+///                One that has a value when it ends keeps it, whatever has passed by then
+/// Order:         with a deadline in effect already, the earlier one counts
+/// Cost:          no frame, no allocation; an `a` that ends without suspending arms no timer and links no stop
+template <awaitable A, detail::with_attribute... Attributes>
+[[nodiscard]] auto with(A&& a, Attributes&&... attributes) {
+    return detail::with_layers(detail::describe(std::forward<A>(a)),
+                               detail::as_attribute(std::forward<Attributes>(attributes))...);
+}
+
+/// `with(a, within(d))`.
+template <class Rep, class Period, awaitable A>
+[[nodiscard]] auto with_timeout(std::chrono::duration<Rep, Period> d, A&& a,
+                                std::source_location where = std::source_location::current()) {
+    return with(std::forward<A>(a), within(d, where));
+}
+
+}  // namespace cordon::inline CORDON_ABI

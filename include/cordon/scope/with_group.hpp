@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// A group for the length of a block: the only way out of `with_group` is past its join.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/callable.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/this_task.hpp>
+#include <cordon/scope/as_outcome.hpp>
+#include <cordon/scope/task_group.hpp>
+
+#include <concepts>
+#include <iterator>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// Runs the body of a group: as one more branch, with the group's context and a record of its own, and to its end
+/// whatever stops it.
+template <operation O>
+class body_operation {
+public:
+    using value_type = outcome<typename O::value_type>;
+    static constexpr bool needs_executor = true;
+
+    body_operation(O&& body, const context& ctx, task_record* group, std::source_location where) noexcept
+        : body_(std::move(body)), ctx_(&ctx), group_(group), where_(where) {}
+
+    class state : private receiver {
+    public:
+        explicit state(body_operation&& b)
+            : receiver(b.ctx_, nullptr, {}, &state::ended),
+              inner_(std::move(b.body_)), group_(b.group_), where_(b.where_) {}
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            record = task_record::open(false, "body", where_, group_, coarse_now_ms());
+            if (record != nullptr) record->running();
+            up = r;
+            return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
+        }
+        outcome<value_type> take() noexcept {
+            if (stopped_) return outcome<value_type>(std::in_place, value_type::stopped());
+            return outcome<value_type>(std::in_place, inner_.take());
+        }
+
+    private:
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) discard(child);
+            s.stopped_ = stopped;
+            if (s.record != nullptr) s.record->close();
+            return s.up.complete();
+        }
+        typename O::state inner_;
+        task_record* group_;
+        std::source_location where_;
+        bool stopped_ = false;
+    };
+
+private:
+    O body_;
+    const context* ctx_;
+    task_record* group_;
+    std::source_location where_;
+};
+
+/// What `with_group` needs of a group beyond its public face.
+class group_access {
+public:
+    static task_record* record(task_group& g) noexcept { return g.record; }
+    static bool child_stopped(const task_group& g) noexcept { return g.child_stopped_.load(std::memory_order_acquire); }
+    static void fail(task_group& g, std::exception_ptr error, task_record* of) {
+        g.note_error(std::move(error), of);
+        g.stop_for_error();
+    }
+    static std::exception_ptr first_error(const task_group& g) {
+        const spin_guard guard(g.lock_);
+        return g.errors_.empty() ? std::exception_ptr() : g.errors_.front().error;
+    }
+    template <class F, class T>
+    static task<T> run(group_options options, std::source_location where, F fn);
+};
+
+template <class F, class T>
+task<T> group_access::run(group_options options, std::source_location where, F fn) {
+    const context& outer = *co_await this_task::context();
+    task_record* const self = co_await this_record();
+    task_group group(outer, options, on_error::stop_group, self, where);
+    const context joining = outer.without_stop();
+
+    outcome<T> ended = co_await body_operation(describe(fn(group)), group.ctx(), record(group), where);
+    if (ended.is_error() || ended.is_rejected()) fail(group, failure_of(ended), nullptr);
+    co_await group.join().with(joining);
+
+    const std::exception_ptr error = first_error(group);
+    if (error != nullptr) std::rethrow_exception(error);
+    if ((ended.is_stopped() || child_stopped(group)) && outer.stop_requested()) co_await this_task::stop();
+    if constexpr (std::is_void_v<T>) {
+        if (ended.is_stopped() && group.reason().kind != stop_kind::requested) co_await this_task::stop();
+    } else {
+        if (ended.is_stopped()) co_await this_task::stop();
+        co_return *std::move(ended);
+    }
+}
+
+template <class F>
+using body_result_t = await_result_t<std::invoke_result_t<F&, task_group&>>;
+
+/// One task for each element, started as soon as there is room.
+template <class Range, class F>
+task<void> feed(task_group& group, Range& range, F& fn) {
+    for (auto&& element : range) {
+        auto child = call_with<F, decltype(element)>(fn, std::forward<decltype(element)>(element));
+        const bool started = co_await group.spawn_when_ready(std::move(child));
+        if (!started) co_return;
+    }
+}
+template <class Range, class F>
+task<void> run_for_each(Range range, group_options options, std::source_location where, F fn) {
+    auto body = [&range, &fn](task_group& group) { return feed(group, range, fn); };
+    co_await group_access::run<decltype(body)&, void>(options, where, body);
+}
+
+}  // namespace detail
+
+/// A callable that gets a group and returns something to await.
+template <class F>
+concept group_body = std::invocable<std::remove_reference_t<F>&, task_group&> &&
+                     awaitable<std::invoke_result_t<std::remove_reference_t<F>&, task_group&>>;
+
+/// Runs `body` with a group, and waits for the body and all children, whatever happens.
+/// Returns:       the first that applies: throws the first error of a child or of the body; stopped, if the context
+///                around is stopped and something ended by it; else what the body returned
+/// Cancellation:  children and body are stopped with the context around; all are waited for
+/// Lifetime:      children may refer to what lives outside `with_group`; locals of the body die before the join, unless
+///                the body ends with `co_await group.join()`
+/// Cost:          one frame
+template <group_body F>
+[[nodiscard]] auto with_group(group_options options, F&& body,
+                              std::source_location where = std::source_location::current()) {
+    detail::check_callable<F>();
+    return detail::group_access::run<detail::kept_t<F>, detail::body_result_t<F>>(options, where,
+                                                                                 std::forward<F>(body));
+}
+template <group_body F>
+[[nodiscard]] auto with_group(F&& body, std::source_location where = std::source_location::current()) {
+    return with_group(group_options{}, std::forward<F>(body), where);
+}
+
+/// Awaits `fn(element)` for each element of a range, several at a time: `options.max_running` at most.
+/// Errors:        the first error stops the others and is thrown
+/// Order:         started in the order of the range
+template <class Range, class F>
+    requires requires(Range& r) { std::begin(r); std::end(r); }
+[[nodiscard]] task<void> for_each(Range&& range, group_options options, F&& fn,
+                                  std::source_location where = std::source_location::current()) {
+    detail::check_callable<F>();
+    return detail::run_for_each<detail::kept_t<Range>, detail::kept_t<F>>(std::forward<Range>(range), options, where,
+                                                                         std::forward<F>(fn));
+}
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// expect: anything
+int main() {}

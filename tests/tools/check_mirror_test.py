@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+import unittest
+
+from sample import Sample
+
+
+class CheckMirror(Sample):
+    tool = "check_mirror.py"
+
+    def test_a_header_without_a_test_is_found(self):
+        self.check(finds="include/cordon/core/task.hpp: has no tests/core/task.test.cpp")
+
+    def test_an_empty_test_is_found(self):
+        self.file("tests/core/task.test.cpp", "")
+        self.check(finds="tests/core/task.test.cpp: has no TEST_CASE")
+
+    def test_a_test_is_enough_and_details_need_none(self):
+        self.file("tests/core/task.test.cpp", 'TEST_CASE("it is lazy") {}\n')
+        self.file("include/cordon/core/detail/config.hpp", "")
+        self.check()
+
+
+unittest.main()

@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Fails unless every public header include/cordon/<room>/<noun>.hpp has a test tests/<room>/<noun>.test.cpp with at
+least one TEST_CASE in it."""
+import common
+
+
+def main():
+    root = common.arguments(__doc__).root
+    findings = []
+    headers = common.public_headers(root)
+    for header in headers:
+        test = root / "tests" / header.parent.name / f"{header.stem}.test.cpp"
+        if not test.exists():
+            findings.append(f"{header.relative_to(root)}: has no {test.relative_to(root)}")
+        elif "TEST_CASE" not in test.read_text():
+            findings.append(f"{test.relative_to(root)}: has no TEST_CASE")
+    common.finish(findings, f"mirror: {len(headers)} public headers, each with its test")
+
+
+main()
