@@ -117,14 +117,46 @@ TEST_CASE("a thread keeps two chains, the depot gets the rest and another thread
     CHECK(depot_after_128 == 0);
     CHECK(depot_after_129 == 64 * 720);
     CHECK(depot_at_exit == 64 * 6 * 720);  // a thread that ends leaves its full chains
-    on_a_thread([&] {
-        const auto frames = allocate(64 * 6, size);
-        for (void* const f : frames) reused += all.count(f);
-        if (detail::frame_depot_bytes() != 0) reused = 0;
-        deallocate(frames, size);
-    });
-    CHECK(reused == 64 * 6);
+    for (int heir = 0; heir < 3; ++heir) {
+        std::size_t depot_when_taken = 1;
+        reused = 0;
+        on_a_thread([&] {
+            const auto frames = allocate(64 * 6, size);
+            for (void* const f : frames) reused += all.count(f);
+            depot_when_taken = detail::frame_depot_bytes();
+            deallocate(frames, size);
+        });
+        CHECK(depot_when_taken == 0);
+        CHECK(reused == 64 * 6);
+        CHECK(detail::frame_depot_bytes() == 64 * 6 * 720);
+    }
     age_until_empty();
+}
+
+namespace {
+
+// Constructed before the thread's cache, hence destroyed after it.
+struct late_owner {
+    std::vector<void*> frames;
+    ~late_owner() {
+        deallocate(frames, 304);
+        deallocate(allocate(1, 304), 304);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("frames that are freed after their thread's cache is gone are not kept", "[core][frame_cache]") {
+    age_until_empty();
+    std::size_t at_the_end = 1;
+    on_a_thread([&] {
+        static thread_local late_owner late;
+        late.frames.reserve(64 * 6);
+        late.frames = allocate(64 * 6, 304);
+        at_the_end = detail::frame_depot_bytes();
+    });
+    CHECK(at_the_end == 0);
+    CHECK(detail::frame_depot_bytes() == 0);
 }
 
 TEST_CASE("the depot gives back what lay unused for an epoch, and only that", "[core][frame_cache]") {

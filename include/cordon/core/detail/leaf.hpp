@@ -40,7 +40,6 @@ inline void note_running(receiver_ref r) noexcept {
 ///  - `void enqueue()`: makes it findable for whoever completes it (which may happen at once),
 ///  - `void dequeue(bool stopped)`: after it returns nobody refers to the leaf any more; waits for who still does,
 ///  - `const wait_label& label()`,
-///  - if it does not end at once when stopped: `void on_stop()`, called once, instead; whoever completes it ends it,
 ///  - if it may be completed as stopped: `bool ends_stopped()`, asked after `dequeue`.
 ///
 /// word_, the one word that decides how the wait ends:
@@ -70,21 +69,16 @@ protected:
 
     /// Suspends: connects everything, unless the wait ends meanwhile. `r` is resumed on the executor of its context.
     CORDON_NOINLINE std::coroutine_handle<> suspend(receiver_ref r) noexcept {
-        constexpr bool outlasts_stop = requires(Derived& d) { d.on_stop(); };
         receiver_ = r;
         note_wait(r, self().label());
-        bool stop_now = false;
         if (scope* const s = context_access::scope_of(r.ctx())) {
             s->arm();
-            stop_now = !attach(s->source());
-        }
-        if (stop_now && !outlasts_stop) {
-            note_running(r);
-            return r.stop_later();
+            if (!attach(s->source())) {
+                note_running(r);
+                return r.stop_later();
+            }
         }
         self().enqueue();
-        if constexpr (outlasts_stop)
-            if (stop_now) self().on_stop();
         std::uint8_t seen = arming;
         if (word_.compare_exchange_strong(seen, armed, std::memory_order_acq_rel, std::memory_order_acquire))  // L2
             return std::noop_coroutine();
@@ -121,11 +115,7 @@ private:
         const receiver_ref r = l.receiver_;
         resume(l.disconnect(was_stopped) ? r.stop() : r.complete());
     }
-    static void stop_arrived(stop_node& node) noexcept {
-        leaf& l = static_cast<leaf&>(node);
-        if constexpr (requires(Derived& d) { d.on_stop(); }) l.self().on_stop();
-        else l.settle(stopped);
-    }
+    static void stop_arrived(stop_node& node) noexcept { static_cast<leaf&>(node).settle(stopped); }
 
     receiver_ref receiver_;
     std::atomic<std::uint8_t> word_{arming};

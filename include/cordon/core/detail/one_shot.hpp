@@ -5,7 +5,7 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
-#include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/flagged_lock.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <optional>
@@ -22,19 +22,22 @@ public:
 
     /// Returns:       whether this was the first; otherwise nothing has changed
     bool set(outcome<T>&& result) noexcept {
-        const spin_guard guard(lock_);
-        if (result_) return false;
-        result_.emplace(std::move(result));
-        if (waiter_ != nullptr) waiter_->complete();
-        return true;
+        lock_.lock();
+        const bool first = !lock_.raised_inside();
+        if (first) {
+            result_.emplace(std::move(result));
+            if (waiter_ != nullptr) waiter_->complete();
+        }
+        lock_.unlock(true);
+        return first;
     }
-    [[nodiscard]] bool is_set() noexcept {
-        const spin_guard guard(lock_);
-        return result_.has_value();
-    }
+    [[nodiscard]] bool is_set() const noexcept { return lock_.raised(); }
+    /// Whether a task waits for it.
     [[nodiscard]] bool awaited() noexcept {
-        const spin_guard guard(lock_);
-        return waiter_ != nullptr;
+        lock_.lock();
+        const bool yes = waiter_ != nullptr;
+        lock_.unlock();
+        return yes;
     }
 
     /// The leaf that waits for it. A stop ends the wait and leaves the one_shot as it was.
@@ -44,41 +47,40 @@ public:
         waiter(one_shot& s, const wait_label& what) noexcept : shot_(&s), label_(&what) {}
 
         bool ready() noexcept {
-            const spin_guard guard(shot_->lock_);
-            return shot_->result_ && !shot_->result_->is_stopped();
+            return shot_->is_set() && shot_->result_ && !shot_->result_->is_stopped();
         }
         std::coroutine_handle<> start(receiver_ref r) noexcept { return this->suspend(r); }
-        outcome<T> take() noexcept { return *std::exchange(shot_->result_, std::nullopt); }
+        outcome<T> take() noexcept {
+            if (!shot_->result_) fail("a result was awaited twice: the first await has taken it");
+            return *std::exchange(shot_->result_, std::nullopt);
+        }
 
     private:
         friend class leaf<waiter>;
         friend class one_shot;
         void enqueue() noexcept {
-            const spin_guard guard(shot_->lock_);
-            if (shot_->result_) this->complete();
+            shot_->lock_.lock();
+            if (shot_->lock_.raised_inside()) this->complete();
             else if (shot_->waiter_ != nullptr) fail("awaited by two tasks at once: only one can take the result");
             else shot_->waiter_ = this;
+            shot_->lock_.unlock();
         }
         void dequeue(bool) noexcept {
-            const spin_guard guard(shot_->lock_);
+            shot_->lock_.lock();
             if (shot_->waiter_ == this) shot_->waiter_ = nullptr;
+            shot_->lock_.unlock();
         }
         const wait_label& label() const noexcept { return *label_; }
-        bool ends_stopped() const noexcept { return shot_->result_->is_stopped(); }
+        bool ends_stopped() const noexcept { return shot_->result_ && shot_->result_->is_stopped(); }
 
         one_shot* shot_;
         const wait_label* label_;
     };
 
-    std::optional<outcome<T>> take_now() noexcept {
-        const spin_guard guard(lock_);
-        return std::exchange(result_, std::nullopt);
-    }
-
 private:
-    spin_lock lock_;
-    waiter* waiter_ = nullptr;            // under lock_
-    std::optional<outcome<T>> result_;    // under lock_ until set; then the waiter's
+    flagged_lock lock_;                   ///< its flag says that the result is there
+    waiter* waiter_ = nullptr;            ///< under lock_
+    std::optional<outcome<T>> result_;    ///< under lock_ until set; then the waiter's
 };
 
 }  // namespace detail

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Everything but testing and interop.
+#include <cordon/core.hpp>
+#include <cordon/time.hpp>
+#include <cordon/sync.hpp>
+#include <cordon/run.hpp>
+#include <cordon/scope.hpp>
+#include <cordon/version.hpp>

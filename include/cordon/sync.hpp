@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The whole room sync.
+#include <cordon/sync/async_event.hpp>
+#include <cordon/sync/async_semaphore.hpp>
+#include <cordon/sync/completion.hpp>

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// A bound on how many do something at the same time.
+//
+//     async_semaphore connections{8, {.name = "db"}};
+//     co_await connections.acquire();
+//     ...
+//     connections.release();
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/intrusive_list.hpp>
+#include <cordon/core/detail/leaf.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/operation.hpp>
+
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace cordon::inline CORDON_ABI {
+
+struct semaphore_options {
+    std::string_view name = {};
+};
+
+/// A counter of permits that tasks wait for. A task that acquires several waits until all are there.
+/// Threads:       all members from any
+/// Order:         first come, first served: neither `try_acquire` nor a smaller `acquire` passes one that waits.
+///                A release happens before the acquisition that it serves
+/// Lifetime:      destroyed with waiters it prints its name and terminates
+/// Cost:          one exchange to acquire, one to release, while nobody waits; no allocation
+class async_semaphore {
+    class acquire_operation;
+
+public:
+    struct snapshot {
+        std::size_t available = 0;
+        std::size_t waiting = 0;
+    };
+
+    /// Errors:        `std::invalid_argument` if `permits` is more than `max_permits`
+    explicit async_semaphore(std::size_t permits, semaphore_options options = {});
+    async_semaphore(const async_semaphore&) = delete;
+    async_semaphore& operator=(const async_semaphore&) = delete;
+    ~async_semaphore();
+
+    /// Takes `n` permits if they are there and nobody waits.
+    [[nodiscard]] bool try_acquire(std::size_t n = 1) noexcept;
+
+    /// Takes `n` permits, waiting for them. Give them back with `release(n)`.
+    /// Errors:        `std::invalid_argument` if `n` is more than `max_permits`
+    /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing. Permits that are free are taken
+    ///                even by a task that is to stop
+    [[nodiscard]] acquire_operation acquire(std::size_t n = 1);
+
+    /// Gives `n` permits back, or adds some; hands them to those who wait. Never resumes anybody inside the call.
+    void release(std::size_t n = 1) noexcept;
+
+    /// Both figures at one time.
+    [[nodiscard]] snapshot stats() const noexcept;
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+
+    static constexpr std::size_t max_permits = std::numeric_limits<std::uint32_t>::max() / 2;
+
+private:
+    class waiter;
+
+    // word_: permits available, times two, and a bit.
+    //   contended   someone waits, or is about to: whoever acquires or releases takes the lock
+    // S1 Without contended a change is one exchange on the word and touches nothing else.
+    // S2 contended is set and cleared only under the lock; while it is set only the holder of the lock changes the word.
+    // S3 A releaser that hands permits over under the lock, or by its exchange (release), is seen by who takes them
+    //    (acquire).
+    static constexpr std::uint64_t contended = 1, one_permit = 2;
+
+    bool take_uncontended(std::uint64_t permits) noexcept {
+        std::uint64_t seen = word_.load(std::memory_order_relaxed);
+        do {
+            if ((seen & contended) != 0 || seen < permits) return false;
+        } while (!word_.compare_exchange_weak(seen, seen - permits, std::memory_order_acquire,  // S3
+                                              std::memory_order_relaxed));
+        return true;
+    }
+    void release_contended(std::uint64_t permits) noexcept;
+    void enqueue(waiter& w) noexcept;
+    void dequeue(waiter& w) noexcept;
+    void serve(std::uint64_t free) noexcept;
+
+    std::atomic<std::uint64_t> word_;
+    mutable detail::spin_lock lock_;
+    detail::intrusive_list<waiter> waiters_;  // under lock_
+    std::string name_;
+    detail::named_wait_label label_;
+};
+
+class async_semaphore::waiter : public detail::leaf<waiter>, public detail::list_hook {
+public:
+    waiter(async_semaphore& s, std::size_t n) noexcept : semaphore_(&s), permits_(n * one_permit) {}
+    bool ready() noexcept { return semaphore_->take_uncontended(permits_); }
+    std::coroutine_handle<> start(receiver_ref r) noexcept { return suspend(r); }
+    outcome<void> take() noexcept { return {}; }
+    void get() const noexcept {}
+
+private:
+    friend class leaf<waiter>;
+    friend class async_semaphore;
+    void enqueue() noexcept { semaphore_->enqueue(*this); }
+    void dequeue(bool) noexcept { semaphore_->dequeue(*this); }
+    const detail::wait_label& label() const noexcept { return semaphore_->label_; }
+
+    async_semaphore* semaphore_;
+    std::uint64_t permits_;
+};
+
+class async_semaphore::acquire_operation : public detail::operation_base<acquire_operation> {
+public:
+    using value_type = void;
+    static constexpr bool needs_executor = false;
+
+    acquire_operation(async_semaphore& s, std::size_t n) noexcept : semaphore_(&s), permits_(n) {}
+    class state : public waiter {
+    public:
+        explicit state(acquire_operation&& a) noexcept : waiter(*a.semaphore_, a.permits_) {}
+    };
+
+private:
+    async_semaphore* semaphore_;
+    std::size_t permits_;
+};
+
+inline async_semaphore::async_semaphore(std::size_t permits, semaphore_options options)
+    : word_(permits * one_permit), name_(options.name), label_(detail::wait_label("semaphore"), options.name) {
+    if (permits > max_permits)
+        detail::raise(std::invalid_argument("async_semaphore: permits is " + std::to_string(permits) +
+                                            ", allowed are 0 to " + std::to_string(max_permits)),
+                      "async_semaphore: too many permits");
+}
+
+inline async_semaphore::~async_semaphore() {
+    if (const std::size_t waiting = stats().waiting; waiting != 0)
+        detail::fail("async_semaphore \"" + name_ + "\" destroyed while " + std::to_string(waiting) + " wait for it");
+}
+
+inline bool async_semaphore::try_acquire(std::size_t n) noexcept { return take_uncontended(n * one_permit); }
+
+inline async_semaphore::acquire_operation async_semaphore::acquire(std::size_t n) {
+    if (n > max_permits)
+        detail::raise(std::invalid_argument("async_semaphore::acquire: n is " + std::to_string(n) +
+                                            ", allowed are 0 to " + std::to_string(max_permits)),
+                      "async_semaphore::acquire: too many permits");
+    return acquire_operation(*this, n);
+}
+
+inline void async_semaphore::release(std::size_t n) noexcept {
+    std::uint64_t seen = word_.load(std::memory_order_relaxed);
+    do {
+        if ((seen & contended) != 0) return release_contended(n * one_permit);
+    } while (!word_.compare_exchange_weak(seen, seen + n * one_permit, std::memory_order_release,  // S3
+                                          std::memory_order_relaxed));
+}
+CORDON_NOINLINE inline void async_semaphore::release_contended(std::uint64_t permits) noexcept {
+    const detail::spin_guard guard(lock_);
+    serve(word_.load(std::memory_order_relaxed) / one_permit * one_permit + permits);  // S2; may be uncontended by now
+}
+
+/// Gives what is free to those who wait, in order, and stores the rest. Under the lock, which keeps a waiter alive that
+/// may be running already.
+inline void async_semaphore::serve(std::uint64_t free) noexcept {
+    while (!waiters_.empty() && waiters_.front().permits_ <= free) {
+        waiter& first = waiters_.pop_front();
+        if (first.complete()) free -= first.permits_;
+    }
+    word_.store(free | (waiters_.empty() ? 0 : contended), std::memory_order_release);
+}
+
+inline void async_semaphore::enqueue(waiter& w) noexcept {
+    const detail::spin_guard guard(lock_);
+    const std::uint64_t seen = word_.fetch_or(contended, std::memory_order_acquire);  // S2
+    waiters_.push_back(w);
+    serve(seen / one_permit * one_permit);
+}
+inline void async_semaphore::dequeue(waiter& w) noexcept {
+    const detail::spin_guard guard(lock_);
+    if (!w.linked()) return;
+    waiters_.remove(w);
+    serve(word_.load(std::memory_order_relaxed) / one_permit * one_permit);  // the next may want less
+}
+
+inline async_semaphore::snapshot async_semaphore::stats() const noexcept {
+    const detail::spin_guard guard(lock_);
+    return {static_cast<std::size_t>(word_.load(std::memory_order_acquire) / one_permit), waiters_.size()};
+}
+
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The whole room testing.
+#include <cordon/testing/explore.hpp>
+#include <cordon/testing/simulation.hpp>
