@@ -156,17 +156,21 @@ TEST_CASE("a thousand adopted tokens need no thread", "[core][stop_token][C-055]
 
 TEST_CASE("a callback may destroy the bridge that its stop came over", "[core][stop_token][X11]") {
     SECTION("inwards") {
-        std::stop_source host;
-        auto source = std::make_unique<inplace_stop_source>();
-        std::optional<std_stop_parent> bridge(std::in_place, host.get_token(), *source);
-        std::optional<inplace_stop_callback<std::function<void()>>> callback;
-        callback.emplace(source->get_token(), std::function<void()>([&] {
-                             bridge.reset();
-                             callback.reset();
-                             source.reset();
-                         }));
-        host.request_stop();
-        CHECK(source == nullptr);
+        struct world {
+            std::stop_source host;
+            std::unique_ptr<inplace_stop_source> source = std::make_unique<inplace_stop_source>();
+            std::optional<std_stop_parent> bridge;
+            std::optional<inplace_stop_callback<std::function<void()>>> callback;
+        } all;
+        all.bridge.emplace(all.host.get_token(), *all.source);
+        all.callback.emplace(all.source->get_token(), std::function<void()>([&all] {
+                                 world& here = all;  // the capture dies with the callback
+                                 here.bridge.reset();
+                                 here.callback.reset();
+                                 here.source.reset();
+                             }));
+        all.host.request_stop();
+        CHECK(all.source == nullptr);
     }
     SECTION("outwards") {
         inplace_stop_source source;

@@ -325,11 +325,11 @@ TEST_CASE("children come and go, with callbacks and children of their own, while
             for (int i = 0; i < 16; ++i) {
                 child a(root);
                 child b(a.source), c(a.source);
-                int runs = 0;
+                std::array<int, 3> runs{};
                 {
-                    std::optional<counting> on_a(std::in_place, a.source.get_token(), count_up{&runs});
-                    const counting on_b(b.source.get_token(), count_up{&runs}),
-                        on_c(c.source.get_token(), count_up{&runs});
+                    std::optional<counting> on_a(std::in_place, a.source.get_token(), count_up{&runs[0]});
+                    const counting on_b(b.source.get_token(), count_up{&runs[1]}),
+                        on_c(c.source.get_token(), count_up{&runs[2]});
                     switch (mine.below(4)) {
                         case 0: spin(mine.below(128)); break;
                         case 1: a.source.request_stop(round); break;
@@ -339,7 +339,7 @@ TEST_CASE("children come and go, with callbacks and children of their own, while
                     }
                     if (a.source.stop_requested()) wrong += a.source.reason().code != round;
                 }
-                wrong += runs > 3;
+                wrong += *std::max_element(runs.begin(), runs.end()) > 1;
             }
         });
         wrong += attached(root) != 0;

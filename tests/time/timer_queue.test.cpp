@@ -178,7 +178,9 @@ TEST_CASE("equal deadlines keep their order while time comes nearer", "[time][ti
     for (std::int64_t remaining = 1'000'000'000; remaining > 1; remaining -= remaining / 3 + 1) {
         order.push_back(&timers.emplace_back(deadline, nullptr));
         queue.insert(*order.back());
-        for (int i = 0; i < 12; ++i) queue.insert(timers.emplace_back(deadline + std::chrono::nanoseconds(1 + i), nullptr));
+        for (int i = 1; i <= 24; ++i) {
+            queue.insert(timers.emplace_back(deadline + std::chrono::nanoseconds(i), nullptr));
+        }
         CHECK(queue.pop_due(deadline - std::chrono::nanoseconds(remaining)) == nullptr);
     }
     CHECK(pop_all(queue, deadline) == order);

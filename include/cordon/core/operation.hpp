@@ -104,7 +104,7 @@ static_assert(alignof(promise_base) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
 ///  - `outcome<value_type> take() noexcept`: once, after completion; never after a stop
 ///  - `O::needs_executor`: whether it can only be awaited with a context that has one
 template <class O>
-concept operation = std::movable<O> && requires(typename O::state& s, receiver_ref r) {
+concept operation = std::move_constructible<O> && requires(typename O::state& s, receiver_ref r) {
     typename O::value_type;
     { s.ready() } noexcept -> std::same_as<bool>;
     { s.start(r) } noexcept -> std::same_as<std::coroutine_handle<>>;

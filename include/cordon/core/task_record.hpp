@@ -6,7 +6,7 @@
 //
 //     for (const cordon::task_info& task : cordon::live_tasks()) std::cout << cordon::describe(task);
 //
-// A record is 64 bytes: 30 instructions to open and to close, a few stores each time that its task suspends.
+// A record is 64 bytes. It costs some ten nanoseconds to open and close, and a few stores whenever its task suspends.
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
@@ -124,7 +124,7 @@ private:
     }
 
     std::atomic<std::uint32_t> gen_;           // R1; 2 * life + 1
-    std::atomic<std::uint32_t> state_;         // R2; activity: 2 bits, group, elided, label in slab, count of changes: 27 bits
+    std::atomic<std::uint32_t> state_;         // R2; activity 2 bits, group, elided, label in slab, changes 27 bits
     std::atomic<std::uintptr_t> name_;         // a slab_text or 0; a free record's link
     std::atomic<std::uintptr_t> spawned_;
     std::atomic<std::uint32_t> parent_;        // an index or 0
@@ -190,7 +190,7 @@ public:
     std::vector<task_info> all() {
         std::vector<task_info> found;
         for (std::size_t number = 0; number < chunks_.size(); ++number) {
-            for (const task_record& record : chunks_[number]->cells) add(record, found);
+            for (const task_record& record : *chunks_[number]) add(record, found);
         }
         return found;
     }
@@ -249,10 +249,9 @@ private:
     std::uint64_t id_at(std::uint32_t index) {
         const std::uint32_t number = index / chunk::slots;
         if (number >= chunks_.size()) find_chunks();
-        if (index == 0 || number >= chunks_.size()) return 0;
-        const task_record& parent = chunks_[number]->cells[index % chunk::slots - 1];
-        const std::uint32_t gen = parent.gen_.load(std::memory_order_acquire);
-        return (gen & 1) != 0 ? parent.id(gen) : 0;
+        const task_record* const parent = number < chunks_.size() ? chunks_[number]->find(index) : nullptr;
+        const std::uint32_t gen = parent == nullptr ? 0 : parent->gen_.load(std::memory_order_acquire);
+        return (gen & 1) != 0 ? parent->id(gen) : 0;
     }
 
     void find_chunks() {

@@ -46,8 +46,8 @@ public:
     /// Order:         fires in order of `when`, equal ones in the order in which they were armed
     virtual void arm(timer& t) noexcept = 0;
 
-    /// Returns once the timer is neither armed nor firing: unlinks it, or waits while its `fire` runs on another thread.
-    /// Called from inside that `fire` it returns at once; for a timer that is not armed it does nothing.
+    /// Returns once the timer is neither armed nor firing: unlinks it, or waits while its `fire` runs on another
+    /// thread. Called from inside that `fire` it returns at once; for a timer that is not armed it does nothing.
     /// Requires:      nobody else arms the timer meanwhile, but its own `fire`
     /// Threads:       from any, but never under a lock that `fire` takes
     virtual void cancel(timer& t) noexcept = 0;

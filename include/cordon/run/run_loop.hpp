@@ -11,6 +11,7 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/frame_cache.hpp>
+#include <cordon/core/detail/item_queue.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/time/timer_queue.hpp>
 
@@ -41,7 +42,6 @@ public:
     run_loop& operator=(const run_loop&) = delete;
 
     void submit(work_item& item) noexcept {
-        item.next = nullptr;
         if (is_current()) ready_.push(item);
         else post(item);
     }
@@ -75,25 +75,6 @@ public:
     }
 
 private:
-    /// A queue in the order of arrival, for the loop's own thread.
-    class fifo {
-    public:
-        [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
-        void push(work_item& item) noexcept {
-            (head_ == nullptr ? head_ : tail_->next) = &item;
-            tail_ = &item;
-        }
-        work_item& pop() noexcept {
-            work_item& item = *head_;
-            head_ = item.next;
-            return item;
-        }
-
-    private:
-        work_item* head_ = nullptr;
-        work_item* tail_ = nullptr;
-    };
-
     /// Marks the inbox of a loop that sleeps, or that waits to be polled: the next to post wakes it.
     work_item* asleep() noexcept { return reinterpret_cast<work_item*>(this); }
 
@@ -115,7 +96,7 @@ private:
     //    timer afterwards sees asleep().
     std::atomic<work_item*> inbox_{nullptr};
     std::atomic<bool> stopping_{false};
-    fifo ready_;
+    detail::item_fifo ready_;
     wake_hook on_wake_;
     void* argument_;
     std::mutex mutex_;
@@ -147,21 +128,8 @@ inline void run_loop::post(work_item& item) noexcept {
 /// Moves what was posted into the loop's own queue, oldest first.
 inline void run_loop::collect() noexcept {
     if (inbox_.load(std::memory_order_relaxed) == nullptr) return;
-    work_item* newest = inbox_.exchange(nullptr, std::memory_order_acquire);  // R3
-    if (newest == asleep()) return;
-    work_item* oldest = nullptr;
-    while (newest != nullptr) {
-        work_item* const older = newest->next;
-        newest->next = oldest;
-        oldest = newest;
-        newest = older;
-    }
-    while (oldest != nullptr) {
-        work_item& item = *oldest;
-        oldest = item.next;
-        item.next = nullptr;
-        ready_.push(item);
-    }
+    work_item* const newest = inbox_.exchange(nullptr, std::memory_order_acquire);  // R3
+    if (newest != asleep()) ready_.push_stack(newest);
 }
 
 inline void run_loop::sleep() noexcept {

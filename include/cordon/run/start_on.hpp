@@ -22,13 +22,16 @@ namespace detail {
 
 /// Owns itself: deleted by the executor after the callback has returned.
 template <operation O, class F>
-class detached_root final : public root<O>, private work_item {
+class detached_root final : public root<O> {
 public:
     detached_root(const context& ctx, O&& op, F&& done, task_record* r)
-        : root<O>(std::move(op), context_, r), work_item(&detached_root::call), context_(ctx), done_(std::move(done)) {}
+        : root<O>(std::move(op), context_, r), context_(ctx), done_(std::move(done)) {}
 
 private:
-    void on_ended() noexcept override { submit(context_, *this); }  // never destroy a frame inside its await_suspend
+    void on_ended() noexcept override {
+        this->run = &detached_root::call;
+        submit(context_, *this);  // no frame is destroyed inside its own await_suspend
+    }
     static void call(work_item& item) noexcept {
         auto* self = static_cast<detached_root*>(&item);
         self->done_(self->take());

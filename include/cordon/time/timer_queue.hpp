@@ -182,12 +182,12 @@ public:
     [[nodiscard]] timer* pop_due(time_point now) noexcept;
 
     /// When the earliest timer is due, exactly; nothing if there is none.
-    /// Cost:          constant while the earliest stays; else it looks through the lowest bucket, which can hold them all
+    /// Cost:          constant while the earliest stays; else it looks through the lowest bucket, which may hold all
     [[nodiscard]] std::optional<time_point> next() noexcept;
 
-    /// A time until which a loop can sleep: never later than `next()`, later than the last `pop_due` that found nothing,
-    /// and exact unless many timers share the lowest bucket. A loop that wakes early calls `pop_due` and asks again; that
-    /// happens at most 64 times for a timer.
+    /// A time until which a loop can sleep: never later than `next()`, and exact unless many timers share the lowest
+    /// bucket. After a `pop_due` that found nothing it lies in the future, unless a deadline that had passed was added
+    /// since. A loop that wakes early calls `pop_due` and asks again; that happens at most 64 times for a timer.
     /// Cost:          constant, whatever was cancelled before
     [[nodiscard]] std::optional<time_point> next_wake() noexcept;
 

@@ -291,8 +291,8 @@ CORDON_NOINLINE inline bool age_frame_depot(std::chrono::steady_clock::time_poin
 /// Gives back to operator delete what lay unused in the depot for an epoch, which lasts a second at least. A loop calls
 /// it before it parks.
 /// Returns:       whether the depot still holds something: a loop that parks for long may look again a second later
-/// Cost:          one relaxed load while the depot is empty, and a reading of the clock while it is not; never more than
-///                the freeing of 1 MiB in one call
+/// Cost:          one relaxed load while the depot is empty, and a reading of the clock while it is not; one call never
+///                frees more than 1 MiB and a chain
 inline bool age_frame_depot() noexcept {
     if (frame_depot_bytes() == 0) return false;
     return age_frame_depot(std::chrono::steady_clock::now());

@@ -8,7 +8,7 @@
 //  I1  Every field of a cell is an atomic, stored with release and loaded with acquire, the free-list links too. A
 //      reader that met a value of a later life therefore also sees whatever marked the end of the earlier one.
 //  I2  The owner marks a life's end in its generation or counter before it puts the cell back.
-//  I3  A chunk's number and the links between chunks are written before the chunk is published, and never again.
+//  I3  A chunk's number and its link are written before the chunk is published, and never again.
 
 #include <cordon/core/detail/config.hpp>
 
@@ -45,30 +45,44 @@ private:
     std::atomic_flag held_;
 };
 
-/// 64 KiB, aligned to as much, so that a cell's address leads to its chunk. The header takes the place of cell 0, so
-/// that index 0 means no cell.
+/// 2 MiB, aligned to as much, so that a cell's address leads to its chunk. Cells are made 64 at a time, so that only
+/// what was used takes real memory. The header has the place of cell 0: index 0 means no cell.
 template <class Cell>
-struct slab_chunk {
-    static constexpr std::size_t bytes = 64 * 1024;
+class slab_chunk {
+public:
+    static constexpr std::size_t bytes = 2 * 1024 * 1024;
     static constexpr std::uint32_t slots = bytes / 64;
 
     static const slab_chunk& of(const Cell& cell) noexcept {
         return *reinterpret_cast<const slab_chunk*>(reinterpret_cast<std::uintptr_t>(&cell) & ~(bytes - 1));
     }
-    /// The number of the chunk in the upper 22 bits, the slot in the lower 10.
+    /// The number of the chunk in the upper 17 bits, the slot in the lower 15.
     std::uint32_t index_of(const Cell& cell) const noexcept {
-        return number * slots + 1 + static_cast<std::uint32_t>(&cell - cells);
+        return number * slots + 1 + static_cast<std::uint32_t>(&cell - begin());
     }
+    /// Null when there is no such cell yet.
+    const Cell* find(std::uint32_t index) const noexcept {
+        const std::uint32_t slot = index % slots;
+        return slot == 0 || slot > made_.load(std::memory_order_acquire) ? nullptr : begin() + (slot - 1);
+    }
+    const Cell* begin() const noexcept { return std::launder(reinterpret_cast<const Cell*>(cells_)); }
+    const Cell* end() const noexcept { return begin() + made_.load(std::memory_order_acquire); }
 
     slab_chunk* older = nullptr;   // I3
     std::uint32_t number = 0;      // I3
-    alignas(64) Cell cells[slots - 1];
+
+private:
+    template <class>
+    friend class record_slab;
+
+    std::atomic<std::uint32_t> made_{0};   // how many cells there are; changed under the depot's lock
+    alignas(64) std::byte cells_[bytes - 64];
 };
 
 /// The cells of one kind. `Cell` is 64 bytes of atomics; its members `next_cell()` and `next_chain()` lend two fields
 /// that a free cell does not need.
 /// Threads:       any may take, any may put what another took; also while the thread's own variables are destroyed
-/// Cost:          two loads and two stores; every 64th call in a row may lock the depot, every 1000th allocate 64 KiB
+/// Cost:          a few loads and stores; every 64th call in a row may lock the depot, every 32,000th allocate 2 MiB
 template <class Cell>
 class record_slab {
 public:
@@ -149,6 +163,37 @@ private:
             busy.unlock();
             return taken;
         }
+        /// Makes up to 64 new cells in the newest chunk.
+        list make() noexcept {
+            busy.lock();
+            list made;
+            if (chunk* const c = newest.load(std::memory_order_relaxed)) {
+                const std::uint32_t before = c->made_.load(std::memory_order_relaxed);
+                const std::uint32_t left = chunk::slots - 1 - before;
+                made.count = left < chain_length ? left : chain_length;
+                for (std::uint32_t i = before + made.count; i-- > before;) {
+                    Cell* const cell = ::new (c->cells_ + i * sizeof(Cell)) Cell;
+                    link(cell, std::exchange(made.head, cell));
+                }
+                c->made_.store(before + made.count, std::memory_order_release);
+            }
+            busy.unlock();
+            return made;
+        }
+        /// Adds a chunk in this memory, unless another thread has just added one.
+        bool add_chunk(void* memory) noexcept {
+            busy.lock();
+            chunk* const older = newest.load(std::memory_order_relaxed);
+            const bool needed = older == nullptr || older->made_.load(std::memory_order_relaxed) == chunk::slots - 1;
+            if (needed) {
+                chunk* const added = ::new (memory) chunk;
+                added->older = older;
+                added->number = older == nullptr ? 0 : older->number + 1;
+                newest.store(added, std::memory_order_release);   // I3
+            }
+            busy.unlock();
+            return needed;
+        }
         void push_chain(Cell* head) noexcept {
             head->next_chain().store(to_word(chains), std::memory_order_release);
             chains = head;
@@ -206,25 +251,15 @@ private:
         return true;
     }
 
-    /// Adds a chunk: returns its first 63 cells, and puts the rest, 15 chains, into the depot.
     static list grow() noexcept {
         static_assert(sizeof(Cell) == 64 && sizeof(chunk) == chunk::bytes);
-        void* const memory = ::operator new(chunk::bytes, std::align_val_t{chunk::bytes}, std::nothrow);
-        if (memory == nullptr) return {};
-        chunk* const added = ::new (memory) chunk;
-        constexpr std::uint32_t first = (chunk::slots - 1) % chain_length;
-        for (std::uint32_t i = chunk::slots - 1; i-- > 0;) {
-            const bool ends = i + 1 >= first && (i + 1 - first) % chain_length == 0;
-            link(&added->cells[i], ends ? nullptr : &added->cells[i + 1]);
+        constexpr std::align_val_t alignment{chunk::bytes};
+        for (;;) {
+            if (const list made = depot_.make(); made.count != 0) return made;
+            void* const memory = ::operator new(chunk::bytes, alignment, std::nothrow);
+            if (memory == nullptr) return {};
+            if (!depot_.add_chunk(memory)) ::operator delete(memory, alignment);
         }
-        chunk* older = depot_.newest.load(std::memory_order_acquire);
-        do {
-            added->older = older;
-            added->number = older == nullptr ? 0 : older->number + 1;
-        } while (!depot_.newest.compare_exchange_weak(older, added, std::memory_order_release,
-                                                      std::memory_order_acquire));   // I3
-        for (std::uint32_t i = chunk::slots - 1; i > first;) depot_.add_chain(&added->cells[i -= chain_length]);
-        return {added->cells, first};
     }
 
     static inline constinit depot depot_{};

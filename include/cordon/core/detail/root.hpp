@@ -12,7 +12,7 @@ namespace detail {
 
 /// An operation that nobody awaits, run under a context of its own. `Done` is called on the executor when it has ended.
 template <operation O>
-class root : private receiver, private work_item {
+class root : private receiver, protected work_item {
 public:
     root(O&& op, const context& c, task_record* r) noexcept
         : receiver(&c, r, {}, &root::ended), work_item(&root::begin), state_(std::move(op)) {}

@@ -72,8 +72,8 @@ private:
 template <operation O>
 class simulation::simulated_root final : public detail::root<O> {
 public:
-    simulated_root(O&& op, const context& c, detail::task_record* r, bool& done)
-        : detail::root<O>(std::move(op), c, r), done_(&done) {}
+    simulated_root(O&& op, const context& c, detail::task_record* r, bool& ended)
+        : detail::root<O>(std::move(op), c, r), done_(&ended) {}
 
 private:
     void on_ended() noexcept override { *done_ = true; }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// cordon on standalone Asio: tasks and timers on a host's io_context, Asio operations as operations of ours, and our
+// operations inside `asio::awaitable`. For Boost.Asio include <cordon/interop/boost_asio.hpp> instead.
+//
+//     asio::io_context io;
+//     cordon::asio_executor executor{io};                                    // no thread of ours
+//     std::size_t n = co_await socket.async_read_some(buffer, use_cordon);   // in a task: a cancel point
+//     co_await as_asio(slots.acquire());                                     // in an asio::awaitable
+
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/bind_executor.hpp>
+#include <asio/cancellation_signal.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/error.hpp>
+#include <asio/execution_context.hpp>
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/system_error.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
+
+#define CORDON_ASIO asio
+#define CORDON_ASIO_ERROR std
+#define CORDON_OVER_ASIO over_asio
+#include <cordon/interop/detail/asio_bridge.hpp>
+#undef CORDON_OVER_ASIO
+#undef CORDON_ASIO_ERROR
+#undef CORDON_ASIO
