@@ -155,7 +155,9 @@ TEST_CASE("a name is copied and cut to 63 bytes between characters", "[core][tas
         return seen;
     };
     CHECK(kept("").empty());
-    for (const std::size_t length : {1U, 7U, 8U, 9U, 62U, 63U}) CHECK(kept(std::string(length, 'x')) == std::string(length, 'x'));
+    for (const std::size_t length : {1U, 7U, 8U, 9U, 62U, 63U}) {
+        CHECK(kept(std::string(length, 'x')) == std::string(length, 'x'));
+    }
     CHECK(kept(std::string(64, 'x')) == std::string(63, 'x'));
     CHECK(kept(std::string(1000, 'x')) == std::string(63, 'x'));
     CHECK(kept(std::string(62, 'x') + "\xC3\xA4") == std::string(62, 'x'));
@@ -281,7 +283,8 @@ TEST_CASE("memory stays flat when one thread opens a million records and another
     if (!sanitized) CHECK(resident_bytes() <= resident_before + 512 * 1024);
 }
 
-TEST_CASE("a hundred thousand live records are all in the dump, and their memory serves the next ones", "[core][task_record]") {
+TEST_CASE("a hundred thousand live records are all in the dump, and their memory serves the next ones",
+          "[core][task_record]") {
     constexpr std::size_t many = 100'000;
     const std::size_t before = cordon::live_tasks().size();
     std::vector<task_record*> records;
@@ -395,5 +398,7 @@ TEST_CASE("a function's bare name is found in each compiler's spelling", "[core]
     CHECK(name("void app::box::amp() &&") == "amp");
     // as others do, and what nobody writes
     CHECK(name("main") == "main");
-    for (const char* odd : {"", "(", "<", "operator", "a::", "f(", "f(a<b", "x:", ")", "f():"}) CHECK_NOTHROW(name(odd));
+    for (const char* odd : {"", "(", "<", "operator", "a::", "f(", "f(a<b", "x:", ")", "f():"}) {
+        CHECK_NOTHROW(name(odd));
+    }
 }

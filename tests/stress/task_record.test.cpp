@@ -172,7 +172,7 @@ TEST_CASE("a dump never mixes two lives or two waits while two threads write", "
         act(random, hand_over, stop, std::numeric_limits<long>::max());
     };
     std::thread first(writer, seed), second(writer, seed + 1);
-    const findings found = watch(300'000, others);
+    const findings found = watch(600'000, others);
     stop = true;
     first.join();
     second.join();
@@ -185,7 +185,8 @@ TEST_CASE("a dump never mixes two lives or two waits while two threads write", "
     CHECK(alive() == others);
 }
 
-TEST_CASE("a dump stays right while threads come and go and close each other's records", "[stress][core][task_record]") {
+TEST_CASE("a dump stays right while threads come and go and close each other's records",
+          "[stress][core][task_record]") {
     const std::uint64_t seed = fresh_seed();
     const std::set<std::uint64_t> others = alive();
     std::atomic<task_record*> hand_over{nullptr};

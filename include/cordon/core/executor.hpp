@@ -16,12 +16,15 @@ namespace cordon::inline CORDON_ABI {
 /// `run` may destroy the item; whoever calls it touches the item no more afterwards.
 struct work_item {
     using function = void (*)(work_item&) noexcept;
+    struct uninitialized {};
 
     explicit work_item(function f) noexcept : run(f) {}
+    /// For an owner that sets `run` before it submits the item.
+    explicit work_item(uninitialized) noexcept {}
     work_item(const work_item&) = delete;
     work_item& operator=(const work_item&) = delete;
 
-    work_item* next = nullptr;
+    work_item* next;  ///< the executor's
     function run;
 };
 

@@ -26,7 +26,10 @@ class promise_base;
 /// One word; its lowest bit tells the two apart, so that the way back to a coroutine needs no indirect call.
 class receiver_ref {
 public:
-    receiver_ref() = default;
+    struct unset {};
+
+    constexpr receiver_ref() noexcept : tagged_(nullptr) {}
+    explicit receiver_ref(unset) noexcept {}
     explicit receiver_ref(promise_base& p) noexcept;
     explicit receiver_ref(receiver& r) noexcept : tagged_(reinterpret_cast<char*>(&r)) {}
 
@@ -54,7 +57,7 @@ public:
     [[nodiscard]] std::coroutine_handle<> stop_later(promise_base* child = nullptr) const noexcept;
 
 private:
-    char* tagged_ = nullptr;  ///< the address of a receiver, or of a promise plus one
+    char* tagged_;  ///< the address of a receiver, or of a promise plus one
 };
 
 /// Who awaits an operation and is not a coroutine. Derive from it.
@@ -80,13 +83,14 @@ protected:
 /// What every coroutine of this library has in its promise, and what a root is queued by before it runs.
 class promise_base : public work_item {
 public:
-    explicit promise_base(function run_as_root) noexcept : work_item(run_as_root) {}
+    promise_base() noexcept : work_item(uninitialized()) {}
 
-    const context* ctx = nullptr;
-    detail::task_record* record = nullptr;
-    receiver_ref up;
+    // Set by whoever starts the coroutine, so that making one writes nothing twice.
+    const context* ctx;
+    detail::task_record* record;
+    receiver_ref up{receiver_ref::unset()};
+    promise_base** owner;              ///< where the owning state keeps this frame; nulled when a stop destroys it
     std::source_location site;         ///< the last `co_await` of this coroutine
-    promise_base** owner = nullptr;    ///< where the owning state keeps this frame; nulled when a stop destroys it
 
     [[nodiscard]] std::coroutine_handle<> handle() noexcept {
         return std::coroutine_handle<promise_base>::from_promise(*this);

@@ -37,7 +37,7 @@ enum class task_state : unsigned char { running, value, error, rejected, stopped
 template <class T>
 class task_promise_base : public promise_base {
 public:
-    task_promise_base() noexcept : promise_base(nullptr) {}
+    task_promise_base() noexcept {}
     task_promise_base(const task_promise_base&) = delete;
     task_promise_base& operator=(const task_promise_base&) = delete;
     ~task_promise_base() {

@@ -133,11 +133,12 @@ inline void run_loop::collect() noexcept {
 }
 
 inline void run_loop::sleep() noexcept {
-    detail::age_frame_depot();
+    const bool depot_is_aging = detail::age_frame_depot();
     work_item* expected = nullptr;
     if (!inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst)) return;
     std::optional<clock::time_point> until = timers_.next_wake();  // R3
     if (stopping_.load(std::memory_order_seq_cst)) until = clock::time_point::min();
+    else if (depot_is_aging && !until) until = clock::now() + std::chrono::seconds(1);  // to give more back
     std::unique_lock lock(mutex_);
     const auto woken = [this] { return signal_; };
     if (!until) {

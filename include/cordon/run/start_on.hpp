@@ -24,8 +24,8 @@ namespace detail {
 template <operation O, class F>
 class detached_root final : public root<O> {
 public:
-    detached_root(const context& ctx, O&& op, F&& done, task_record* r)
-        : root<O>(std::move(op), context_, r), context_(ctx), done_(std::move(done)) {}
+    detached_root(const context& c, O&& op, F&& callback, task_record* r)
+        : root<O>(std::move(op), context_, r), context_(c), done_(std::move(callback)) {}
 
 private:
     void on_ended() noexcept override {

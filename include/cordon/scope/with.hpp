@@ -30,14 +30,16 @@ namespace detail {
 
 class deadline_attribute {
 public:
-    deadline_attribute(clock::duration d, const std::source_location& where) noexcept : relative_(d), where_(where) {}
-    deadline_attribute(cordon::deadline d, const std::source_location& where) noexcept : absolute_(d), where_(where) {}
+    deadline_attribute(clock::duration d, const std::source_location& where) noexcept : wait_(d), where_(where) {}
+    deadline_attribute(cordon::deadline d, const std::source_location& where) noexcept
+        : absolute_(d), is_absolute_(true), where_(where) {}
 
     class layer;
 
 private:
-    std::optional<clock::duration> relative_;
+    clock::duration wait_{0};  ///< from the start, unless there is an absolute deadline
     cordon::deadline absolute_;
+    bool is_absolute_ = false;
     std::source_location where_;
 };
 
@@ -46,7 +48,7 @@ public:
     explicit layer(deadline_attribute&& a) noexcept : attribute_(a) {}
     const context& enter(const context& outer, task_record* record) noexcept {
         const cordon::deadline own =
-            attribute_.relative_ ? cordon::deadline::after(*attribute_.relative_) : attribute_.absolute_;
+            attribute_.is_absolute_ ? attribute_.absolute_ : cordon::deadline::after(attribute_.wait_);
         scope_.emplace(outer, own, record, attribute_.where_);
         ctx_ = context_access::with_scope(outer, *scope_, own < outer.deadline() ? own : outer.deadline());
         return ctx_;
@@ -112,14 +114,17 @@ private:
 /// A scope that is also stopped by a `std::stop_token`: at once, since nobody can poll that through its parents.
 class std_token_scope final : public scope {
 public:
-    std_token_scope(scope* parent, const std::stop_token& token) noexcept : scope(parent), bridge_(token, source()) {}
-    ~std_token_scope() { disarm(); }
-    void disarm() noexcept {
-        if (armed()) unlink_from_parent();
+    std_token_scope(scope* parent, const std::stop_token& token) noexcept : scope(parent) {
+        arm();
+        bridge_.emplace(token, source());
+    }
+    ~std_token_scope() {
+        bridge_.reset();
+        unlink_from_parent();
     }
 
 private:
-    std_stop_parent bridge_;
+    std::optional<std_stop_parent> bridge_;
 };
 
 class std_token_attribute {
@@ -207,6 +212,13 @@ public:
             if constexpr (can_time_out)
                 if (timed_out_) [[unlikely]] return outcome<value_type>(layer_.error());
             return inner_.take();
+        }
+        value_type get()
+            requires requires(typename O::state& s) { s.get(); }
+        {
+            if constexpr (can_time_out)
+                if (timed_out_) [[unlikely]] return take().value();
+            return inner_.get();
         }
 
     private:

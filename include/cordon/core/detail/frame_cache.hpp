@@ -244,7 +244,9 @@ inline void* allocate_frame(std::size_t size) {
 }
 
 /// Gives back what `allocate_frame(size)` returned, on any thread.
-#if !defined(__GNUC__) || defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__)
+[[gnu::always_inline]]
+#else
 CORDON_NOINLINE
 #endif
 inline void deallocate_frame(void* memory, std::size_t size) noexcept {

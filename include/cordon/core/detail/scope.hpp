@@ -9,6 +9,7 @@
 #include <cordon/core/executor.hpp>
 #include <cordon/core/stop_token.hpp>
 
+#include <optional>
 #include <source_location>
 
 namespace cordon::inline CORDON_ABI {
@@ -17,23 +18,25 @@ namespace detail {
 class context_access;
 
 /// Invariant: if a scope is armed, every scope above it is. A scope that several threads can see was armed before
-/// they could (groups and the like arm theirs when they start), so that `armed_` needs no atomic.
+/// they could (groups and the like arm theirs when they start), so that being armed needs no atomic. Until then it has no
+/// stop source at all: making one would cost more than most calls that never suspend.
 class scope {
 public:
     explicit scope(scope* parent) noexcept : parent_(parent) {}
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
 
-    [[nodiscard]] inplace_stop_source& source() noexcept { return source_; }
-    [[nodiscard]] const inplace_stop_source& source() const noexcept { return source_; }
+    /// Requires: armed.
+    [[nodiscard]] inplace_stop_source& source() noexcept { return connection_->source; }
+    [[nodiscard]] const inplace_stop_source& source() const noexcept { return connection_->source; }
 
     /// Connects this scope and all above it. Inner ones first: what is stopped further out arrives when the last
     /// link is made.
     void arm() noexcept {
-        if (!armed_) [[unlikely]] arm_chain();
+        if (!connection_) [[unlikely]] arm_chain();
     }
 
-    /// Stops every scope, from here outwards, whose own deadline is not later than `now`.
+    /// Stops every scope, from here outwards, whose own deadline is not later than `now`. Requires: armed.
     void expire(clock::time_point now) noexcept {
         for (scope* s = this; s != nullptr; s = s->parent_) s->on_expire(now);
     }
@@ -41,27 +44,31 @@ public:
 protected:
     ~scope() = default;
 
-    [[nodiscard]] bool armed() const noexcept { return armed_; }
+    [[nodiscard]] bool armed() const noexcept { return connection_.has_value(); }
     void link_to_parent() noexcept {
-        if (parent_ != nullptr) link_.attach(parent_->source_.get_token(), source_);
+        if (parent_ != nullptr) connection_->link.attach(parent_->source().get_token(), source());
     }
-    void unlink_from_parent() noexcept { link_.detach(); }
+    void unlink_from_parent() noexcept {
+        if (connection_) connection_->link.detach();
+    }
 
 private:
+    struct connection {
+        inplace_stop_source source;
+        stop_link link;
+    };
+
     CORDON_NOINLINE void arm_chain() noexcept {
-        for (scope* s = this; s != nullptr && !s->armed_; s = s->parent_) {
-            s->armed_ = true;
-            s->on_arm();
-        }
+        scope* top = this;  // the first that is armed already, or null
+        for (; top != nullptr && !top->connection_; top = top->parent_) top->connection_.emplace();
+        for (scope* s = this; s != top; s = s->parent_) s->on_arm();
     }
     /// Links to the parent and does what this kind of scope needs besides.
     virtual void on_arm() noexcept { link_to_parent(); }
     virtual void on_expire(clock::time_point) noexcept {}
 
     scope* parent_;
-    inplace_stop_source source_;
-    stop_link link_;
-    bool armed_ = false;
+    std::optional<connection> connection_;
 };
 
 /// A scope that is stopped when a deadline of its own passes.

@@ -1,0 +1,669 @@
+// SPDX-License-Identifier: MIT
+#include <cordon/core/task.hpp>
+#include <cordon/core/this_task.hpp>
+#include <cordon/run/on.hpp>
+#include <cordon/run/run_loop.hpp>
+#include <cordon/run/sync_wait.hpp>
+#include <cordon/scope/as_outcome.hpp>
+#include <cordon/scope/cancel_scope.hpp>
+#include <cordon/scope/when_all.hpp>
+#include <cordon/scope/with.hpp>
+#include <cordon/sync/async_semaphore.hpp>
+#include <cordon/testing/simulation.hpp>
+#include <cordon/time/sleep.hpp>
+
+#include "catch.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__unix__)
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+namespace {
+
+using namespace std::chrono_literals;
+using cordon::as_outcome;
+using cordon::async_semaphore;
+using cordon::canceled;
+using cordon::inplace_stop_source;
+using cordon::outcome;
+using cordon::rejected;
+using cordon::rejection;
+using cordon::rejection_reason;
+using cordon::sleep_for;
+using cordon::stop_on;
+using cordon::sync_wait;
+using cordon::task;
+using cordon::with;
+using cordon::with_timeout;
+using cordon::testing::simulation;
+namespace this_task = cordon::this_task;
+
+using lines = std::vector<std::string>;
+
+static_assert(!std::is_copy_constructible_v<task<>> && std::is_nothrow_move_constructible_v<task<>> &&
+              std::is_nothrow_move_assignable_v<task<>> && !std::is_default_constructible_v<task<>>);
+static_assert(sizeof(task<std::string>) == sizeof(void*));
+static_assert(std::is_same_v<task<>, task<void>>);
+static_assert(cordon::operation<task<int>> && cordon::operation<task<>> && cordon::operation<task<int&>>);
+static_assert(std::is_same_v<cordon::await_result_t<task<int&>>, int&>);
+
+#ifdef SANITIZED
+constexpr bool sanitized = true;  // several times slower
+#else
+constexpr bool sanitized = false;
+#endif
+
+/// Says when it dies.
+class note {
+public:
+    note(lines& to, std::string text) : log_(&to), text_(std::move(text)) {}
+    note(const note&) = delete;
+    note& operator=(const note&) = delete;
+    ~note() { log_->push_back("~" + text_); }
+
+private:
+    lines* log_;
+    std::string text_;
+};
+
+task<> request_stop_after(std::chrono::nanoseconds d, inplace_stop_source& source) {
+    co_await sleep_for(d);
+    source.request_stop();
+}
+
+/// Runs `op` under a stop that comes at `when`, in virtual time.
+template <class T>
+task<outcome<T>> stopped_at(std::chrono::nanoseconds when, task<T> op) {
+    inplace_stop_source source;
+    auto both = co_await cordon::when_all(as_outcome(with(std::move(op), stop_on(source.get_token()))),
+                                          request_stop_after(when, source));
+    co_return std::get<0>(std::move(both));
+}
+
+[[gnu::noinline]] std::uintptr_t stack_position() {
+    return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+}
+
+/// The lowest and the highest place that the stack had.
+struct stack_range {
+    void look() {
+        const std::uintptr_t here = stack_position();
+        low = here < low ? here : low;
+        high = here > high ? here : high;
+    }
+    [[nodiscard]] std::uintptr_t used() const { return high - low; }
+    std::uintptr_t low = UINTPTR_MAX;
+    std::uintptr_t high = 0;
+};
+constexpr std::uintptr_t little = 64 * 1024;
+
+#if defined(__unix__)
+/// What `f` prints to stderr before it ends its process by a signal; empty if it does not.
+template <class F>
+std::string last_words(F f) {
+    int fds[2];
+    REQUIRE(pipe(fds) == 0);
+    const pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        std::signal(SIGABRT, SIG_DFL);  // not the test runner's
+        dup2(fds[1], STDERR_FILENO);
+        f();
+        _exit(0);
+    }
+    close(fds[1]);
+    std::string text;
+    char buffer[256];
+    for (ssize_t n; (n = read(fds[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
+    close(fds[0]);
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    return WIFSIGNALED(status) ? text : std::string();
+}
+#endif
+
+}  // namespace
+
+TEST_CASE("a task that never waits gives its value at once", "[core][task]") {
+    struct program {
+        static task<int> number() { co_return 42; }
+        static task<std::string> text() { co_return "text"; }
+        static task<std::unique_ptr<int>> owned() { co_return std::make_unique<int>(7); }
+        static task<int&> reference(int& n) { co_return n; }
+        static task<> nothing() { co_return; }
+        static task<bool> all() {
+            int n = 1;
+            int& same = co_await reference(n);
+            const auto seven = co_await owned();
+            co_await nothing();
+            co_return &same == &n && *seven == 7 && co_await number() == 42 && co_await text() == "text";
+        }
+    };
+    CHECK(sync_wait(program::all()));
+    CHECK(sync_wait(program::number()) == 42);
+}
+
+TEST_CASE("a task does nothing until it is awaited, and one that never is destroys its arguments", "[core][task]") {
+    struct program {
+        static task<> run(std::shared_ptr<int> argument, bool& ran) {
+            ran = true;
+            *argument = 1;
+            co_return;
+        }
+    };
+    const auto shared = std::make_shared<int>(0);
+    bool ran = false;
+    {
+        const auto never = program::run(shared, ran);
+        CHECK(shared.use_count() == 2);
+    }
+    CHECK(shared.use_count() == 1);
+    CHECK_FALSE(ran);
+    sync_wait(program::run(shared, ran));
+    CHECK(ran);
+    CHECK(*shared == 1);
+    CHECK(shared.use_count() == 1);
+}
+
+TEST_CASE("a task that was moved from is not valid, and assignment destroys what was there", "[core][task]") {
+    struct program {
+        static task<int> give(std::shared_ptr<int> p) { co_return *p; }
+    };
+    const auto one = std::make_shared<int>(1), two = std::make_shared<int>(2);
+    task<int> a = program::give(one);
+    CHECK(a.valid());
+    task<int> b = std::move(a);
+    CHECK_FALSE(a.valid());
+    CHECK(b.valid());
+    b = program::give(two);
+    CHECK(one.use_count() == 1);
+    CHECK(sync_wait(std::move(b)) == 2);
+    CHECK_FALSE(b.valid());
+}
+
+TEST_CASE("a task that waits gives its value afterwards", "[core][task]") {
+    struct program {
+        static task<int> inner() {
+            co_await sleep_for(2s);
+            co_return 5;
+        }
+        static task<int> outer() { co_return co_await inner() + co_await inner(); }
+    };
+    simulation sim;
+    const auto begin = sim.now();
+    CHECK(sim.run(program::outer()) == 10);
+    CHECK(sim.now() - begin == 4s);
+}
+
+TEST_CASE("an exception that leaves a body is thrown from the co_await, the object itself", "[core][task]") {
+    struct program {
+        static task<int> fails(std::exception_ptr e, bool later) {
+            if (later) co_await sleep_for(1ms);
+            std::rethrow_exception(e);
+        }
+        static task<bool> catches(std::exception_ptr e, bool later) {
+            try {
+                co_await fails(e, later);
+            } catch (...) {
+                co_return std::current_exception() == e;
+            }
+            co_return false;
+        }
+    };
+    const auto error = std::make_exception_ptr(std::runtime_error("broken"));
+    simulation sim;
+    CHECK(sim.run(program::catches(error, false)));
+    CHECK(sim.run(program::catches(error, true)));
+    CHECK_THROWS_WITH(sim.run(program::fails(error, true)), "broken");
+}
+
+TEST_CASE("a stop destroys the locals of all frames, innermost first", "[core][task][D1]") {
+    struct program {
+        static task<> inner(lines& log) {
+            const note n(log, "inner");
+            co_await sleep_for(1h);
+            log.push_back("resumed");
+        }
+        static task<> middle(lines& log) {
+            const note n(log, "middle");
+            co_await inner(log);
+            log.push_back("resumed");
+        }
+        static task<int> outer(lines& log) {
+            const note first(log, "outer 1"), second(log, "outer 2");
+            co_await middle(log);
+            log.push_back("resumed");
+            co_return 1;
+        }
+    };
+    lines log;
+    simulation sim;
+    CHECK(sim.run(stopped_at(1s, program::outer(log))).is_stopped());
+    CHECK(log == lines{"~inner", "~middle", "~outer 2", "~outer 1"});
+}
+
+TEST_CASE("a stop is no exception: no catch block sees it", "[core][task][D1]") {
+    struct counts_exceptions {
+        explicit counts_exceptions(int& n) : uncaught(&n) {}
+        ~counts_exceptions() { *uncaught += std::uncaught_exceptions(); }
+        int* uncaught;
+    };
+    struct program {
+        static task<> waits(int& uncaught) {
+            const counts_exceptions c(uncaught);
+            co_await sleep_for(1h);
+        }
+        static task<> run(lines& log, int& uncaught) {
+            try {
+                try {
+                    co_await waits(uncaught);
+                } catch (const std::exception&) {
+                    log.push_back("std::exception");
+                    throw;
+                } catch (...) {
+                    log.push_back("...");
+                    throw;
+                }
+            } catch (const canceled&) {
+                log.push_back("canceled");
+                throw;
+            }
+        }
+    };
+    lines log;
+    int uncaught = 0;
+    simulation sim;
+    CHECK(sim.run(stopped_at(1s, program::run(log, uncaught))).is_stopped());
+    CHECK(log.empty());
+    CHECK(uncaught == 0);
+}
+
+TEST_CASE("a task is stopped where it waits next, not in between", "[core][task]") {
+    struct program {
+        static task<int> run(inplace_stop_source& own, lines& log) {
+            log.push_back("works");
+            own.request_stop();
+            log.push_back("works on");
+            if (co_await this_task::stop_requested()) log.push_back("may ask");
+            co_await with_timeout(1h, inner(log));
+            log.push_back("goes on");
+            co_return 1;
+        }
+        static task<> inner(lines& log) {
+            log.push_back("starts even so");
+            co_await sleep_for(0s);
+            log.push_back("ready is no cancel point");
+            co_await this_task::yield();
+            log.push_back("not here");
+        }
+    };
+    inplace_stop_source source;
+    lines log;
+    simulation sim;
+    CHECK(sim.run(as_outcome(with(program::run(source, log), stop_on(source.get_token())))).is_stopped());
+    CHECK(log == lines{"works", "works on", "may ask", "starts even so", "ready is no cancel point"});
+}
+
+TEST_CASE("stopped and ready at the same time: the value wins", "[core][task]") {
+    struct program {
+        static task<int> takes(async_semaphore& s) {
+            co_await s.acquire();
+            co_return 3;
+        }
+        static task<int> waits_until(std::chrono::nanoseconds d) {
+            co_await sleep_for(d);
+            co_return 4;
+        }
+    };
+    SECTION("a permit is there although the context is stopped") {
+        inplace_stop_source source;
+        source.request_stop();
+        async_semaphore s(1);
+        simulation sim;
+        CHECK(sim.run(with(program::takes(s), stop_on(source.get_token()))) == 3);
+        CHECK(s.stats().available == 0);
+    }
+    SECTION("the wait has ended when the stop comes, and the task has not run yet") {
+        inplace_stop_source source;
+        async_semaphore s(0);
+        auto release_then_stop = [](async_semaphore& sem, inplace_stop_source& src) -> task<> {
+            co_await sleep_for(1s);
+            sem.release();
+            src.request_stop();
+        };
+        auto both = [&]() -> task<outcome<int>> {
+            auto r = co_await cordon::when_all(as_outcome(with(program::takes(s), stop_on(source.get_token()))),
+                                               release_then_stop(s, source));
+            co_return std::get<0>(std::move(r));
+        };
+        simulation sim;
+        CHECK(sim.run(both()).has_value());
+        CHECK(s.stats().available == 0);
+    }
+    SECTION("the stop was first: nothing is taken") {
+        inplace_stop_source source;
+        async_semaphore s(0);
+        auto stop_then_release = [](async_semaphore& sem, inplace_stop_source& src) -> task<> {
+            co_await sleep_for(1s);
+            src.request_stop();
+            sem.release();
+        };
+        auto both = [&]() -> task<outcome<int>> {
+            auto r = co_await cordon::when_all(as_outcome(with(program::takes(s), stop_on(source.get_token()))),
+                                               stop_then_release(s, source));
+            co_return std::get<0>(std::move(r));
+        };
+        simulation sim;
+        CHECK(sim.run(both()).is_stopped());
+        CHECK(s.stats().available == 1);
+    }
+    SECTION("the body has ended with a value although a stop is pending") {
+        simulation sim;
+        CHECK(sim.run(stopped_at(2s, program::waits_until(1s))).value() == 4);
+    }
+}
+
+TEST_CASE("a deadline ends a task like a stop, and its catch blocks do not see it", "[core][task][C-007]") {
+    struct program {
+        static task<int> run(lines& log) {
+            const note n(log, "local");
+            try {
+                co_await sleep_for(1h);
+            } catch (...) {
+                log.push_back("caught");
+            }
+            co_return 1;
+        }
+    };
+    lines log;
+    simulation sim;
+    const auto begin = sim.now();
+    CHECK_THROWS_AS(sim.run(with_timeout(10ms, program::run(log))), cordon::timeout_error);
+    CHECK(sim.now() - begin == 10ms);
+    CHECK(log == lines{"~local"});
+}
+
+TEST_CASE("a canceled that leaves a body is a stop again", "[core][task][D1]") {
+    struct derived : canceled {};
+    struct program {
+        static task<int> throws(bool later) {
+            if (later) co_await sleep_for(1ms);
+            throw canceled();
+        }
+        static task<int> throws_derived() {
+            throw derived();
+            co_return 1;
+        }
+        static task<int> outer(bool later, lines& log) {
+            const note n(log, "outer");
+            try {
+                co_return co_await throws(later);
+            } catch (...) {
+                log.push_back("caught outside the body");
+            }
+            co_return 0;
+        }
+        static task<int> before_the_edge(lines& log) {
+            try {
+                throw canceled();
+            } catch (...) {
+                log.push_back("caught inside the body");
+            }
+            co_return 1;
+        }
+    };
+    simulation sim;
+    for (const bool later : {false, true}) {
+        lines log;
+        CHECK(sim.run(as_outcome(program::outer(later, log))).is_stopped());
+        CHECK(log == lines{"~outer"});
+        CHECK_THROWS_AS(sim.run(program::outer(later, log)), canceled);
+    }
+    CHECK(sim.run(as_outcome(program::throws_derived())).is_stopped());
+    lines log;
+    CHECK(sim.run(program::before_the_edge(log)) == 1);
+    CHECK(log == lines{"caught inside the body"});
+}
+
+TEST_CASE("a rejected that leaves a body is a refusal again, unchanged through any number of bodies", "[core][task][D2]") {
+    struct program {
+        static task<int> refuses(int depth, bool later) {
+            if (later) co_await sleep_for(1ms);
+            if (depth == 0) throw rejected(rejection(rejection_reason::limited, "api", 30ms));
+            co_return co_await refuses(depth - 1, false);
+        }
+        static task<std::string> catches() {
+            try {
+                co_await refuses(2, false);
+            } catch (const rejected& r) {
+                co_return r.what();
+            }
+            co_return "";
+        }
+    };
+    simulation sim;
+    for (const bool later : {false, true}) {
+        const outcome<int> o = sim.run(as_outcome(program::refuses(2, later)));
+        REQUIRE(o.is_rejected());
+        CHECK(o.rejection().reason == rejection_reason::limited);
+        CHECK(o.rejection().who() == "api");
+        CHECK(o.rejection().retry_after == 30ms);
+    }
+    CHECK(sim.run(program::catches()) == "api: rejected, limited");
+    CHECK_THROWS_AS(sim.run(program::refuses(2, true)), rejected);
+}
+
+TEST_CASE("an error of a stopped task wins over the stop", "[core][task][D1]") {
+    struct throws_when_stopped {
+        static task<int> run() {
+            auto waits = []() -> task<> { co_await sleep_for(1h); };
+            const outcome<void> o = co_await cordon::detail::settle(waits());
+            if (o.is_stopped()) throw std::runtime_error("while stopping");
+            co_return 1;
+        }
+    };
+    simulation sim;
+    CHECK_THROWS_WITH(sim.run(stopped_at(1s, throws_when_stopped::run())).value(), "while stopping");
+}
+
+TEST_CASE("ten million ready awaits do not grow the stack", "[core][task][D11]") {
+    constexpr int rounds = sanitized ? 300'000 : 10'000'000;
+    struct program {
+        static task<int> leaf(stack_range& stack) {
+            stack.look();
+            co_return 1;
+        }
+        static task<int> run(int n, stack_range& stack) {
+            int sum = 0;
+            for (int i = 0; i < n; ++i) sum += co_await leaf(stack);
+            co_return sum;
+        }
+    };
+    stack_range stack;
+    CHECK(sync_wait(program::run(rounds, stack)) == rounds);
+    CHECK(stack.used() < little);
+}
+
+TEST_CASE("no form of await that ends at once grows the stack", "[core][task][D11]") {
+    constexpr int rounds = sanitized ? 30'000 : 300'000;
+    struct program {
+        static task<int> leaf(stack_range& stack, bool refuse) {
+            stack.look();
+            if (refuse) throw rejected(rejection(rejection_reason::full));
+            co_return 1;
+        }
+        static task<int> fails(stack_range& stack) { co_return co_await leaf(stack, true); }
+        static task<> run(int n, stack_range& stack) {
+            async_semaphore s(1);
+            for (int i = 0; i < n; ++i) {
+                co_await with_timeout(1h, leaf(stack, false));
+                (void)co_await as_outcome(leaf(stack, false));
+                co_await with(as_outcome(with_timeout(1h, leaf(stack, false))), cordon::within(2h));
+                co_await s.acquire();
+                s.release();
+                co_await sleep_for(0s);
+            }
+            for (int i = 0; i < n / 100; ++i) (void)co_await as_outcome(fails(stack));
+        }
+        static task<> hops(int n, stack_range& stack) {
+            for (int i = 0; i < n; ++i) {
+                stack.look();
+                co_await this_task::yield();
+                co_await with_timeout(1h, this_task::yield());
+            }
+        }
+    };
+    stack_range stack, hopping;
+    sync_wait(program::run(rounds, stack));
+    CHECK(stack.used() < little);
+    sync_wait(program::hops(rounds / 10, hopping));
+    CHECK(hopping.used() < little);
+}
+
+TEST_CASE("a chain of twenty thousand tasks starts, waits and ends on a small stack", "[core][task][D11]") {
+    struct program {
+        static task<int> chain(int depth, stack_range& stack, bool waits) {
+            stack.look();
+            if (depth == 0) {
+                if (waits) co_await sleep_for(1ms);
+                co_return 0;
+            }
+            const int below = co_await chain(depth - 1, stack, waits);
+            stack.look();
+            co_return below + 1;
+        }
+        static task<int> throwing(int depth, stack_range& stack) {
+            if (depth == 0) throw std::runtime_error("bottom");
+            const note n(log, "");
+            const int below = co_await throwing(depth - 1, stack);
+            co_return below + 1;
+        }
+        static inline lines log;
+    };
+    for (const bool waits : {false, true}) {
+        stack_range stack;
+        simulation sim;
+        CHECK(sim.run(program::chain(20'000, stack, waits)) == 20'000);
+        CHECK(stack.used() < little);
+    }
+    stack_range stack;
+    simulation sim;
+    CHECK_THROWS_WITH(sim.run(program::throwing(sanitized ? 2'000 : 20'000, stack)), "bottom");
+    CHECK(program::log.size() == (sanitized ? 2'000 : 20'000));
+}
+
+TEST_CASE("a chain of fifty thousand tasks is stopped on a small stack, innermost first", "[core][task][D1][D11]") {
+    struct link {
+        link(int d, int& n, bool& order, stack_range& s) : depth(d), next(&n), in_order(&order), stack(&s) {}
+        ~link() {
+            if (depth != (*next)++) *in_order = false;
+            stack->look();
+        }
+        int depth;
+        int* next;
+        bool* in_order;
+        stack_range* stack;
+    };
+    struct program {
+        static task<> chain(int depth, int& next, bool& in_order, stack_range& stack) {
+            const link local(depth, next, in_order, stack);
+            if (depth == 0) co_await sleep_for(1h);
+            else co_await chain(depth - 1, next, in_order, stack);
+        }
+        static task<> thrower(int depth, int& next, bool& in_order, stack_range& stack) {
+            const link local(depth, next, in_order, stack);
+            if (depth == 0) throw canceled();
+            co_await thrower(depth - 1, next, in_order, stack);
+        }
+    };
+    constexpr int depth = 50'000;
+    int next = 0;
+    bool in_order = true;
+    stack_range stack;
+    simulation sim;
+    SECTION("by a stop that comes while it waits") {
+        CHECK(sim.run(stopped_at(1s, program::chain(depth, next, in_order, stack))).is_stopped());
+    }
+    SECTION("by a deadline") {
+        CHECK_THROWS_AS(sim.run(with_timeout(1s, program::chain(depth, next, in_order, stack))), cordon::timeout_error);
+    }
+    SECTION("by a stop that was there when it began to wait") {
+        inplace_stop_source source;
+        source.request_stop();
+        const auto o =
+            sim.run(as_outcome(with(program::chain(depth, next, in_order, stack), stop_on(source.get_token()))));
+        CHECK(o.is_stopped());
+    }
+    SECTION("by an exception of the innermost body that says so") {
+        CHECK(sim.run(as_outcome(program::thrower(depth, next, in_order, stack))).is_stopped());
+    }
+    CHECK(next == depth + 1);
+    CHECK(in_order);
+    CHECK(stack.used() < little);
+}
+
+TEST_CASE("a stop while one task of many waits leaves the others alone", "[core][task]") {
+    struct program {
+        static task<int> waits() {
+            co_await sleep_for(2s);
+            co_return 1;
+        }
+        static task<bool> run() {
+            inplace_stop_source source;
+            auto r = co_await cordon::when_all(as_outcome(with(waits(), stop_on(source.get_token()))), waits(),
+                                               request_stop_after(1s, source), waits());
+            co_return std::get<0>(r).is_stopped() && std::get<1>(r) + std::get<3>(r) == 2;
+        }
+    };
+    simulation sim;
+    CHECK(sim.run(program::run()));
+}
+
+#if defined(__unix__)
+
+TEST_CASE("awaiting a task that was moved from says so and terminates", "[core][task]") {
+    struct program {
+        static task<int> one() { co_return 1; }
+        static task<> run() {
+            auto first = one();
+            const int n = co_await std::move(first);
+            co_await std::move(first);
+            (void)n;
+        }
+    };
+    CHECK(last_words([] { sync_wait(program::run()); }).find("awaiting a task that has been moved from") !=
+          std::string::npos);
+}
+
+TEST_CASE("sleeping without an executor says so and terminates", "[core][task]") {
+    struct program {
+        static task<> run(const cordon::context& none) { co_await sleep_for(1ms).with(none); }
+    };
+    const cordon::context none;
+    CHECK(last_words([&] { sync_wait(program::run(none)); }).find("sleeping in a context without an executor") !=
+          std::string::npos);
+}
+
+#endif
