@@ -8,6 +8,7 @@
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/executor.hpp>
+#include <cordon/core/observable.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/std_stop_token.hpp>

@@ -554,13 +554,13 @@ TEST_CASE("a chain of twenty thousand tasks starts, waits and ends on a small st
             stack.look();
             co_return below + 1;
         }
-        static task<int> throwing(int depth, stack_range& stack) {
+        static task<int> throwing(int depth, stack_range& stack, lines& log) {
+            stack.look();
             if (depth == 0) throw std::runtime_error("bottom");
-            const note n(log, "");
-            const int below = co_await throwing(depth - 1, stack);
+            const note n(log, "local");
+            const int below = co_await throwing(depth - 1, stack, log);
             co_return below + 1;
         }
-        static inline lines log;
     };
     for (const bool waits : {false, true}) {
         stack_range stack;
@@ -569,9 +569,11 @@ TEST_CASE("a chain of twenty thousand tasks starts, waits and ends on a small st
         CHECK(stack.used() < little);
     }
     stack_range stack;
+    lines log;
     simulation sim;
-    CHECK_THROWS_WITH(sim.run(program::throwing(sanitized ? 2'000 : 20'000, stack)), "bottom");
-    CHECK(program::log.size() == (sanitized ? 2'000 : 20'000));
+    CHECK_THROWS_WITH(sim.run(program::throwing(20'000, stack, log)), "bottom");
+    CHECK(log.size() == 20'000);
+    CHECK(stack.used() < little);
 }
 
 TEST_CASE("a chain of fifty thousand tasks is stopped on a small stack, innermost first", "[core][task][D1][D11]") {

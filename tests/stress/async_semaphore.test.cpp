@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
 #include <cordon/scope/as_outcome.hpp>
@@ -118,4 +119,38 @@ TEST_CASE("permits are neither lost nor made by random acquisitions, releases, s
     CHECK(s.most.load() <= s.total);
     CHECK(s.acquired.load() > 0);
     CHECK(s.given_up.load() > 0);
+}
+
+TEST_CASE("a release that finds a waiter which leaves meanwhile makes no permit", "[stress][sync][async_semaphore]") {
+    constexpr std::size_t total = 3;
+    co::async_semaphore semaphore(total);
+    std::atomic<bool> stop{false};
+    std::atomic<std::size_t> held{0};
+    std::atomic<int> too_many{0};
+    const auto passer = [&] {
+        while (!stop.load(std::memory_order_relaxed)) {
+            if (!semaphore.try_acquire()) continue;
+            if (held.fetch_add(1) + 1 > total) too_many.fetch_add(1);
+            held.fetch_sub(1);
+            semaphore.release();
+        }
+    };
+    const auto comes_and_goes = [](co::async_semaphore& s, int rounds) -> co::task<> {
+        for (int i = 0; i < rounds; ++i) {
+            auto never = co_await co::as_outcome(co::with_timeout(1us, s.acquire(total + 1)));
+            (void)never;
+        }
+    };
+    {
+        looping_thread loop;
+        std::thread first(passer), second(passer);
+        std::atomic<bool> ended{false};
+        co::start_on(loop.loop(), comes_and_goes(semaphore, 50'000), [&](const co::outcome<void>&) { ended = true; });
+        while (!ended.load()) std::this_thread::sleep_for(1ms);
+        stop = true;
+        first.join();
+        second.join();
+    }
+    CHECK(too_many.load() == 0);
+    CHECK(semaphore.stats().available == total);
 }

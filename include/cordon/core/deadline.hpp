@@ -6,7 +6,12 @@
 
 #include <cordon/core/clock.hpp>
 
+#include <chrono>
 #include <compare>
+#include <cstdint>
+#include <ratio>
+#include <type_traits>
+#include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
@@ -14,14 +19,19 @@ namespace detail {
 /// `d` in the clock's unit; what does not fit becomes the largest or smallest duration instead of wrapping around.
 template <class Rep, class Period>
 [[nodiscard]] constexpr clock::duration saturated(std::chrono::duration<Rep, Period> d) noexcept {
-    using seconds = std::chrono::duration<double>;
-    constexpr double limit = 9.2e9;  // seconds; the clock's 64-bit nanoseconds end at 9.223e9
-    const double wanted = std::chrono::duration_cast<seconds>(d).count();
-    if (wanted >= limit) return (clock::duration::max)();
-    if (wanted <= -limit) return (clock::duration::min)();
+    if constexpr (std::is_integral_v<Rep> && std::ratio_greater_equal_v<Period, clock::period>) {
+        constexpr auto most = std::chrono::duration_cast<std::chrono::duration<std::int64_t, Period>>(
+            (clock::duration::max)());
+        if (std::cmp_greater(d.count(), most.count())) return (clock::duration::max)();
+        if (std::cmp_less(d.count(), -most.count())) return (clock::duration::min)();
+    } else {
+        constexpr double most = 9.2e9;  // seconds; the clock's 64-bit nanoseconds end at 9.223e9
+        const double seconds = std::chrono::duration_cast<std::chrono::duration<double>>(d).count();
+        if (seconds >= most) return (clock::duration::max)();
+        if (seconds <= -most) return (clock::duration::min)();
+    }
     return std::chrono::duration_cast<clock::duration>(d);
 }
-[[nodiscard]] constexpr clock::duration saturated(clock::duration d) noexcept { return d; }
 
 }  // namespace detail
 

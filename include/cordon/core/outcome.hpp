@@ -178,6 +178,20 @@ template <class T>
     return o.is_stopped() ? std::make_exception_ptr(canceled()) : std::exception_ptr();
 }
 
+/// What a callable ends with, which may throw.
+template <class F>
+[[nodiscard]] auto outcome_of(F&& f) noexcept -> outcome<decltype(f())> {
+#if defined(__cpp_exceptions)
+    try {
+        return outcome<decltype(f())>(std::in_place, f());
+    } catch (...) {
+        return outcome<decltype(f())>(std::current_exception());
+    }
+#else
+    return outcome<decltype(f())>(std::in_place, f());
+#endif
+}
+
 /// The same failure for another type. Requires: `o` has no value.
 template <class To, class From>
 [[nodiscard]] outcome<To> as_failure(const outcome<From>& o) noexcept {

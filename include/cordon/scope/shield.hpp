@@ -9,6 +9,7 @@
 #include <cordon/core/detail/scope.hpp>
 #include <cordon/scope/with.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <optional>
 
@@ -37,12 +38,12 @@ private:
         if (when <= now) lift();
     }
     void lift() noexcept {
-        if (!std::exchange(is_lifted_, true)) link_to_parent();
+        if (!is_lifted_.exchange(true, std::memory_order_relaxed)) link_to_parent();
     }
     static void lifted(timer& t) noexcept { static_cast<shielding_scope&>(t).lift(); }
 
     executor_ref executor_;
-    bool is_lifted_ = false;
+    std::atomic<bool> is_lifted_{false};  ///< by the timer, or by whoever polls: once
 };
 
 class shield_attribute {

@@ -54,7 +54,8 @@ public:
         return ctx_;
     }
     void leave() noexcept { scope_->disarm(); }
-    [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
+    /// Asked after a stop, when the scope is armed.
+        [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
     [[nodiscard]] std::exception_ptr error() const {
         return std::make_exception_ptr(timeout_error(attribute_.where_));
     }

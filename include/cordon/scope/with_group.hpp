@@ -92,7 +92,10 @@ task<T> group_access::run(group_options options, std::source_location where, F f
     task_group group(outer, options, on_error::stop_group, self, where);
     const context joining = outer.without_stop();
 
-    outcome<T> ended = co_await body_operation(describe(fn(group)), group.ctx(), record(group), where);
+    auto body = outcome_of([&] { return describe(fn(group)); });
+    outcome<T> ended = outcome<T>::stopped();
+    if (!body.has_value()) ended = as_failure<T>(body);
+    else ended = co_await body_operation(*std::move(body), group.ctx(), record(group), where);
     if (ended.is_error() || ended.is_rejected()) fail(group, failure_of(ended), nullptr);
     co_await group.join().with(joining);
 

@@ -62,6 +62,7 @@ public:
     [[nodiscard]] acquire_operation acquire(std::size_t n = 1);
 
     /// Gives `n` permits back, or adds some; hands them to those who wait. Never resumes anybody inside the call.
+    /// Requires:      there are never more than `max_permits` in all
     void release(std::size_t n = 1) noexcept;
 
     /// Both figures at one time.
@@ -77,6 +78,7 @@ private:
     //   contended   someone waits, or is about to: whoever acquires or releases takes the lock
     // S1 Without contended a change is one exchange on the word and touches nothing else.
     // S2 contended is set and cleared only under the lock; while it is set only the holder of the lock changes the word.
+    //    So whoever serves sets it before reading the word: what is read of an unmarked word is old at the store.
     // S3 A releaser that hands permits over under the lock, or by its exchange (release), is seen by who takes them
     //    (acquire).
     static constexpr std::uint64_t contended = 1, one_permit = 2;
@@ -149,7 +151,9 @@ inline async_semaphore::~async_semaphore() {
         detail::fail("async_semaphore \"" + name_ + "\" destroyed while " + std::to_string(waiting) + " wait for it");
 }
 
-inline bool async_semaphore::try_acquire(std::size_t n) noexcept { return take_uncontended(n * one_permit); }
+inline bool async_semaphore::try_acquire(std::size_t n) noexcept {
+    return n <= max_permits && take_uncontended(n * one_permit);
+}
 
 inline async_semaphore::acquire_operation async_semaphore::acquire(std::size_t n) {
     if (n > max_permits)
@@ -168,13 +172,14 @@ inline void async_semaphore::release(std::size_t n) noexcept {
 }
 CORDON_NOINLINE inline void async_semaphore::release_contended(std::uint64_t permits) noexcept {
     const detail::spin_guard guard(lock_);
-    serve(word_.load(std::memory_order_relaxed) / one_permit * one_permit + permits);  // S2; may be uncontended by now
+    const std::uint64_t seen = word_.fetch_or(contended, std::memory_order_acquire);  // S2: whoever waited may be gone
+    serve(seen / one_permit * one_permit + permits);
 }
 
 /// Gives what is free to those who wait, in order, and stores the rest. Under the lock, which keeps a waiter alive that
 /// may be running already.
 inline void async_semaphore::serve(std::uint64_t free) noexcept {
-    while (!waiters_.empty() && waiters_.front().permits_ <= free) {
+    while (!waiters_.empty() && (waiters_.front().permits_ <= free || waiters_.front().lost())) {
         waiter& first = waiters_.pop_front();
         if (first.complete()) free -= first.permits_;
     }

@@ -9,6 +9,7 @@
 #include <cordon/core/executor.hpp>
 #include <cordon/core/stop_token.hpp>
 
+#include <atomic>
 #include <optional>
 #include <source_location>
 
@@ -87,8 +88,13 @@ public:
         unlink_from_parent();
     }
 
-    /// Whether it was this scope's own deadline that stopped it.
-    [[nodiscard]] bool expired() const noexcept { return expired_; }
+    /// Whether it was this scope's own deadline that stopped it. Requires: armed; what ran under it has ended.
+    [[nodiscard]] bool expired() const noexcept {
+        if (!passed_.load(std::memory_order_relaxed)) return false;
+        const stop_reason why = source().reason();
+        return why.kind == stop_kind::deadline && why.where.line() == where_.line() &&
+               why.where.column() == where_.column() && why.where.file_name() == where_.file_name();
+    }
     [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
 
 protected:
@@ -111,23 +117,24 @@ private:
 
     static void fired(timer& t) noexcept {
         auto& self = static_cast<deadline_scope&>(t);
-        if (self.expired_ && self.when != self.own_.time()) return self.on_overdue();
+        if (self.when != self.own_.time()) return self.on_overdue();
         self.stop();
-        if (!self.expired_) return;
+        if (!self.expired()) return;
         const clock::time_point overdue = self.overdue_at();
         if (overdue == (clock::time_point::max)()) return;
         self.when = overdue;
         self.executor_.timers().arm(self);
     }
     void stop() noexcept {
-        if (source().request_stop(stop_reason{stop_kind::deadline, 0, where_})) expired_ = true;
+        passed_.store(true, std::memory_order_relaxed);
+        source().request_stop(stop_reason{stop_kind::deadline, 0, where_});
     }
 
     cordon::deadline own_;
     executor_ref executor_;
     std::source_location where_;
     bool in_timers_ = false;
-    bool expired_ = false;
+    std::atomic<bool> passed_{false};  ///< set before the stop that publishes it: by the timer, or by whoever polls
 };
 
 }  // namespace detail
