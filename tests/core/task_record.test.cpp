@@ -4,6 +4,7 @@
 #include "catch.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +22,6 @@
 
 using cordon::task_info;
 using cordon::detail::named_wait_label;
-using cordon::detail::record_slab;
 using cordon::detail::task_record;
 using cordon::detail::unqualified_name;
 using cordon::detail::wait_label;
@@ -29,6 +29,8 @@ using cordon::detail::wait_label;
 namespace {
 
 inline constinit const wait_label sleep_label{"sleep_for"};
+
+#if CORDON_TASK_RECORDS
 
 task_record* open(std::string_view name, task_record* parent = nullptr, std::uint32_t now_ms = 0,
                   std::source_location at = std::source_location::current()) {
@@ -42,14 +44,11 @@ std::optional<task_info> find(std::uint64_t id, std::uint32_t now_ms = 0) {
     return std::nullopt;
 }
 
-std::string line_of(const std::source_location& at) { return std::to_string(at.line()); }
-
 // How many records there ever were at once.
 std::size_t cells() {
     std::size_t count = 0;
-    for (const auto* chunk = record_slab<task_record>::newest(); chunk != nullptr; chunk = chunk->older) {
-        count += static_cast<std::size_t>(chunk->end() - chunk->begin());
-    }
+    const auto* chunk = cordon::detail::record_slab<task_record>::newest();
+    for (; chunk != nullptr; chunk = chunk->older) count += static_cast<std::size_t>(chunk->end() - chunk->begin());
     return count;
 }
 
@@ -75,6 +74,10 @@ std::size_t resident_bytes() {
 #endif
 }
 
+#endif
+
+std::string line_of(const std::source_location& at) { return std::to_string(at.line()); }
+
 std::source_location here(std::source_location at = std::source_location::current()) { return at; }
 
 namespace app {
@@ -92,6 +95,8 @@ std::source_location pair_of(T, U) {
 }  // namespace app
 
 }  // namespace
+
+#if CORDON_TASK_RECORDS
 
 TEST_CASE("a record that is opened and closed again counts its lives", "[core][task_record]") {
     task_record* first = open("first");
@@ -313,6 +318,22 @@ TEST_CASE("a hundred thousand live records are all in the dump, and their memory
     CHECK(cells() == cells_before);
 }
 
+#else
+
+TEST_CASE("without records everything is there, costs nothing and knows nobody", "[core][task_record]") {
+    const named_wait_label label{sleep_label, "x"};
+    CHECK(task_record::open(false, "a task", here(), nullptr, 0) == nullptr);
+    task_record record;
+    record.suspended({}, here(), here(), false, label);
+    record.running();
+    record.rename("another");
+    CHECK(record.id() == 0);
+    CHECK(cordon::live_tasks().empty());
+    record.close();
+}
+
+#endif
+
 TEST_CASE("a description has a line for the task and one for each place where it waits", "[core][task_record]") {
     const auto spawned = here(), outer = app::read_row(), inner = [] { return here(); }();
     task_info task;
@@ -328,8 +349,9 @@ TEST_CASE("a description has a line for the task and one for each place where it
     CHECK(describe(task) == head + "    running\n");
 
     task.state = task_info::activity::suspended;
-    task.waits = {outer, inner};
     task.waits_for = "sleep_for";
+    CHECK(describe(task) == head + "    waits for sleep_for\n");
+    task.waits = {outer, inner};
     CHECK(describe(task) == head + "    waits at task_record.test.cpp:" + line_of(outer) + " in read_row\n" +
                                 "    waits at task_record.test.cpp:" + line_of(inner) + " in lambda in " +
                                 unqualified_name(spawned.function_name()) + "   sleep_for\n");

@@ -3,6 +3,8 @@
 
 #include "catch.hpp"
 
+#if CORDON_TASK_RECORDS
+
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -209,3 +211,5 @@ TEST_CASE("a dump stays right while threads come and go and close each other's r
     CHECK(found.twice == 0);
     CHECK(alive() == others);
 }
+
+#endif

@@ -23,6 +23,9 @@ CORDON_NOINLINE inline std::chrono::steady_clock::time_point simulated_now() noe
     return virtual_now != nullptr ? *virtual_now : std::chrono::steady_clock::now();
 }
 
+/// Whether a simulation runs on this thread.
+CORDON_NOINLINE inline bool simulated_here() noexcept { return virtual_now != nullptr; }
+
 }  // namespace detail
 
 /// A Clock in the sense of the standard: `std::chrono::steady_clock`, or virtual time inside a simulation. Like

@@ -351,6 +351,7 @@ inline std::string describe(const task_info& task) {
     text += task.name.empty() ? "" : "\"";
     text += "  alive " + std::to_string(task.age.count()) + " ms  spawned at " + detail::site_text(task.spawned_at);
     text += task.state == task_info::activity::running ? "\n    running\n" : "\n";
+    if (task.waits.empty() && !task.waits_for.empty()) text += "    waits for " + task.waits_for + '\n';
     for (std::size_t i = 0; i < task.waits.size(); ++i) {
         text += "    waits at " + detail::site_text(task.waits[i]);
         if (i + 1 == task.waits.size() && !task.waits_for.empty()) text += "   " + task.waits_for;

@@ -4,9 +4,11 @@
 // Where something runs: `co_await on(pool, compress(data))` goes there and comes back.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/callable.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <coroutine>
@@ -30,6 +32,8 @@ public:
               inner_(std::move(o.op_)) {}
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
+            if (simulated_here() && !there_.is_current())
+                fail("on(): inside a simulation nothing runs on another executor");
             record = r.record();
             up = r;
             context_access::arm(r.ctx());  // before another thread can see the scopes above
@@ -65,7 +69,8 @@ private:
 }  // namespace detail
 
 /// Runs `a` on `there`, under the stop, the deadline and the values in effect, and goes on where it came from.
-/// Threads:       `a` runs on `there`; the awaiting task resumes on its own executor
+/// Threads:       `a` runs on `there`; the awaiting task resumes on its own executor. In a simulation, which is the only
+///                executor of its runs, another one terminates with a message
 /// Cost:          a submission in each direction; no frame, no allocation
 template <runnable A>
 [[nodiscard]] auto on(executor_ref there, A&& a) {

@@ -158,7 +158,7 @@ private:
     void leave() noexcept;
     bool take_slot() noexcept;
     void return_slot() noexcept;
-    bool close_if_idle() noexcept;
+    bool close_if_idle(bool or_later) noexcept;
     void closed() noexcept;
     void note_error(std::exception_ptr error, detail::task_record* of);
     void stop_for_error() noexcept;
@@ -180,8 +180,8 @@ private:
     // state_: children that have not ended, times four, and two bits.
     //   joining   someone waits for the last child, which then sets closed
     //   closed    takes no more children; set once, together with the count becoming zero
-    // T1 A child's leave() is its last access to the group, unless it is the one that closes it: then those who join
-    //    have not been told yet.
+    // T1 A child's leave() is its last access to the group, unless it is the one that closes it.
+    // T2 Whoever closes the group has touched it last when it sets told_; who joins does not go on before that.
     static constexpr std::uint64_t joining_bit = 1, closed_bit = 2, one_child = 4;
 
     std::atomic<std::uint64_t> state_{0};
@@ -194,7 +194,8 @@ private:
     mutable detail::spin_lock lock_;                      // for what follows
     detail::intrusive_list<join_waiter> joiners_;
     detail::intrusive_list<slot_waiter> spawners_;
-    bool told_ = false;                                   // those who join have been told
+    bool ended_ = false;                                  // those who join have been completed
+    bool told_ = false;                                   // T2
     std::size_t running_ = 0;                             // counted only where max_running says so
     std::vector<task_error> errors_;
 

@@ -117,7 +117,10 @@ using body_result_t = await_result_t<std::invoke_result_t<F&, task_group&>>;
 template <class Range, class F>
 task<void> feed(task_group& group, Range& range, F& fn) {
     for (auto&& element : range) {
-        auto child = call_with<F, decltype(element)>(fn, std::forward<decltype(element)>(element));
+        // what is no lvalue would be gone before the task runs
+        using kept = std::conditional_t<std::is_lvalue_reference_v<decltype(element)>, decltype(element),
+                                        std::remove_cvref_t<decltype(element)>>;
+        auto child = call_with<F, kept>(fn, std::forward<decltype(element)>(element));
         const bool started = co_await group.spawn_when_ready(std::move(child));
         if (!started) co_return;
     }

@@ -91,7 +91,7 @@ private:
 /// A result that is set once and awaited once.
 /// Threads:       set from any thread, also inside the call that starts the work, and before anybody waits
 /// Lifetime:      lives until it was set, or until nobody will set it any more; whoever has awaited it may destroy it
-///                at once. Destroyed while a task waits for it, it terminates
+///                at once. Destroyed while a task waits for it, it prints that task and terminates
 /// Cost:          no allocation
 template <class T>
 class completion {
@@ -99,9 +99,7 @@ public:
     completion() = default;
     completion(const completion&) = delete;
     completion& operator=(const completion&) = delete;
-    ~completion() {
-        if (shot_.awaited()) detail::fail("completion destroyed while a task waits for it");
-    }
+    ~completion() { shot_.check_not_awaited("completion"); }
 
     /// Each sets the result, if it was not set before.
     /// Returns:       whether it was the first

@@ -5,12 +5,15 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/error.hpp>
 #include <cordon/testing/simulation.hpp>
 
 #include <concepts>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -18,19 +21,41 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// Whether one run holds: `check(value)` is true, or, without a value, the run did not throw.
-template <class Make, class Check>
-bool schedule_holds(testing::simulation& sim, Make& make, Check& check) {
+/// Calls `f()`.
+/// Returns:       what escapes from it, as a text; empty if nothing does
+template <class F>
+std::string what_escapes(F&& f) {
+#if defined(__cpp_exceptions)
     try {
-        if constexpr (std::is_void_v<await_result_t<std::invoke_result_t<Make&>>>) {
-            sim.run(make());
-            return check();
-        } else {
-            return check(sim.run(make()));
-        }
+        f();
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (const canceled&) {
+        return "it was stopped";
     } catch (...) {
-        return false;
+        return "an exception of an unknown type";
     }
+#else
+    f();
+#endif
+    return {};
+}
+
+/// Runs `make()` and asks `check(value)`, or `check()` if there is no value.
+/// Returns:       what is wrong; empty if nothing is
+template <class Make, class Check>
+std::string schedule_fault(testing::simulation& sim, Make& make, Check& check) {
+    const auto call = [&make] { return make(); };
+    bool held = false;
+    std::string escaped = what_escapes([&] {
+        if constexpr (std::is_void_v<await_result_t<std::invoke_result_t<Make&>>>) {
+            sim.run(call);
+            held = check();
+        } else {
+            held = check(sim.run(call));
+        }
+    });
+    return escaped.empty() && !held ? "the check says false" : escaped;
 }
 
 }  // namespace detail
@@ -49,20 +74,23 @@ struct exploration {
     std::optional<std::vector<choice>> failing;    ///< the first that failed: give it to a `simulation`
 };
 
-/// Runs `make()` under one seed after the other until `check(value)` is false or the run throws, a deadlock included.
-/// Without a value, `check` takes no argument.
-/// Returns:       the seed that failed: `simulation{seed}.run(make())` does it again
+/// Runs `make()`, called inside the simulation, under one seed after the other, until `check(value)` is false or
+/// something throws, a deadlock included. Without a value, `check` takes no argument.
+/// Returns:       the seed that failed, after printing it and why: `simulation{seed}.run(make)` does it again
 template <class Make, class Check>
     requires std::invocable<Make&>
 [[nodiscard]] std::optional<std::uint64_t> explore(explore_options options, Make&& make, Check&& check) {
     for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.schedules; ++seed) {
         simulation sim(seed);
-        if (!detail::schedule_holds(sim, make, check)) return seed;
+        const std::string fault = detail::schedule_fault(sim, make, check);
+        if (fault.empty()) continue;
+        std::fprintf(stderr, "cordon: explore: seed %llu fails: %s\n", static_cast<unsigned long long>(seed), fault.c_str());
+        return seed;
     }
     return std::nullopt;
 }
 
-/// Runs every schedule of `make()`, up to `max_schedules`, until one fails.
+/// As `explore`, through every schedule there is, up to `max_schedules`, until one fails.
 template <class Make, class Check>
     requires std::invocable<Make&>
 [[nodiscard]] exploration explore_all(std::uint64_t max_schedules, Make&& make, Check&& check) {
@@ -71,9 +99,11 @@ template <class Make, class Check>
     while (seen.schedules < max_schedules) {
         simulation sim(next);
         ++seen.schedules;
-        const bool held = detail::schedule_holds(sim, make, check);
+        const std::string fault = detail::schedule_fault(sim, make, check);
         next = sim.trace();
-        if (!held) {
+        if (!fault.empty()) {
+            std::fprintf(stderr, "cordon: explore_all: schedule %llu fails: %s\n",
+                         static_cast<unsigned long long>(seen.schedules), fault.c_str());
             seen.failing = std::move(next);
             return seen;
         }

@@ -5,11 +5,13 @@
 // and a seed that fails is a bug that can be reproduced.
 //
 //     testing::simulation sim{7};
-//     int answer = sim.run(serve_one_request());       // sleeps, timeouts and deadlines take no time
+//     int answer = sim.run(serve_one_request());          // sleeps, timeouts and deadlines take no time
+//     sim.run([] { return sleep_for(1h); });              // a callable is called inside, where the clock is virtual
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
+#include <cordon/core/detail/callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/leaf.hpp>
@@ -21,17 +23,22 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/time/timer_queue.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 namespace cordon::inline CORDON_ABI {
+namespace detail {
+class sweep_access;
+}
+
 namespace testing {
 
 /// Nothing can ever run again, and the root has not ended. `what()` says who waits, where, and for what.
@@ -47,20 +54,26 @@ public:
 };
 
 struct simulation_options {
-    std::uint64_t max_steps = 50'000'000;  ///< after that many the run is a livelock
+    /// What its clock shows first: not zero, so that there is a time before it.
+    clock::time_point start{std::chrono::hours(1)};
+    std::uint64_t max_steps = 50'000'000;  ///< after that many a run is a livelock
     bool jump_when_idle = true;            ///< false: time stands still until `advance`
 };
 
-/// What a run chose, from how many: enough to run the same schedule again.
+/// What a run chose among several that were ready: enough to run the same schedule again.
 struct choice {
     std::uint32_t taken = 0;
     std::uint32_t of = 1;
+
+    friend bool operator==(const choice&, const choice&) = default;
 };
 
 /// One thread, one clock, one scheduler. Satisfies `executor`, and is the only one inside its runs.
-/// Threads:       everything on the thread that made it; used from elsewhere it terminates and says so
+/// Threads:       everything on the thread that made it. What belongs to it and is used outside its runs, in another
+///                simulation or on another thread, terminates and names both
 /// Order:         what is ready runs in an order that the seed chooses; timers fire one timestamp at a time, each
 ///                followed by all that became ready, exact to the nanosecond
+/// Lifetime:      destroyed while something is still to run on it, or armed, it prints the tasks and terminates
 class simulation {
     class settle_operation;
 
@@ -72,16 +85,19 @@ public:
     simulation& operator=(const simulation&) = delete;
     ~simulation();
 
-    /// Runs `a` until it has ended.
+    /// Runs `a`, or what `a()` returns, until it has ended, and then what is ready without more time. Time goes on from
+    /// where the last run left it.
     /// Returns:       its value
     /// Errors:        throws what `a` throws, `canceled` if it was stopped; `deadlock` or `livelock`, after the tasks
-    ///                have been stopped; `std::logic_error` inside another run
-    template <awaitable A>
-    await_result_t<A> run(A&& a, std::source_location where = std::source_location::current());
+    ///                have been stopped, and terminates if that does not end them; `std::logic_error` inside another run
+    template <runnable A>
+    detail::runnable_result_t<A> run(A&& a, std::source_location where = std::source_location::current());
 
-    /// Runs everything that is ready, without moving time. Only inside a run.
+    /// Runs everything that is ready, without moving time.
+    /// Errors:        `std::logic_error` outside a run; two tasks that settle at the same time terminate
     [[nodiscard]] static settle_operation settle();
-    /// Moves time by `d`, one timestamp at a time, and runs all that becomes ready on the way. Only inside a run.
+    /// Moves time by `d`, one timestamp at a time, and runs all that becomes ready on the way.
+    /// Errors:        as `settle`
     template <class Rep, class Period>
     [[nodiscard]] static task<void> advance(std::chrono::duration<Rep, Period> d) {
         return advance_by(detail::saturated(d));
@@ -91,14 +107,16 @@ public:
 
     [[nodiscard]] clock::time_point now() const noexcept { return now_; }
     [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
-    /// Choices and jumps so far, in the present or the last run.
+    /// Items run and jumps in time, in the present or the last run.
     [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
     /// The choices of the present or the last run.
     [[nodiscard]] const std::vector<choice>& trace() const noexcept { return trace_; }
     /// Timers that are armed.
-    [[nodiscard]] std::size_t armed_timers() noexcept { return timers_.size(); }
+    [[nodiscard]] std::size_t armed_timers() noexcept { return timers_.queue.size(); }
+    /// The tasks that began after this simulation was made and have not ended, as `describe` gives them.
+    [[nodiscard]] std::string who_waits() const;
 
-    /// Called before each step of a run with its number; may stop the run's scope.
+    /// Called before each step of a run with its number, from 1 on; may stop the run's scope.
     struct observer {
         virtual void before_step(std::uint64_t step, cancel_scope& root) = 0;
 
@@ -108,7 +126,7 @@ public:
     void observe(observer* o) noexcept { observer_ = o; }
 
     void submit(work_item& item) noexcept {
-        check_inside("submit");
+        check_inside("a task is to go on");
         item.next = nullptr;
         ready_.push_back(&item);
     }
@@ -116,43 +134,60 @@ public:
     [[nodiscard]] timer_service& timers() noexcept { return timers_; }
 
 private:
+    friend class detail::sweep_access;
     class settler;
     class session;
     template <operation O>
-    class simulated_root;
+    class one_run;
+    /// A timer is armed inside a run only, since the clock shows another time outside.
+    struct own_timers final : timer_service {
+        explicit own_timers(simulation& s) noexcept : owner(&s) {}
+        void arm(timer& t) noexcept override {
+            owner->check_inside("a timer is armed");
+            queue.arm(t);
+        }
+        void cancel(timer& t) noexcept override { queue.cancel(t); }
 
-    void drive(const bool& done, cancel_scope& root);
+        simulation* owner;
+        locked_timer_queue queue;
+    };
+    enum class verdict { ended, deadlock, livelock, late };
+
+    verdict drive(const bool& done, cancel_scope& root, std::uint64_t max_steps, clock::time_point latest);
+    void give_up(const bool& done, cancel_scope& root, verdict why);
     bool step(cancel_scope& root);
     std::uint32_t choose(std::uint32_t n);
     void jump_to(clock::time_point t) noexcept {
         now_ = t;
-        timers_.fire_due(t);
+        detail::set_coarse_now(t);
+        timers_.queue.fire_due(t);
     }
     void check_inside(const char* what) const noexcept {
         if (current_ != this)
-            detail::fail(std::string("simulation ") + std::to_string(id_) + ": " + what + " from outside its run, in " +
-                         (current_ == nullptr ? "no simulation" : "simulation " + std::to_string(current_->id_)));
+            detail::fail(name() + ": " + what + " outside its run, in " +
+                         (current_ == nullptr ? "no simulation" : current_->name()));
     }
-    std::string who_waits() const;
+    std::string name() const { return "simulation " + std::to_string(id_); }
+    std::string report(verdict why) const;
     static task<void> advance_by(clock::duration d);
 
     static inline thread_local simulation* current_ = nullptr;
-    static inline std::uint64_t last_id_ = 0;
+    static inline std::atomic<std::uint64_t> last_id_{0};
 
     std::uint64_t id_;
     std::uint64_t seed_ = 0;
     std::uint64_t random_;
     simulation_options options_;
-    clock::time_point now_{std::chrono::hours(1)};
+    clock::time_point now_;
     std::vector<work_item*> ready_;
-    locked_timer_queue timers_;
+    own_timers timers_{*this};
     settler* settling_ = nullptr;
     observer* observer_ = nullptr;
     bool replaying_ = false;
     std::vector<choice> prescribed_;
     std::vector<choice> trace_;
     std::uint64_t steps_ = 0;
-    std::vector<std::uint64_t> older_tasks_;  ///< alive before the run: none of its business
+    std::vector<std::uint64_t> older_tasks_;  ///< alive before it was made: none of its business
 };
 
 }  // namespace testing

@@ -7,8 +7,10 @@
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/flagged_lock.hpp>
 #include <cordon/core/operation.hpp>
+#include <cordon/core/task_record.hpp>
 
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
@@ -32,12 +34,13 @@ public:
         return first;
     }
     [[nodiscard]] bool is_set() const noexcept { return lock_.raised(); }
-    /// Whether a task waits for it.
-    [[nodiscard]] bool awaited() noexcept {
+    /// Terminates if a task waits for it, and says which: for the destructor of what is made of it.
+    void check_not_awaited(const char* noun) noexcept {
         lock_.lock();
-        const bool yes = waiter_ != nullptr;
+        const bool awaited = waiter_ != nullptr;
+        const task_record* const record = awaited ? waiter_->receiver().record() : nullptr;
         lock_.unlock();
-        return yes;
+        if (awaited) [[unlikely]] fail_awaited(noun, record);
     }
 
     /// The leaf that waits for it. A stop ends the wait and leaves the one_shot as it was.
@@ -78,6 +81,14 @@ public:
     };
 
 private:
+    [[noreturn]] CORDON_NOINLINE static void fail_awaited(const char* noun, const task_record* record) noexcept {
+        std::string text = std::string(noun) + " destroyed while a task waits for it\n";
+        if (record != nullptr)
+            for (const task_info& task : cordon::live_tasks())
+                if (task.id == record->id()) text += cordon::describe(task);
+        fail(text);
+    }
+
     flagged_lock lock_;                   ///< its flag says that the result is there
     waiter* waiter_ = nullptr;            ///< under lock_
     std::optional<outcome<T>> result_;    ///< under lock_ until set; then the waiter's

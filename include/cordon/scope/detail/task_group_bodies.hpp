@@ -19,20 +19,33 @@ inline constinit const wait_label room_label{"room in a group"};
 class task_group::join_waiter : public detail::leaf<join_waiter>, public detail::list_hook {
 public:
     explicit join_waiter(task_group& g) noexcept : group_(&g) {}
-    bool ready() noexcept { return group_->close_if_idle(); }
+    bool ready() noexcept { return group_->close_if_idle(false); }
     std::coroutine_handle<> start(receiver_ref r) noexcept { return suspend(r); }
     outcome<void> take() noexcept { return {}; }
 
 private:
     friend class leaf<join_waiter>;
     void enqueue() noexcept {
-        const detail::spin_guard guard(group_->lock_);
-        if (group_->told_) complete();
-        else group_->joiners_.push_back(*this);
+        {
+            const detail::spin_guard guard(group_->lock_);
+            if (group_->ended_) {
+                complete();
+                return;
+            }
+            group_->joiners_.push_back(*this);
+        }
+        group_->close_if_idle(true);
     }
+    /// Takes back what was asked of the last child, if nobody else waits for it. T2: waits for the one who closes.
     void dequeue(bool) noexcept {
-        const detail::spin_guard guard(group_->lock_);
-        group_->joiners_.remove(*this);
+        for (detail::spin_wait wait;; wait()) {
+            const detail::spin_guard guard(group_->lock_);
+            group_->joiners_.remove(*this);
+            const std::uint64_t seen = group_->joiners_.empty()
+                                           ? group_->state_.fetch_and(~joining_bit, std::memory_order_acq_rel)
+                                           : group_->state_.load(std::memory_order_acquire);
+            if ((seen & closed_bit) == 0 || group_->told_) return;
+        }
     }
     const detail::wait_label& label() const noexcept { return detail::join_label; }
 
@@ -208,14 +221,16 @@ inline void task_group::leave() noexcept {
     if (next == closed_bit) closed();
 }
 
-/// Closes the group if it has no children; else whoever ends last does.
-inline bool task_group::close_if_idle() noexcept {
+/// Closes the group if it has no children; else, if `or_later`, whoever ends last does.
+/// Returns:       whether it is closed, and nobody is at it any more
+inline bool task_group::close_if_idle(bool or_later) noexcept {
     std::uint64_t seen = state_.load(std::memory_order_acquire);
     for (;;) {
         if ((seen & closed_bit) != 0) {
             const detail::spin_guard guard(lock_);
             return told_;
         }
+        if (seen >= one_child && !or_later) return false;
         const std::uint64_t next = seen < one_child ? closed_bit : seen | joining_bit;
         if (!state_.compare_exchange_weak(seen, next, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
         if (next == closed_bit) closed();
@@ -223,12 +238,17 @@ inline bool task_group::close_if_idle() noexcept {
     }
 }
 
-/// The one who closed the group tells those who join. The store that unlocks is its last access to the group.
+/// The one who closed the group completes those who join, before its stop could end them: the body of the group is one
+/// of them. They wait in `dequeue` for the store that unlocks, which is the last access to the group (T2).
 inline void task_group::closed() noexcept {
+    {
+        const detail::spin_guard guard(lock_);
+        ended_ = true;
+        while (!joiners_.empty()) joiners_.pop_front().complete();
+    }
     scope_.source().request_stop(stop_reason{stop_kind::closed, 0, {}});
     const detail::spin_guard guard(lock_);
     told_ = true;
-    while (!joiners_.empty()) joiners_.pop_front().complete();
 }
 
 inline bool task_group::take_slot() noexcept {

@@ -8,12 +8,27 @@
 #include <algorithm>
 
 namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// A duration in the largest unit that it is a whole number of: "1500 ms".
+inline std::string duration_text(clock::duration d) {
+    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();
+    if (ns % 1'000'000'000 == 0) return std::to_string(ns / 1'000'000'000) + " s";
+    if (ns % 1'000'000 == 0) return std::to_string(ns / 1'000'000) + " ms";
+    if (ns % 1'000 == 0) return std::to_string(ns / 1'000) + " us";
+    return std::to_string(ns) + " ns";
+}
+
+}  // namespace detail
+
 namespace testing {
 
 /// Makes a simulation the executor and the clock of this thread.
 class simulation::session {
 public:
     explicit session(simulation& s) : entry_(&s, s.now_) {
+        s.trace_.clear();
+        s.steps_ = 0;
         current_ = &s;
         detail::simulations.fetch_add(1, std::memory_order_relaxed);
         detail::virtual_now = &s.now_;
@@ -69,23 +84,46 @@ private:
     simulation* simulation_;
 };
 
+/// What one run consists of: its scope, its root, and whether that has ended.
 template <operation O>
-class simulation::simulated_root final : public detail::root<O> {
-public:
-    simulated_root(O&& op, const context& c, detail::task_record* r, bool& ended)
-        : detail::root<O>(std::move(op), c, r), done_(&ended) {}
+class simulation::one_run {
+    class ending_root final : public detail::root<O> {
+    public:
+        ending_root(O&& op, const context& c, detail::task_record* r, bool& ended)
+            : detail::root<O>(std::move(op), c, r), done_(&ended) {}
 
-private:
-    void on_ended() noexcept override { *done_ = true; }
-    bool* done_;
+    private:
+        void on_ended() noexcept override { *done_ = true; }
+        bool* done_;
+    };
+
+public:
+    one_run(simulation& s, O&& op, const std::source_location& where)
+        : scope(executor_ref(s)), root(std::move(op), scope.ctx(),
+                                       detail::task_record::open(false, "simulation", where, nullptr,
+                                                                 detail::coarse_now_ms()),
+                                       done) {
+        root.start();
+    }
+
+    bool done = false;
+    cancel_scope scope;
+    ending_root root;
 };
 
 inline simulation::simulation(std::uint64_t seed, simulation_options options)
-    : id_(++last_id_), seed_(seed), random_(seed), options_(options) {}
-inline simulation::simulation(std::vector<choice> trace, simulation_options options)
-    : id_(++last_id_), random_(0), options_(options), replaying_(true), prescribed_(std::move(trace)) {}
+    : id_(last_id_.fetch_add(1, std::memory_order_relaxed) + 1), seed_(seed), random_(seed), options_(options),
+      now_(options.start) {
+    for (const task_info& task : live_tasks()) older_tasks_.push_back(task.id);
+}
+inline simulation::simulation(std::vector<choice> trace, simulation_options options) : simulation(0, options) {
+    replaying_ = true;
+    prescribed_ = std::move(trace);
+}
 inline simulation::~simulation() {
-    if (current_ == this) detail::fail("simulation " + std::to_string(id_) + ": destroyed inside its own run");
+    if (current_ == this) detail::fail(name() + ": destroyed inside its own run");
+    if (!ready_.empty() || !timers_.queue.empty())
+        detail::fail(name() + ": destroyed while something still waits for it, which only a run can end\n" + who_waits());
 }
 
 inline simulation::settle_operation simulation::settle() {
@@ -96,63 +134,70 @@ inline simulation::settle_operation simulation::settle() {
 inline task<void> simulation::advance_by(clock::duration d) {
     if (current_ == nullptr) detail::raise(std::logic_error("advance outside a simulation"), "advance outside a simulation");
     simulation& self = *current_;
-    const clock::time_point target = self.now_ + d;
+    const clock::time_point target = deadline::after(d).time();
     for (;;) {
         co_await settle();
-        const std::optional<clock::time_point> next = self.timers_.next();
+        const std::optional<clock::time_point> next = self.timers_.queue.next();
         if (!next || *next > target) break;
-        self.jump_to(*next);
+        self.jump_to((std::max)(*next, self.now_));
     }
     self.jump_to(target);
     co_await settle();
 }
 
-template <awaitable A>
-await_result_t<A> simulation::run(A&& a, std::source_location where) {
+template <runnable A>
+detail::runnable_result_t<A> simulation::run(A&& a, std::source_location where) {
     if (current_ != nullptr || detail::runs_any_here())
         detail::raise(std::logic_error("simulation::run inside a run, or on a thread that runs an executor"),
                       "simulation::run inside a run, or on a thread that runs an executor");
-    trace_.clear();
-    steps_ = 0;
-    older_tasks_.clear();
-    for (const task_info& task : live_tasks()) older_tasks_.push_back(task.id);
     const session here(*this);
-    bool done = false;
-    cancel_scope root_scope{executor_ref(*this)};
-    using op = detail::operation_for<A>;
-    simulated_root<op> root(detail::describe(std::forward<A>(a)), root_scope.ctx(),
-                            detail::task_record::open(false, "simulation", where, nullptr, detail::coarse_now_ms()), done);
-    root.start();
-    drive(done, root_scope);
-    return root.take().value();
+    const auto finish = [&]<operation O>(O&& op) -> typename O::value_type {
+        one_run<O> run(*this, std::move(op), where);
+        const verdict how = drive(run.done, run.scope, options_.max_steps, (clock::time_point::max)());
+        if (how != verdict::ended) give_up(run.done, run.scope, how);
+        return run.root.take().value();
+    };
+    if constexpr (awaitable<A>) return finish(detail::describe(std::forward<A>(a)));
+    else return finish(detail::describe(a()));
 }
 
-/// Runs until `done`. If that cannot be, stops everything, so that frames and locals are gone before it throws.
-inline void simulation::drive(const bool& done, cancel_scope& root) {
-    std::string verdict;
-    bool endless = false;
-    while (!done) {
-        if (step(root)) {
-            if (steps_ <= options_.max_steps) continue;
-            endless = true;
-        }
-        if (!verdict.empty())
-            detail::fail(verdict + "and after a stop these still do not end:\n" + who_waits());
-        verdict = (endless ? "livelock after " + std::to_string(steps_) + " steps" : std::string("deadlock")) +
-                  " at " + std::to_string((now_ - clock::time_point(std::chrono::hours(1))).count()) + " ns, seed " +
-                  std::to_string(seed_) + "\n" + who_waits();
-        steps_ = 0;
-        endless = false;
-        root.request_stop(stop_reason{stop_kind::closed, 0, {}});
+/// Runs until `done`, and then all that is ready.
+inline simulation::verdict simulation::drive(const bool& done, cancel_scope& root, std::uint64_t max_steps,
+                                             clock::time_point latest) {
+    while (!done || !ready_.empty()) {
+        if (steps_ >= max_steps) return verdict::livelock;
+        if (!step(root)) return verdict::deadlock;
+        if (now_ > latest) return verdict::late;
     }
-    if (verdict.empty()) return;
-    if (verdict.starts_with("livelock")) detail::raise(livelock(verdict), verdict.c_str());
-    detail::raise(deadlock(verdict), verdict.c_str());
+    return verdict::ended;
+}
+
+/// Stops everything, so that frames and locals are gone, and throws.
+inline void simulation::give_up(const bool& done, cancel_scope& root, verdict why) {
+    const std::string text = report(why);
+    root.request_stop(stop_reason{stop_kind::closed, 0, {}});
+    if (drive(done, root, steps_ + options_.max_steps, (clock::time_point::max)()) != verdict::ended)
+        detail::fail(text + "and after a stop these still do not end:\n" + who_waits());
+    if (why == verdict::livelock) detail::raise(livelock(text), text.c_str());
+    detail::raise(deadlock(text), text.c_str());
+}
+
+inline std::string simulation::report(verdict why) const {
+    std::string text = why == verdict::livelock ? "livelock" : "deadlock";
+    text += " at step " + std::to_string(steps_) + ", after " + detail::duration_text(now_ - options_.start);
+    text += replaying_ ? ", following a trace\n" : ", seed " + std::to_string(seed_) + "\n";
+    if (why == verdict::deadlock && !options_.jump_when_idle) text += "(time stands still until somebody advances it)\n";
+    return text + who_waits();
 }
 
 /// Runs one item, or wakes who settles, or moves time to the next timer.
 /// Returns:       false if there is none of these
 inline bool simulation::step(cancel_scope& root) {
+    std::optional<clock::time_point> next;
+    if (ready_.empty() && settling_ == nullptr) {
+        if (options_.jump_when_idle) next = timers_.queue.next();
+        if (!next) return false;
+    }
     ++steps_;
     if (observer_ != nullptr) observer_->before_step(steps_, root);
     if (!ready_.empty()) {
@@ -163,19 +208,17 @@ inline bool simulation::step(cancel_scope& root) {
         return true;
     }
     if (settling_ != nullptr) return std::exchange(settling_, nullptr)->complete();
-    if (!options_.jump_when_idle) return false;
-    const std::optional<clock::time_point> next = timers_.next();
-    if (!next) return false;
     jump_to((std::max)(*next, now_));
     return true;
 }
 
 /// The one source of every choice: prescribed, or from the seed (splitmix64).
 inline std::uint32_t simulation::choose(std::uint32_t n) {
+    if (n == 1) return 0;
     std::uint32_t taken = 0;
     if (replaying_) {
         if (trace_.size() < prescribed_.size()) taken = (std::min)(prescribed_[trace_.size()].taken, n - 1);
-    } else if (n > 1) {
+    } else {
         std::uint64_t z = (random_ += 0x9e3779b97f4a7c15);
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
         z = (z ^ (z >> 27)) * 0x94d049bb133111eb;

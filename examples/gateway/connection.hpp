@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// One connection from a client: its requests one after the other, each within its deadline, until one side has enough.
+
+#include "message.hpp"
+#include "service.hpp"
+#include "upstream_link.hpp"
+#include "wire.hpp"
+
+#include <cordon/cordon.hpp>
+#include <cordon/interop/boost_asio.hpp>
+
+#include <boost/beast/core/string.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace gateway {
+
+class connection {
+public:
+    connection(service& shared, tcp::socket client)
+        : shared_(shared), client_(std::move(client)), upstream_(client_.get_executor(), shared.opts.upstream) {
+        error_code ignored;
+        client_.set_option(tcp::no_delay(true), ignored);
+    }
+
+    /// Serves the client until it leaves, is silent for too long, or the gateway drains.
+    co::task<> run() {
+        try {
+            while (co_await request_comes())
+                if (!co_await serve_request()) break;
+            co_await close_gently();
+        } catch (const system_error&) {
+            // The client is gone: there is nobody to answer.
+        }
+    }
+
+private:
+    /// Waits for a request, or the first bytes of it. While the gateway drains each connection is given a last chance,
+    /// for a time that differs, so that connections end one after the other.
+    /// Returns:       false if none came in time
+    co::task<bool> request_comes() {
+        if (buffer_.size() != 0) co_return true;
+        const bool fresh = served_ == 0;
+        if (!shared_.is_draining()) {
+            const co::clock::duration patience = fresh ? shared_.opts.header : shared_.opts.idle;
+            const co::outcome<void> came =
+                co_await co::as_outcome(co::with(client_.async_wait(tcp::socket::wait_read, co::use_cordon),
+                                                 co::within(patience), co::stop_on(shared_.draining.get_token())));
+            if (!came.is_stopped()) co_return came.has_value() || unread();
+        }
+        std::chrono::duration<double, std::milli> patience = shared_.linger();
+        if (!fresh) patience *= std::uniform_real_distribution<double>(0.5, 1)(shared_.random);
+        const co::outcome<void> came = co_await co::as_outcome(
+            co::with_timeout(patience, client_.async_wait(tcp::socket::wait_read, co::use_cordon)));
+        co_return came.has_value() || unread();
+    }
+
+    /// Reads a request and answers it.
+    /// Returns:       whether another may follow on this connection
+    /// Errors:        system_error if the client is gone
+    co::task<bool> serve_request() {
+        const co::clock::time_point began = co::clock::now();
+        ++served_;
+        ++shared_.requests;
+        request_parser parser;
+        parser.header_limit(static_cast<std::uint32_t>(shared_.opts.max_header_bytes));
+        parser.body_limit(shared_.opts.max_body_bytes);
+        const co::outcome<void> header = co_await co::as_outcome(
+            co::with_timeout(shared_.opts.header, read_header(client_, buffer_, parser)));
+        if (!header.has_value()) {
+            response refusal = refused(header.error());
+            co_return co_await send(parser, refusal, began);
+        }
+        request& asked = parser.get();
+        std::optional<trace_parent> in = parse_traceparent(sole(asked, "traceparent").value_or(""));
+        if (!in) {
+            asked.erase("tracestate");
+            in.emplace();
+            in->trace_id = random_hex(shared_.random, 32);
+        }
+        in->parent_id = random_hex(shared_.random, 16);
+        std::string id(sole(asked, "x-request-id").value_or(""));
+        if (!is_sane_request_id(id)) id = random_hex(shared_.random, 32);
+        co_return co_await co::with(answer(parser, began), request_id(std::move(id)), trace(*std::move(in)));
+    }
+
+    co::task<bool> answer(request_parser& parser, co::clock::time_point began) {
+        response made = co_await make_answer(parser);
+        made.set("x-request-id", *co_await co::this_task::get(request_id));
+        co_return co_await send(parser, made, began);
+    }
+
+    co::task<response> make_answer(request_parser& parser) {
+        request& asked = parser.get();
+        if (std::optional<response> refusal = objection(asked, parser.chunked())) co_return *std::move(refusal);
+
+        co::clock::duration limit = shared_.opts.deadline;
+        if (const auto timeout = parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
+            limit = std::min<co::clock::duration>(limit, *timeout);
+        const co::deadline until = co::deadline::after(limit);
+        if (until.expired()) co_return late();
+
+        request onward = passed_on(asked);  // before the body, whose trailers are no headers
+        if (boost::beast::iequals(asked[http::field::expect], "100-continue")) {
+            const http::response<http::empty_body> go_on{http::status::continue_, 11};
+            co_await co::with(http::async_write(client_, go_on, co::use_cordon), co::until(until));
+        }
+        const co::outcome<void> body =
+            co_await co::as_outcome(co::with(read_body(client_, buffer_, parser), co::until(until)));
+        if (!body.has_value()) co_return refused(body.error());
+        if (asked.target() == "/healthz") co_return own_answer(http::status::ok, "alive");
+        if (asked.target() == "/readyz" && shared_.is_draining())
+            co_return own_answer(http::status::service_unavailable, "draining");
+        if (asked.target() == "/readyz") co_return own_answer(http::status::ok, "ready");
+
+        onward.body() = std::move(asked.body());
+        onward.prepare_payload();
+        co::outcome<response> got = co_await co::as_outcome(co::with(upstream_.exchange(onward), co::until(until)));
+        if (got.has_value()) co_return *std::move(got);
+        co_return failed(got.error());
+    }
+
+    /// Sends the answer and logs it.
+    /// Returns:       whether another request may follow
+    co::task<bool> send(const request_parser& parser, response& made, co::clock::time_point began) {
+        const request& asked = parser.get();
+        const bool last = shared_.is_draining() && buffer_.size() == 0 && !unread();
+        const bool keep = parser.is_done() && asked.keep_alive() && !last;
+        made.version(asked.version());
+        made.keep_alive(keep);
+        if (asked.method() == http::verb::head) made.body().clear();
+        const co::outcome<void> sent = co_await co::as_outcome(write(made));
+        if (shared_.is_draining()) ++shared_.answered_while_draining;
+        const bool named = parser.is_header_done();
+        const std::string_view method = named ? std::string_view(asked.method_string()) : "-";
+        const std::string_view target = named ? std::string_view(asked.target()) : "-";
+        constexpr unsigned client_closed = 499;  // only in the log
+        const unsigned status = sent.has_value() ? made.result_int() : client_closed;
+        co_await shared_.log.write(method, target, status, co::clock::now() - began);
+        if (!sent.has_value()) throw system_error(asio::error::connection_reset);
+        co_return keep;
+    }
+
+    co::task<> write(const response& made) {
+        co_await co::with_timeout(shared_.opts.idle, http::async_write(client_, made, co::use_cordon));
+    }
+
+    /// Why a request that can be parsed is not passed on.
+    static std::optional<response> objection(const request& asked, bool chunked) {
+        switch (asked.method()) {
+            case http::verb::get: case http::verb::head: case http::verb::post: case http::verb::put:
+            case http::verb::patch: case http::verb::delete_: case http::verb::options: break;
+            default: return own_answer(http::status::not_implemented, "this method is not supported");
+        }
+        if (asked.count(http::field::transfer_encoding) != 0 && !chunked)
+            return own_answer(http::status::not_implemented, "this transfer-encoding is not supported");
+        const std::size_t hosts = asked.count(http::field::host);
+        if (hosts > 1 || (hosts == 0 && asked.version() == 11))
+            return own_answer(http::status::bad_request, "there must be one Host header");
+        if (asked.count("grpc-timeout") != 0 && !parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
+            return own_answer(http::status::bad_request, "grpc-timeout must be 1 to 8 digits and one of H M S m u n");
+        return std::nullopt;
+    }
+
+    /// What to say to a client whose request did not arrive whole. Errors: throws `why` if nobody is there to hear it.
+    response refused(const std::exception_ptr& why) {
+        try {
+            std::rethrow_exception(why);
+        } catch (const co::timeout_error&) {
+            return own_answer(http::status::request_timeout, "the request took too long to arrive");
+        } catch (const system_error& e) {
+            const error_code code = e.code();
+            if (code.category() != error_code(http::error::end_of_stream).category() ||
+                code == http::error::end_of_stream)
+                throw;
+            ++shared_.malformed;
+            if (code == http::error::header_limit)
+                return own_answer(http::status::request_header_fields_too_large, "the header is too large");
+            if (code == http::error::body_limit)
+                return own_answer(http::status::payload_too_large, "the body is too large");
+            return own_answer(http::status::bad_request, "malformed: " + code.message());
+        }
+    }
+
+    /// What to say if the upstream gave no answer.
+    response failed(const std::exception_ptr& why) {
+        try {
+            std::rethrow_exception(why);
+        } catch (const co::timeout_error&) {
+            return late();
+        } catch (const system_error& e) {
+            ++shared_.upstream_failures;
+            return own_answer(http::status::bad_gateway, "no answer from the upstream: " + e.code().message());
+        }
+    }
+    response late() {
+        ++shared_.deadline_hits;
+        return own_answer(http::status::gateway_timeout, "the deadline passed before the upstream had answered");
+    }
+
+    /// Ends the connection so that the last answer arrives: a socket that is closed while there are bytes to be read
+    /// resets the connection, and takes back what the client has not read yet.
+    co::task<> close_gently() {
+        error_code ignored;
+        client_.shutdown(tcp::socket::shutdown_send, ignored);
+        (void)co_await co::as_outcome(co::with_timeout(shared_.linger(), discard_rest()));
+    }
+    co::task<> discard_rest() {
+        char bytes[4096];
+        for (;;) co_await client_.async_read_some(asio::buffer(bytes), co::use_cordon);
+    }
+
+    [[nodiscard]] bool unread() {
+        error_code ignored;
+        return client_.available(ignored) != 0;
+    }
+
+    service& shared_;
+    tcp::socket client_;
+    flat_buffer buffer_;
+    upstream_link upstream_;
+    std::size_t served_ = 0;
+};
+
+}  // namespace gateway

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The command line of the gateway, every value checked.
+
+#include <boost/asio/ip/tcp.hpp>
+
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace gateway {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+inline constexpr std::string_view usage = R"(usage: gateway --upstream ADDRESS:PORT [option value]...
+  --listen ADDRESS:PORT    where clients connect; port 0 takes a free one, which the first line of output names
+                           (default 127.0.0.1:8080)
+  --upstream ADDRESS:PORT  whom requests are passed on to; an address of version 6 is put in [brackets]
+  --deadline-ms MS         what a request may take, less if its grpc-timeout header says so, 1 to 600000 (default 1000)
+  --drain-ms MS            what SIGTERM leaves to the requests in flight, 1 to 600000 (default 10000)
+  --header-ms MS           what the header of a request may take to arrive, 1 to 600000 (default 5000)
+  --idle-ms MS             how long a connection is kept between requests, and may take to accept an answer,
+                           1 to 3600000 (default 60000)
+  --max-connections N      connections at the same time, 1 to 1000000; more of them wait to be accepted (default 1024)
+  --max-header-bytes N     larger ones are answered 431, 64 to 1048576 (default 8192)
+  --max-body-bytes N       larger ones are answered 413, 0 to 1073741824 (default 1048576)
+  --threads N              1 is the only number that works yet (default 1)
+  --log FILE               where a line for each request is appended (default: stderr)
+SIGTERM or SIGINT ends it when what is in flight has been answered, a second one at once. It then prints what was left.
+)";
+
+struct options {
+    tcp::endpoint listen{asio::ip::address_v4::loopback(), 8080};
+    tcp::endpoint upstream;
+    std::chrono::milliseconds deadline{1000};
+    std::chrono::milliseconds drain{10'000};
+    std::chrono::milliseconds header{5000};
+    std::chrono::milliseconds idle{60'000};
+    std::size_t max_connections = 1024;
+    std::size_t max_header_bytes = 8192;
+    std::size_t max_body_bytes = 1'048'576;
+    std::size_t threads = 1;
+    std::string log;  // empty: stderr
+};
+
+[[noreturn]] inline void refuse(std::string_view name, std::string_view value, const std::string& allowed) {
+    throw std::invalid_argument(std::string(name) + " is \"" + std::string(value) + "\", allowed is " + allowed);
+}
+
+/// Returns: the number that all of `text` spells. Errors: std::invalid_argument with name, value and allowed range.
+inline std::size_t number(std::string_view name, std::string_view text, std::size_t low, std::size_t high) {
+    std::size_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || value < low || value > high)
+        refuse(name, text, "a number from " + std::to_string(low) + " to " + std::to_string(high));
+    return value;
+}
+
+inline std::chrono::milliseconds milliseconds(std::string_view name, std::string_view text, std::size_t high) {
+    return std::chrono::milliseconds(number(name, text, 1, high));
+}
+
+inline tcp::endpoint endpoint(std::string_view name, std::string_view text, std::size_t low_port) {
+    const std::size_t colon = text.rfind(':');
+    std::string_view host = text.substr(0, colon);
+    const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+    if (bracketed) host = host.substr(1, host.size() - 2);
+    boost::system::error_code error;
+    const asio::ip::address address = asio::ip::make_address(std::string(host), error);
+    if (colon == text.npos || error || address.is_v6() != bracketed)
+        refuse(name, text, "an address and a port, such as 127.0.0.1:8080 or [::1]:8080");
+    const std::size_t port = number(std::string(name) + "'s port", text.substr(colon + 1), low_port, 65535);
+    return {address, static_cast<unsigned short>(port)};
+}
+
+/// Errors: std::invalid_argument that says which option has which value, and what is allowed
+inline options parse(int argc, char** argv) {
+    options parsed;
+    for (int i = 1; i < argc; i += 2) {
+        const std::string_view name = argv[i];
+        if (i + 1 == argc) throw std::invalid_argument(std::string(name) + " is unknown or lacks a value, see --help");
+        const std::string_view value = argv[i + 1];
+        if (name == "--listen") parsed.listen = endpoint(name, value, 0);
+        else if (name == "--upstream") parsed.upstream = endpoint(name, value, 1);
+        else if (name == "--deadline-ms") parsed.deadline = milliseconds(name, value, 600'000);
+        else if (name == "--drain-ms") parsed.drain = milliseconds(name, value, 600'000);
+        else if (name == "--header-ms") parsed.header = milliseconds(name, value, 600'000);
+        else if (name == "--idle-ms") parsed.idle = milliseconds(name, value, 3'600'000);
+        else if (name == "--max-connections") parsed.max_connections = number(name, value, 1, 1'000'000);
+        else if (name == "--max-header-bytes") parsed.max_header_bytes = number(name, value, 64, 1'048'576);
+        else if (name == "--max-body-bytes") parsed.max_body_bytes = number(name, value, 0, 1'073'741'824);
+        else if (name == "--threads") parsed.threads = number(name, value, 1, 1);
+        else if (name == "--log") parsed.log = value;
+        else throw std::invalid_argument(std::string(name) + " is not an option, see --help");
+    }
+    if (parsed.upstream.port() == 0) throw std::invalid_argument("--upstream is missing, see --help");
+    return parsed;
+}
+
+}  // namespace gateway

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What all connections of the gateway share. One thread runs them, so nothing here needs a lock.
+
+#include "access_log.hpp"
+#include "options.hpp"
+
+#include <cordon/cordon.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <random>
+#include <utility>
+
+namespace gateway {
+
+struct service {
+    explicit service(options o) : opts(std::move(o)), log(opts.log) {}
+
+    [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
+
+    /// How long a connection that is to end is still listened to: a second, less if there is little time to drain in.
+    [[nodiscard]] std::chrono::milliseconds linger() const noexcept {
+        return std::min(std::chrono::milliseconds(1000), opts.drain / 4);
+    }
+
+    const options opts;
+    access_log log;
+    std::mt19937_64 random{std::random_device{}()};
+    co::inplace_stop_source draining;  // stopped when the gateway is to end: idle connections notice by it
+
+    std::uint64_t connections = 0, requests = 0, malformed = 0, answered_while_draining = 0;
+    std::uint64_t deadline_hits = 0;      // requests whose time was over before the upstream had answered
+    std::uint64_t upstream_failures = 0;  // refused, reset or not HTTP
+};
+
+}  // namespace gateway

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The connection to the upstream that belongs to one connection from a client.
+
+#include "access_log.hpp"
+#include "message.hpp"
+#include "wire.hpp"
+
+#include <cordon/cordon.hpp>
+#include <cordon/interop/boost_asio.hpp>
+
+#include <optional>
+#include <string>
+
+namespace gateway {
+
+class upstream_link {
+public:
+    upstream_link(const asio::any_io_executor& io, tcp::endpoint where) : socket_(io), where_(where) {}
+
+    /// Sends a request and reads the answer. Request id, trace and deadline are those of the context. An idempotent
+    /// request goes out once more if a connection that had been kept turns out to be closed.
+    /// Errors:        system_error if the upstream refuses, breaks off or does not speak HTTP
+    /// Cancellation:  a cancel point; stopped, the connection is closed, since an answer may still be on its way
+    co::task<response> exchange(request& asked) {
+        const bool repeatable = asked.method() != http::verb::post && asked.method() != http::verb::patch;
+        asked.set("x-request-id", *co_await co::this_task::get(request_id));
+        asked.set("traceparent", format_traceparent(*co_await co::this_task::get(trace)));
+        for (bool kept = is_open();; kept = false) {
+            if (!kept) co_await connect();
+            const co::deadline until = co_await co::this_task::deadline();
+            asked.set("grpc-timeout", format_grpc_timeout(until.remaining()));
+            std::optional<response_parser> answer;
+            try {
+                co_await converse(asked, answer);
+                co_return passed_back(answer->release(), asked.method());
+            } catch (const system_error&) {
+                if (!kept || !repeatable || (answer && answer->got_some())) throw;
+            }
+        }
+    }
+
+private:
+    static constexpr std::size_t max_body_bytes = 64 << 20;
+
+    /// Closes the connection unless it can be used again.
+    class closing {
+    public:
+        explicit closing(upstream_link& link) : link_(&link) {}
+        closing(const closing&) = delete;
+        ~closing() {
+            if (link_ != nullptr) link_->close();
+        }
+        void dismiss() { link_ = nullptr; }
+
+    private:
+        upstream_link* link_;
+    };
+
+    co::task<> connect() {
+        close();
+        closing unless_connected(*this);
+        co_await socket_.async_connect(where_, co::use_cordon);
+        socket_.set_option(tcp::no_delay(true));
+        socket_.non_blocking(true);
+        unless_connected.dismiss();
+    }
+
+    co::task<> converse(request& asked, std::optional<response_parser>& answer) {
+        closing unless_kept(*this);
+        co_await http::async_write(socket_, asked, co::use_cordon);
+        do {
+            answer.emplace();
+            answer->body_limit(max_body_bytes);
+            answer->skip(asked.method() == http::verb::head);
+            co_await read_header(socket_, buffer_, *answer);
+        } while (answer->get().result_int() / 100 == 1);
+        co_await read_body(socket_, buffer_, *answer);
+        if (answer->keep_alive()) unless_kept.dismiss();
+    }
+
+    /// Whether the connection stands, and the upstream said nothing that nobody asked for.
+    bool is_open() {
+        char byte = 0;
+        error_code error;
+        if (!socket_.is_open() || buffer_.size() != 0) return false;
+        socket_.receive(asio::buffer(&byte, 1), tcp::socket::message_peek, error);
+        return error == asio::error::would_block;
+    }
+
+    void close() {
+        error_code ignored;
+        socket_.close(ignored);
+        buffer_.clear();
+    }
+
+    tcp::socket socket_;
+    tcp::endpoint where_;
+    flat_buffer buffer_;
+};
+
+}  // namespace gateway
