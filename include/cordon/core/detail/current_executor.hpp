@@ -27,11 +27,6 @@ CORDON_NOINLINE inline std::uint32_t coarse_now_ms() noexcept {
 /// For an executor whose batch goes on while its clock does.
 CORDON_NOINLINE inline void set_coarse_now(clock::time_point now) noexcept { this_executor.now_ms = to_record_ms(now); }
 
-/// For an executor whose clock moves in the middle of a batch.
-CORDON_NOINLINE inline void refresh_coarse_now(clock::time_point now) noexcept {
-    this_executor.now_ms = to_record_ms(now);
-}
-
 /// Makes `executor` the one that runs on this thread, until the end of the block.
 class executor_entry {
 public:
