@@ -51,18 +51,22 @@ private:
     co::task<bool> request_comes() {
         if (buffer_.size() != 0) co_return true;
         const bool fresh = served_ == 0;
-        if (!shared_.is_draining()) {
-            const co::clock::duration patience = fresh ? shared_.opts.header : shared_.opts.idle;
-            const co::outcome<void> came =
-                co_await co::as_outcome(co::with(client_.async_wait(tcp::socket::wait_read, co::use_cordon),
-                                                 co::within(patience), co::stop_on(shared_.draining.get_token())));
-            if (!came.is_stopped()) co_return came.has_value() || unread();
-        }
-        std::chrono::duration<double, std::milli> patience = shared_.linger();
-        if (!fresh) patience *= std::uniform_real_distribution<double>(0.5, 1)(shared_.random);
-        const co::outcome<void> came = co_await co::as_outcome(
-            co::with_timeout(patience, client_.async_wait(tcp::socket::wait_read, co::use_cordon)));
+        const std::chrono::milliseconds patience = fresh ? shared_.opts.header : shared_.opts.idle;
+        const double share = fresh ? 1 : std::uniform_real_distribution<double>(0.5, 1)(shared_.random);
+        auto wait = [this] { return client_.async_wait(tcp::socket::wait_read, co::use_cordon); };
+        const co::outcome<void> came = co_await patiently(wait, patience, shared_.linger() * share);
         co_return came.has_value() || unread();
+    }
+
+    /// Awaits `attempt()` within `patience`; and when the gateway drains, or as soon as it does, within `linger`.
+    template <class Attempt, class Duration>
+    co::task<co::outcome<void>> patiently(Attempt attempt, std::chrono::milliseconds patience, Duration linger) {
+        if (!shared_.is_draining()) {
+            co::outcome<void> ended = co_await co::as_outcome(
+                co::with(attempt(), co::within(patience), co::stop_on(shared_.draining.get_token())));
+            if (!ended.is_stopped()) co_return ended;
+        }
+        co_return co_await co::as_outcome(co::with_timeout(linger, attempt()));
     }
 
     /// Reads a request and answers it.
@@ -75,11 +79,11 @@ private:
         request_parser parser;
         parser.header_limit(static_cast<std::uint32_t>(shared_.opts.max_header_bytes));
         parser.body_limit(shared_.opts.max_body_bytes);
-        const co::outcome<void> header = co_await co::as_outcome(
-            co::with_timeout(shared_.opts.header, read_header(client_, buffer_, parser)));
+        auto read = [&] { return read_header(client_, buffer_, parser); };
+        const co::outcome<void> header = co_await patiently(read, shared_.opts.header, shared_.linger());
         if (!header.has_value()) {
-            response refusal = refused(header.error());
-            co_return co_await send(parser, refusal, began);
+            response made = refused(header.error());
+            co_return co_await send(parser, made, began);
         }
         request& asked = parser.get();
         std::optional<trace_parent> in = parse_traceparent(sole(asked, "traceparent").value_or(""));
@@ -102,7 +106,7 @@ private:
 
     co::task<response> make_answer(request_parser& parser) {
         request& asked = parser.get();
-        if (std::optional<response> refusal = objection(asked, parser.chunked())) co_return *std::move(refusal);
+        if (std::optional<response> made = objection(asked, parser.chunked())) co_return *std::move(made);
 
         co::clock::duration limit = shared_.opts.deadline;
         if (const auto timeout = parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
@@ -111,12 +115,7 @@ private:
         if (until.expired()) co_return late();
 
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
-        if (boost::beast::iequals(asked[http::field::expect], "100-continue")) {
-            const http::response<http::empty_body> go_on{http::status::continue_, 11};
-            co_await co::with(http::async_write(client_, go_on, co::use_cordon), co::until(until));
-        }
-        const co::outcome<void> body =
-            co_await co::as_outcome(co::with(read_body(client_, buffer_, parser), co::until(until)));
+        const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(until)));
         if (!body.has_value()) co_return refused(body.error());
         if (asked.target() == "/healthz") co_return own_answer(http::status::ok, "alive");
         if (asked.target() == "/readyz" && shared_.is_draining())
@@ -130,12 +129,19 @@ private:
         co_return failed(got.error());
     }
 
+    co::task<> receive_body(request_parser& parser) {
+        const http::response<http::empty_body> go_on(http::status::continue_, 11);
+        const bool invited = boost::beast::iequals(parser.get()[http::field::expect], "100-continue");
+        if (invited && !parser.is_done()) co_await http::async_write(client_, go_on, co::use_cordon);
+        co_await read_body(client_, buffer_, parser);
+    }
+
     /// Sends the answer and logs it.
     /// Returns:       whether another request may follow
     co::task<bool> send(const request_parser& parser, response& made, co::clock::time_point began) {
         const request& asked = parser.get();
         const bool last = shared_.is_draining() && buffer_.size() == 0 && !unread();
-        const bool keep = parser.is_done() && asked.keep_alive() && !last;
+        const bool keep = made.keep_alive() && parser.is_done() && asked.keep_alive() && !last;
         made.version(asked.version());
         made.keep_alive(keep);
         if (asked.method() == http::verb::head) made.body().clear();
@@ -160,15 +166,15 @@ private:
         switch (asked.method()) {
             case http::verb::get: case http::verb::head: case http::verb::post: case http::verb::put:
             case http::verb::patch: case http::verb::delete_: case http::verb::options: break;
-            default: return own_answer(http::status::not_implemented, "this method is not supported");
+            default: return refusal(http::status::not_implemented, "this method is not supported");
         }
         if (asked.count(http::field::transfer_encoding) != 0 && !chunked)
-            return own_answer(http::status::not_implemented, "this transfer-encoding is not supported");
+            return refusal(http::status::not_implemented, "this transfer-encoding is not supported");
         const std::size_t hosts = asked.count(http::field::host);
         if (hosts > 1 || (hosts == 0 && asked.version() == 11))
-            return own_answer(http::status::bad_request, "there must be one Host header");
+            return refusal(http::status::bad_request, "there must be one Host header");
         if (asked.count("grpc-timeout") != 0 && !parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
-            return own_answer(http::status::bad_request, "grpc-timeout must be 1 to 8 digits and one of H M S m u n");
+            return refusal(http::status::bad_request, "grpc-timeout must be 1 to 8 digits and one of H M S m u n");
         return std::nullopt;
     }
 
@@ -177,7 +183,7 @@ private:
         try {
             std::rethrow_exception(why);
         } catch (const co::timeout_error&) {
-            return own_answer(http::status::request_timeout, "the request took too long to arrive");
+            return refusal(http::status::request_timeout, "the request took too long to arrive");
         } catch (const system_error& e) {
             const error_code code = e.code();
             if (code.category() != error_code(http::error::end_of_stream).category() ||
@@ -185,10 +191,10 @@ private:
                 throw;
             ++shared_.malformed;
             if (code == http::error::header_limit)
-                return own_answer(http::status::request_header_fields_too_large, "the header is too large");
+                return refusal(http::status::request_header_fields_too_large, "the header is too large");
             if (code == http::error::body_limit)
-                return own_answer(http::status::payload_too_large, "the body is too large");
-            return own_answer(http::status::bad_request, "malformed: " + code.message());
+                return refusal(http::status::payload_too_large, "the body is too large");
+            return refusal(http::status::bad_request, "malformed: " + code.message());
         }
     }
 

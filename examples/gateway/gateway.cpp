@@ -78,7 +78,7 @@ private:
     void accept_rest() {
         error_code error;
         acceptor_.non_blocking(true, error);
-        while (!error || error == asio::error::connection_aborted) {
+        while (!error) {
             tcp::socket client = acceptor_.accept(error);
             if (!error) late_.push_back(std::move(client));
         }

@@ -121,4 +121,11 @@ inline response own_answer(http::status status, std::string text) {
     return made;
 }
 
+/// The same, after which the connection ends: where the next request begins is uncertain.
+inline response refusal(http::status status, std::string text) {
+    response made = own_answer(status, std::move(text));
+    made.keep_alive(false);
+    return made;
+}
+
 }  // namespace gateway

@@ -306,7 +306,8 @@ TEST_CASE("a task is stopped where it waits next, not in between", "[core][task]
             log.push_back("works");
             own.request_stop();
             log.push_back("works on");
-            if (co_await this_task::stop_requested()) log.push_back("may ask");
+            const bool stop = co_await this_task::stop_requested();
+            if (stop) log.push_back("may ask");
             co_await with_timeout(1h, inner(log));
             log.push_back("goes on");
             co_return 1;

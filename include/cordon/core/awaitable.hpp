@@ -5,6 +5,7 @@
 // tasks.
 
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <atomic>
@@ -183,6 +184,8 @@ private:
     bool stopped_ = false;
 };
 
+inline constinit const wait_label foreign_label{"an awaitable of another library"};
+
 /// A host's awaitable, awaited by a task: wrapped in a small coroutine which, wherever the host resumes it, sends the
 /// task back to its own executor. Not a cancel point: the host's awaitable knows nothing of our stop.
 template <class A>
@@ -211,9 +214,13 @@ public:
             receiver_ = r;
             frame_ = wrap(*this).handle;
             frame_.resume();
-            std::uint8_t seen = starting;
-            if (word_.compare_exchange_strong(seen, suspended, std::memory_order_acq_rel, std::memory_order_acquire))
-                return std::noop_coroutine();
+            std::uint8_t seen = word_.load(std::memory_order_acquire);
+            if (seen == starting) {
+                note_wait(r, foreign_label);
+                if (word_.compare_exchange_strong(seen, suspended, std::memory_order_acq_rel, std::memory_order_acquire))
+                    return std::noop_coroutine();
+                note_running(r);
+            }
             return r.complete();
         }
         outcome<value_type> take() noexcept { return std::move(*result_); }
@@ -256,7 +263,11 @@ public:
                 s.result_.emplace(std::in_place, co_await std::forward<A>(s.awaited_));
             }
         }
-        static void wake(work_item& item) noexcept { resume(static_cast<state&>(item).receiver_.complete()); }
+        static void wake(work_item& item) noexcept {
+            const receiver_ref r = static_cast<state&>(item).receiver_;
+            note_running(r);
+            resume(r.complete());
+        }
 
         A awaited_;
         receiver_ref receiver_;

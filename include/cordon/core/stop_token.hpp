@@ -179,10 +179,12 @@ namespace detail {
 /// A place in a list that is guarded by some source's lock.
 template <class T>
 class stop_hook {
+    friend T;
     friend class stop_walk;
     friend std::size_t attached(const inplace_stop_source& source) noexcept;
 
-protected:
+    constexpr stop_hook() noexcept = default;
+
     void hook(T*& head) noexcept {
         next_ = head;
         prev_ = &head;
@@ -196,7 +198,6 @@ protected:
     }
     [[nodiscard]] bool hooked() const noexcept { return prev_ != nullptr; }
 
-private:
     T* next_ = nullptr;
     T** prev_ = nullptr;  // what points to this
 };
@@ -261,7 +262,8 @@ private:
 
 }  // namespace detail
 
-/// Runs a callable once when the token's source is stopped; at once, in the constructor, if it already is.
+/// Runs a callable once when the token's source is stopped; at once, in the constructor, if it already is. Those of one
+/// source run one after the other, in no particular order.
 /// The callable must not throw (that terminates) and should not block, since the thread that asks runs it. It may stop
 /// other sources, and destroy this callback, others, and their sources.
 /// Threads:       the destructor waits while the callable is running on another thread, and returns at once inside it

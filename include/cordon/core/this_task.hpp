@@ -32,7 +32,7 @@ public:
         explicit state(yield_operation&&) noexcept : work_item(&state::wake) {}
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
-            if (r.ctx().stop_requested()) return r.stop_later();
+            if (r.ctx().stop_token().stop_requested()) return r.stop_later();
             receiver_ = r;
             note_wait(r, yield_label);
             submit(r.ctx(), *this);

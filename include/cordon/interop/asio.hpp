@@ -28,7 +28,9 @@
 #define CORDON_ASIO asio
 #define CORDON_ASIO_ERROR std
 #define CORDON_OVER_ASIO over_asio
-#include <cordon/interop/detail/asio_bridge.hpp>
+#include <cordon/interop/detail/asio_executor.hpp>
+#include <cordon/interop/detail/use_cordon.hpp>
+#include <cordon/interop/detail/as_asio.hpp>
 #undef CORDON_OVER_ASIO
 #undef CORDON_ASIO_ERROR
 #undef CORDON_ASIO

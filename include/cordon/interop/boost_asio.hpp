@@ -28,7 +28,9 @@
 #define CORDON_ASIO boost::asio
 #define CORDON_ASIO_ERROR boost::system
 #define CORDON_OVER_ASIO over_boost_asio
-#include <cordon/interop/detail/asio_bridge.hpp>
+#include <cordon/interop/detail/asio_executor.hpp>
+#include <cordon/interop/detail/use_cordon.hpp>
+#include <cordon/interop/detail/as_asio.hpp>
 #undef CORDON_OVER_ASIO
 #undef CORDON_ASIO_ERROR
 #undef CORDON_ASIO

@@ -77,7 +77,7 @@ public:
             auto& s = static_cast<state&>(self);
             if (s.cleanup_) {
                 auto ended = *s.cleanup_->take();
-                if (!ended.has_value()) s.cleanup_error_ = failure_of(ended);
+                if (!ended.has_value() && !ended.is_stopped()) s.cleanup_error_ = failure_of(ended);
             }
             return s.result_->is_stopped() ? s.up.stop_later() : s.up.complete();
         }
@@ -101,7 +101,8 @@ private:
 /// Runs `a`, then what `cleanup()` returns: always, also when `a` failed or was stopped, and with a stop held back for
 /// at most `bound`, as `shield` does.
 /// Returns:       what `a` ended with; the cleanup's error only if `a` had a value
-/// Cancellation:  a stop during `a` ends `a`, then cleans up, then goes on up
+/// Cancellation:  a stop during `a` ends `a`, then cleans up, then goes on up. A stop during the cleanup, even one that
+///                cuts it short, takes away nothing that `a` ended with
 /// Cost:          no frame of its own
 template <awaitable A, class F, class Rep, class Period>
     requires std::invocable<std::remove_reference_t<F>&> && awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>

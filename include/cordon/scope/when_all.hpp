@@ -99,7 +99,7 @@ private:
 /// Runs all at the same time, as branches with records of their own on the executor in effect.
 /// Returns:       a tuple of their values, `std::monostate` for void
 /// Errors:        the first failure stops the others, which are waited for, and is thrown
-/// Cancellation:  a stop reaches all; ended by it, this is stopped
+/// Cancellation:  a stop reaches all; ended by it, this is stopped. A branch that stops by itself stops the others
 /// Order:         started in the order of the arguments
 /// Cost:          no frame; the branches live in the awaiting frame
 template <awaitable... A>

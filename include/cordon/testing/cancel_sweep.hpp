@@ -19,6 +19,7 @@
 #include <cordon/core/error.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/scope/overdue.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/testing/simulation.hpp>
 
@@ -126,7 +127,8 @@ private:
     clock::time_point start_;
 };
 
-/// Returns what an outcome says that a stop or a deadline does not explain; empty if nothing.
+/// Returns what an outcome says that neither a stop nor a deadline explains; empty if nothing. What was stopped is
+/// closed, and refuses.
 template <class T>
 std::string unexplained(const outcome<T>& ended) {
 #if defined(__cpp_exceptions)
@@ -142,7 +144,8 @@ std::string unexplained(const outcome<T>& ended) {
         return "ended with an error of an unknown type";
     }
 #endif
-    return ended.is_rejected() ? rejected(ended.rejection()).what() : std::string();
+    if (!ended.is_rejected() || ended.rejection().reason == rejection_reason::closed) return {};
+    return rejected(ended.rejection()).what();
 }
 
 /// Keeps what a run has left behind, within the reach of leak checkers: its frames are still in somebody's lists.
@@ -167,7 +170,7 @@ public:
 
 template <class Make, class Check>
 class sweeper {
-    using op = decltype(with(std::declval<Make&>()(), until(deadline())));
+    using op = decltype(with(std::declval<Make&>()(), overdue(overdue_policy()), until(deadline())));
     using run_type = sweep_access::one_run<op>;
     using value_type = typename op::value_type;
     using variant = testing::sweep_variant;
@@ -205,23 +208,21 @@ private:
         };
         const sweep_access::session here(*sim);
 
+        const overdue_policy nobody_is_told((clock::duration::max)(), &overdue_policy::print);
         std::unique_ptr<run_type> whole;
         const deadline until_then =
             point.variant == variant::deadline ? deadline::at(sim->now() + point.at) : deadline::never();
         const std::string thrown = what_escapes([&] {
-            whole = std::make_unique<run_type>(*sim, with(make_(), until(until_then, where_)), where_);
+            whole = std::make_unique<run_type>(*sim, with(make_(), overdue(nobody_is_told), until(until_then, where_)), where_);
         });
         if (!thrown.empty()) return note("could not be made: " + thrown);
 
-        const clock::duration latest = options_.max_time + (times_.empty() ? clock::duration() : times_.back());
+        const deadline latest = is_baseline ? deadline::never() : deadline::after(times_.back() + options_.max_time);
         const auto how = sweep_access::drive(*sim, whole->done, whole->scope, baseline_.size() + options_.max_steps,
-                                             sim->now() + latest);
+                                             latest.time());
         sim->observe(nullptr);
         if (how != sweep_access::verdict::ended) {
-            note((how == sweep_access::verdict::deadlock   ? "never ends: nothing can wake\n"
-                  : how == sweep_access::verdict::livelock ? "has not ended after " + std::to_string(sim->steps()) + " steps:\n"
-                                                           : "has not ended after " + duration_text(latest) + ":\n") +
-                 sim->who_waits());
+            note(not_ended(*sim, how));
             keep_for_ever(std::move(whole));
             return keep_for_ever(std::move(sim));
         }
@@ -231,7 +232,7 @@ private:
         else if (!same_so_far(watch)) note("does not run as the baseline did up to there: make_task is not deterministic");
         if (const std::string left = sim->who_waits(); !left.empty()) note("leaves tasks behind:\n" + left);
         if (sim->armed_timers() != 0) note("leaves " + std::to_string(sim->armed_timers()) + " timers armed");
-        if (const std::string why = unexplained(ended); why != expected_) note(why.empty() ? "" : why);
+        if (const std::string why = unexplained(ended); !why.empty() && why != expected_) note(why);
         ask(ended, point, note);
         if (!sweep_access::idle(*sim)) keep_for_ever(std::move(sim));
     }
@@ -243,6 +244,11 @@ private:
         times_.push_back(sim.now() - testing::simulation_options().start);
         times_.erase(std::unique(times_.begin(), times_.end()), times_.end());
         expected_ = unexplained(ended);
+    }
+    static std::string not_ended(const testing::simulation& sim, sweep_access::verdict how) {
+        if (how == sweep_access::verdict::deadlock) return "never ends: nothing can wake\n" + sim.who_waits();
+        return "has not ended after " + std::to_string(sim.steps()) + " steps and " +
+               duration_text(sim.now() - testing::simulation_options().start) + ":\n" + sim.who_waits();
     }
     bool same_so_far(const sweep_watch& watch) const {
         return watch.reached && watch.steps_until <= baseline_.size() && watch.choices.size() <= choices_.size() &&
@@ -282,7 +288,8 @@ namespace testing {
 /// each time, and has to give an operation that behaves the same.
 /// After each run it asks `check(ended, point)`, where `ended` is an `outcome` of what `make()` gives, a `timeout_error`
 /// if the deadline ended it: false, or an exception, is a finding. Findings are also: a run that does not end within the
-/// limits; a task or a timer that it leaves behind; an error that the baseline does not end with.
+/// limits; a task or a timer that it leaves behind; an error or a refusal (but for `closed`) that the baseline does not
+/// end with.
 /// Returns:       how many points were swept, and what was found; only the baseline's findings if there are any
 /// Requires:      no other thread starts tasks meanwhile
 /// Lifetime:      what a run leaves behind is kept for ever; what it refers to has to live on, too: give it to the tasks

@@ -112,8 +112,8 @@ private:
         locked_timer_queue queue_;
     };
 
-    /// Called when the context is destroyed. Coroutines that wait in `as_asio` end as those that wait for Asio's own
-    /// operations do: without being resumed. What they wait for is stopped first, so that it leaves its queue.
+    /// Called when the context is destroyed. Coroutines that wait in `as_asio` end as those that wait for operations of
+    /// Asio's own do: they are not resumed. What they wait for is stopped first, so that it leaves its queue.
     void shutdown() noexcept override {
         closing_ = true;
         while (!guests_.empty()) {
@@ -121,49 +121,52 @@ private:
             stopped_guests_.push_back(g);
             g.stop();
         }
-        drain();
+        end_guests();
+    }
+    /// Runs what is ready as long as that may help a guest to end. Called again by whoever is submitted later on, as
+    /// the context drops its operations.
+    void end_guests() noexcept {
+        const executor_entry entry(this, clock::now());
+        for (inbox_.collect(ready_); !ready_.empty() && !stopped_guests_.empty(); inbox_.collect(ready_)) run_next();
     }
 
+    [[nodiscard]] bool claim_duty() noexcept { return duty_.exchange(asked, std::memory_order_acq_rel) == idle; }
     void ask() noexcept {
-        if (duty_.exchange(asked, std::memory_order_acq_rel) == idle) post_drain();
+        if (closing_) end_guests();
+        else if (claim_duty()) post_drain();
     }
     void post_drain() noexcept {
-        if (closing_) drain();
-        else net::post(io_, [this] { drain(); });
+        net::post(io_, [this] { drain(); });
     }
     void drain() noexcept {
         duty_.exchange(draining, std::memory_order_acq_rel);
-        run_items();
-        if (!closing_) arm_wake_timer();
+        const clock::time_point now = clock::now();
+        {
+            const executor_entry entry(this, now);
+            timers_.queue().fire_due(now);
+            inbox_.collect(ready_);
+            for (int budget = items_per_turn; !ready_.empty() && budget != 0; --budget) run_next();
+        }
+        set_wake_timer(now);
         std::uint8_t seen = draining;
         if (!ready_.empty() || !duty_.compare_exchange_strong(seen, idle, std::memory_order_acq_rel)) post_drain();
     }
-    void run_items() noexcept {
-        const clock::time_point now = clock::now();
-        const executor_entry entry(this, now);
-        timers_.queue().fire_due(now);
-        inbox_.collect(ready_);
-        for (int budget = items_per_turn; !ready_.empty() && budget != 0; --budget) {
-            work_item& item = ready_.pop();
-            item.run(item);
-        }
+    void run_next() noexcept {
+        work_item& item = ready_.pop();
+        item.run(item);
     }
 
-    /// Only ever moves the context's timer to an earlier time, or away: one that rings too early is set again, which
-    /// costs less than to follow each deadline that is met.
-    void arm_wake_timer() noexcept {
+    /// Moves the context's timer to an earlier time, or away; never to a later one, since to let it ring in vain once
+    /// costs less than to follow each deadline that was met.
+    void set_wake_timer(clock::time_point now) noexcept {
         const std::optional<clock::time_point> next = timers_.queue().next_wake();
-        if (!next) {
-            if (wakes_at_) wake_timer_.cancel();
-            wakes_at_.reset();
-            return;
-        }
-        if (wakes_at_ && *wakes_at_ <= *next && !rang_) return;
-        rang_ = false;
+        if (wakes_at_ && next && *wakes_at_ <= *next && *wakes_at_ > now) return;
+        if (wakes_at_ && !next) wake_timer_.cancel();
         wakes_at_ = next;
+        if (!next) return;
         wake_timer_.expires_at(*next);
         wake_timer_.async_wait([this](const CORDON_ASIO_ERROR::error_code& e) {
-            if (!e) ask();
+            if (!e && claim_duty()) drain();
         });
     }
 
@@ -171,15 +174,15 @@ private:
 
     net::io_context& io_;
 
-    // duty_: whose turn it is to look at the inbox and at the timers.
-    //   idle      nobody's: whoever has something new makes it `asked`, and posts a drain
-    //   asked     a drain is posted, or one runs and will post the next
+    // duty_: who will look at the inbox and at the timers.
+    //   idle      nobody: who has something new makes it `asked`, and posts a drain
+    //   asked     a drain is posted, or one runs and will post another
     //   draining  a drain runs, and nothing new has come since it began
-    // D1 Only the change from idle posts, and a drain hands its duty on before it gives it up: one runs at a time,
-    //    whatever number of threads runs the context, and ready_, wakes_at_ and wake_timer_ are the drain's alone.
-    // D2 Who asks has pushed or armed before (release); a drain begins with an exchange, not a store, so that it reads
-    //    the last request, and what was pushed before it (acquire). After a store its look at the inbox could come
-    //    first, and a request in between be lost.
+    // A1 Only who leaves idle posts, and a drain either goes back to idle or posts the next: there is one at a time,
+    //    however many threads run the context; ready_, wakes_at_ and wake_timer_ are its own.
+    // A2 Who asks has pushed or armed before (release). A drain begins with an exchange, which reads the last request
+    //    and sees what was pushed before it (acquire); a store could still be on its way while the drain looks at the
+    //    inbox, and hide from who asks in between that nobody will look again.
     enum : std::uint8_t { idle, asked, draining };
     std::atomic<std::uint8_t> duty_{idle};
 
@@ -189,9 +192,34 @@ private:
     std::optional<clock::time_point> wakes_at_;  // what wake_timer_ is set to
     loop_timers timers_;
     spin_lock guests_lock_;
-    intrusive_list<asio_guest> guests_;
-    intrusive_list<asio_guest> stopped_guests_;  // the context is being destroyed, and they have not ended
+    intrusive_list<asio_guest> guests_;          // under guests_lock_
+    intrusive_list<asio_guest> stopped_guests_;  // those of a context that is being destroyed
     bool closing_ = false;
 };
 
 }  // namespace detail::CORDON_OVER_ASIO
+
+inline namespace CORDON_OVER_ASIO {
+
+/// The executor of an io_context: its loop runs our tasks and timers, and no thread of ours. Satisfies `executor`.
+/// Tasks run one after the other, also if several threads run the context. `run()` of the context returns when it has
+/// nothing left, and a task that waits for something outside counts as little as any callback: hold a work guard.
+/// Lifetime:      outlives what runs on it, and the io_context outlives both. One that is destroyed while tasks wait for
+///                its timers or operations says so and terminates; what coroutines wait for in `as_asio` is stopped, and
+///                they are destroyed with the context
+/// Cost:          a submission from the context's own tasks takes no atomic; from elsewhere it posts to the context,
+///                once until that has run
+class asio_executor {
+public:
+    explicit asio_executor(::CORDON_ASIO::io_context& io)
+        : loop_(&::CORDON_ASIO::use_service<detail::CORDON_OVER_ASIO::asio_loop>(io)) {}
+    void submit(work_item& item) noexcept { loop_->submit(item); }
+    [[nodiscard]] bool is_current() const noexcept { return loop_->is_current(); }
+    [[nodiscard]] timer_service& timers() noexcept { return loop_->timers(); }
+
+private:
+    detail::CORDON_OVER_ASIO::asio_loop* loop_;
+};
+
+}  // inline namespace CORDON_OVER_ASIO
+}  // namespace cordon::inline CORDON_ABI

@@ -75,6 +75,7 @@ public:
                 scope_->source().request_stop(stop_reason{stop_kind::failure, 0, {}});
         } else {
             stopped_.store(true, std::memory_order_relaxed);
+            if (!first_value_wins_) scope_->source().request_stop(stop_reason{stop_kind::closed, 0, {}});
         }
         return left_.fetch_sub(1, std::memory_order_acq_rel) == 1 ? finish() : std::noop_coroutine();
     }
@@ -89,8 +90,9 @@ private:
 
     std::coroutine_handle<> finish() noexcept {
         scope_->close();
-        const bool decided = first_value_wins_ ? winner() != none || first_failed() != none : first_failed() != none;
-        return home_.go(up_, !decided && stopped_.load(std::memory_order_relaxed));
+        const bool failed = first_failed() != none;
+        return home_.go(up_, first_value_wins_ ? winner() == none && !failed
+                                               : !failed && stopped_.load(std::memory_order_relaxed));
     }
 
     receiver_ref up_;
