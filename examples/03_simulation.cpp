@@ -69,7 +69,7 @@ int main() {
     // [deadlock]
     co::async_semaphore slots{0, {.name = "connections"}};
     try {
-        once.run(wait_for_nobody(slots));
+        co::testing::simulation().run(wait_for_nobody(slots));
         assert(false);
     } catch (const co::testing::deadlock& e) {
         std::cout << e.what();  // who waits, where, and for what

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Callbacks: a library that calls back once, on a thread of its own, becomes something to await, with stop and deadline.
+// Callbacks: a library that calls back once, on a thread of its own, becomes something to await, stop and time out.
 #include <cordon/cordon.hpp>
 
 #include <cassert>

@@ -79,21 +79,21 @@ void hop_alone(State& state) {
 BENCHMARK(hop_alone)->Name("semaphore_ping_pong/floor_hop");
 
 #if __has_include(<asio.hpp>)
-using channel = asio::experimental::channel<void(asio::error_code)>;
+using channel = asio::experimental::channel<void(asio::error_code, int)>;
 
 asio::awaitable<void> asio_answer(channel& ping, channel& pong, const bool& last) {
     while (!last) {
         co_await ping.async_receive(asio::use_awaitable);
-        pong.try_send(asio::error_code());
+        pong.try_send(asio::error_code(), 1);
     }
 }
 asio::awaitable<void> asio_ask(channel& ping, channel& pong, bool& last, State& state) {
     for (auto _ : state) {
-        ping.try_send(asio::error_code());
+        ping.try_send(asio::error_code(), 1);
         co_await pong.async_receive(asio::use_awaitable);
     }
     last = true;
-    ping.try_send(asio::error_code());
+    ping.try_send(asio::error_code(), 1);
 }
 void asio_channels(State& state) {
     asio::io_context io(1);

@@ -521,7 +521,7 @@ TEST_CASE("no form of await that ends at once grows the stack", "[core][task][D1
             for (int i = 0; i < n; ++i) {
                 co_await with_timeout(1h, leaf(stack, false));
                 (void)co_await as_outcome(leaf(stack, false));
-                co_await with(as_outcome(with_timeout(1h, leaf(stack, false))), cordon::within(2h));
+                (void)co_await with(as_outcome(with_timeout(1h, leaf(stack, false))), cordon::within(2h));
                 co_await s.acquire();
                 s.release();
                 co_await sleep_for(0s);

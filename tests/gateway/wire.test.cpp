@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <string_view>
 
 using namespace std::chrono_literals;
 using gateway::format_grpc_timeout;

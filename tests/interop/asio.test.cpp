@@ -6,6 +6,7 @@
 #include <asio/experimental/awaitable_operators.hpp>
 
 #define NET asio
+#define NET_ERROR std
 #define NET_NAME "asio"
 namespace over = cordon;
 #include "asio_tests.hpp"

@@ -11,6 +11,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
 #define NET boost::asio
+#define NET_ERROR boost::system
 #define NET_NAME "boost_asio"
 namespace over = cordon::over_boost_asio;
 #include "asio_tests.hpp"

@@ -253,14 +253,15 @@ public:
             std::coroutine_handle<> handle;
         };
         static wrapper wrap(state& s) {
+            auto&& awaiter = native_awaiter(std::forward<A>(s.awaited_));  // named: g++ 12 would copy what has no name
             if constexpr (std::is_void_v<value_type>) {
-                co_await std::forward<A>(s.awaited_);
+                co_await awaiter;
                 s.result_.emplace();
             } else if constexpr (std::is_lvalue_reference_v<value_type>) {
-                value_type value = co_await std::forward<A>(s.awaited_);
+                value_type value = co_await awaiter;
                 s.result_.emplace(std::in_place, std::addressof(value));
             } else {
-                s.result_.emplace(std::in_place, co_await std::forward<A>(s.awaited_));
+                s.result_.emplace(std::in_place, co_await awaiter);
             }
         }
         static void wake(work_item& item) noexcept {

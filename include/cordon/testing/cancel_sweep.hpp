@@ -215,7 +215,7 @@ private:
         const std::string thrown = what_escapes([&] {
             whole = std::make_unique<run_type>(*sim, with(make_(), overdue(nobody_is_told), until(until_then, where_)), where_);
         });
-        if (!thrown.empty()) return note("could not be made: " + thrown);
+        if (whole == nullptr) return note("could not be made: " + thrown);
 
         const deadline latest = is_baseline ? deadline::never() : deadline::after(times_.back() + options_.max_time);
         const auto how = sweep_access::drive(*sim, whole->done, whole->scope, baseline_.size() + options_.max_steps,

@@ -33,10 +33,18 @@ consteval void check_callable() {
 template <class F>
 using kept_t = std::conditional_t<std::is_lvalue_reference_v<F>, F, std::remove_cvref_t<F>>;
 
+// GCC warns of the frame if the lambda in it belongs to one file alone and that is not the main one: a unity build.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsubobject-linkage"
+#endif
 template <class F>
 task<await_result_t<std::invoke_result_t<F&>>> call(F f) {
     co_return co_await f();
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 /// Awaits what `fn` makes of `element`.
 template <class F, class Element>

@@ -18,16 +18,20 @@ class spin_wait {
 public:
     void operator()() noexcept {
         if (rounds_ == limit) return std::this_thread::yield();
+        for (unsigned n = 1u << rounds_; n != 0; --n) pause();
         ++rounds_;
+    }
+
+private:
+    static constexpr unsigned limit = 4;  // 15 pauses in all: measured better than 100 with two threads on one lock
+
+    static void pause() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #elif defined(__aarch64__)
         asm volatile("yield");
 #endif
     }
-
-private:
-    static constexpr unsigned limit = 100;
     unsigned rounds_ = 0;
 };
 

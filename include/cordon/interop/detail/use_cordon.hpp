@@ -29,7 +29,7 @@ inline namespace CORDON_OVER_ASIO {
 /// A completion token: makes an Asio operation an operation of ours, to be awaited in a task or wrapped in `with`.
 /// Returns:       what the handler gets: nothing, a value, or a tuple of several
 /// Errors:        an error_code that comes first is thrown as the library's `system_error`, an exception_ptr as it is;
-///                inside `as_tuple` or `redirect_error` they are values. What the initiation throws is thrown
+///                inside `as_tuple` it is a value. What the initiation throws is thrown
 /// Cancellation:  a cancel point: a stop becomes the operation's own cancellation, and its end is waited for, so that
 ///                buffers stay valid. If it succeeds nevertheless its value counts; if it is aborted, in an `as_tuple`
 ///                too, the task is stopped. Stopped already, the operation is not begun. Aborted by anybody else, it

@@ -1,0 +1,559 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs the gateway as a process between real sockets: `end_to_end_test.py GATEWAY UPSTREAM [unittest arguments]`.
+
+What is behind it is the upstream of the example, or a stub that shows the very bytes which the gateway sends.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+GATEWAY, UPSTREAM = (pathlib.Path(program).resolve() for program in sys.argv[1:3])
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+GET = b"GET /item HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Program:
+    """A child process whose first line of output names the port that it listens on."""
+
+    def __init__(self, *argv):
+        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        first = self.process.stdout.readline().decode()
+        if not first.startswith("listening on "):
+            raise AssertionError(f"{argv[0]}: {first}{self.process.stderr.read().decode()}")
+        self.port = int(first.rpartition(":")[2])
+
+    def signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def wait(self, seconds):
+        """Returns: the exit code and the lines that it printed."""
+        out, err = self.process.communicate(timeout=seconds)
+        if err and self.process.returncode != 0:
+            sys.stderr.write(err.decode(errors="replace"))
+        return self.process.returncode, out.decode().splitlines()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+class Stub:
+    """Takes connections one after the other and has `script(connection)` play the upstream on each."""
+
+    def __init__(self, script):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.script = script
+        self.connections = 0
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.connections += 1
+                connection.settimeout(5)
+                with connection, contextlib.suppress(OSError):
+                    self.script(connection)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Client(socket.socket):
+    """A connection that speaks in bytes and hears in answers."""
+
+    def __init__(self, port):
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.settimeout(5)
+        self.stream = None
+        try:
+            self.connect(("127.0.0.1", port))
+        except OSError:
+            super().close()
+            raise
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stream = self.makefile("rb")
+
+    def close(self):
+        self.stream.close()
+        super().close()
+
+    def send_request(self, target="/item", method="GET", body=None, **headers):
+        lines = [f"{method} {target} HTTP/1.1", "Host: h"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        self.sendall("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+
+    def ask(self, *args, **kwargs):
+        method = kwargs.get("method", args[1] if len(args) > 1 else "GET")
+        self.send_request(*args, **kwargs)
+        return self.answer(method)
+
+    def answer(self, method="GET"):
+        """Returns: status, headers and body."""
+        line = self.stream.readline()
+        if not line:
+            raise ConnectionError("the connection ended before an answer")
+        headers = http.client.parse_headers(self.stream)
+        status = int(line.split()[1])
+        body = b""
+        if method != "HEAD" and status >= 200:
+            body = self.stream.read(int(headers["content-length"]))
+        return status, headers, body
+
+    def at_end(self):
+        """Whether the gateway closes the connection without another byte, and without a reset."""
+        return self.stream.read(1) == b""
+
+
+def read_request(connection):
+    """Returns: the head and the body of the next request; nothing at the end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += connection.recv(65536)
+    return head.decode(), body
+
+
+def ok(body=b"ok", headers=""):
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def milliseconds_of(timeout):
+    units = {"n": 1e-6, "u": 1e-3, "m": 1, "S": 1e3, "M": 6e4, "H": 3.6e6}
+    return int(timeout[:-1]) * units[timeout[-1]]
+
+
+class EndToEnd(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.upstream = Program(UPSTREAM, "--latency-ms", 1, "--latency-dist", "constant", "--body-bytes", 0)
+        cls.addClassCleanup(cls.upstream.kill)
+
+    def start(self, *options, port=None):
+        gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log, "--upstream",
+                          f"127.0.0.1:{port or self.upstream.port}", *options)  # fmt: skip
+        self.addCleanup(gateway.kill)
+        return gateway
+
+    def connect(self, gateway):
+        client = Client(gateway.port)
+        self.addCleanup(client.close)
+        return client
+
+    def stub(self, script):
+        stub = Stub(script)
+        self.addCleanup(stub.close)
+        return stub
+
+    def setUp(self):
+        work = tempfile.mkdtemp(prefix="gateway-test-")
+        self.addCleanup(shutil.rmtree, work)
+        self.log = pathlib.Path(work) / "log"
+
+    def control(self, what, method="POST"):
+        client = Client(self.upstream.port)
+        with contextlib.closing(client):
+            status, _, body = client.ask(f"/control/{what}", method)
+            self.assertEqual(status, 200)
+            return json.loads(body)
+
+    def ended(self, gateway, seconds=5):
+        """Waits for the gateway's end. Returns: its report, and the lines about what was left."""
+        code, lines = gateway.wait(seconds)
+        self.assertEqual(code, 0)
+        return dict(line.split("=", 1) for line in lines if re.fullmatch(r"\w+=\S+", line)), [
+            line for line in lines if line.startswith("left:")]  # fmt: skip
+
+    # what is passed on
+
+    def test_id_trace_and_remaining_time_reach_the_upstream_and_the_log(self):
+        client = self.connect(self.start("--deadline-ms", 1000))
+        given = {"x_request_id": "r-42", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+        status, headers, body = client.ask("/item?a=b", grpc_timeout="300m", **given)
+        seen = json.loads(body)
+        self.assertEqual((status, seen["x-request-id"], headers["x-request-id"]), (200, "r-42", "r-42"))
+        version, trace, parent, flags = seen["traceparent"].split("-")
+        self.assertEqual((version, trace, flags), ("00", TRACE, "01"))
+        self.assertRegex(parent, "^[0-9a-f]{16}$")
+        self.assertNotEqual(parent, PARENT)
+        self.assertTrue(200 < milliseconds_of(seen["grpc-timeout"]) < 300, seen)
+
+        for asked in ("5S", None):  # never more than the gateway's own deadline
+            more = {"grpc_timeout": asked} if asked else {}
+            seen = json.loads(client.ask(**more)[2])
+            self.assertTrue(900 < milliseconds_of(seen["grpc-timeout"]) < 1000, seen)
+        line = self.log.read_text().splitlines()[0]
+        self.assertRegex(line, rf"^\d{{4}}-\d\d-\d\dT[\d:.]+Z r-42 {TRACE} GET /item\?a=b 200 \d+\.\d$")
+
+    def test_what_is_unusable_from_outside_is_replaced(self):
+        gateway = self.start()
+        client = self.connect(gateway)
+        for bad in ("a b", 'a"b', "x" * 129, ""):
+            seen = json.loads(client.ask(x_request_id=bad)[2])
+            self.assertRegex(seen["x-request-id"], "^[0-9a-f]{32}$")
+        for bad in ("", "nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{PARENT}-01-", f"ff-{TRACE}-{PARENT}-01"):
+            seen = json.loads(client.ask(traceparent=bad)[2])
+            self.assertRegex(seen["traceparent"], "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$")
+            self.assertNotIn(TRACE, seen["traceparent"])
+        client.sendall(GET[:-2] + f"traceparent: 00-{TRACE}-{PARENT}-01\r\n".encode() * 2 + b"\r\n")
+        self.assertNotIn(TRACE, json.loads(client.answer()[2])["traceparent"])
+        for bad in ("5", "S", "5s", "123456789m", "-1S"):
+            other = self.connect(gateway)
+            self.assertEqual(other.ask(grpc_timeout=bad)[0], 400)
+
+    def test_headers_of_one_hop_stay_there(self):
+        heard = []
+
+        def script(connection):
+            while request := read_request(connection):
+                heard.append(request)
+                connection.sendall(ok(headers="Keep-Alive: timeout=5\r\nX-Kept: yes\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
+                                      "Connection: x-hop\r\nX-Hop: 1\r\n"))  # fmt: skip
+
+        client = self.connect(self.start(port=self.stub(script).port))
+        given = f"traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1\r\n"
+        client.sendall(GET[:-2] + b"Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nX-End: 2\r\nTE: trailers\r\nUpgrade: h2c\r\n"
+                       + given.encode() + b"\r\n")  # fmt: skip
+        _, headers, _ = client.answer()
+        self.assertEqual((headers["x-kept"], headers["x-hop"], headers["keep-alive"]), ("yes", None, None))
+        self.assertEqual(headers.get_all("set-cookie"), ["a", "b"])
+        head = heard[0][0].lower()
+        self.assertIn("\r\nx-end: 2", head)
+        self.assertIn("\r\nvia: 1.1 gateway", head)
+        self.assertIn("\r\ntracestate: a=1", head)
+        for gone in ("x-mine", "\r\nte:", "upgrade", "\r\nconnection"):
+            self.assertNotIn(gone, head)
+        client.ask(traceparent="nonsense", tracestate="a=1")
+        self.assertNotIn("tracestate", heard[1][0].lower())
+
+    def test_bodies_go_both_ways(self):
+        heard = []
+
+        def script(connection):
+            while request := read_request(connection):
+                heard.append(request)
+                connection.sendall(ok(request[1] * 2) if not request[0].startswith("HEAD") else ok(b"12345")[:-5])
+
+        client = self.connect(self.start(port=self.stub(script).port))
+        large = random.Random(1).randbytes(1_000_000)
+        status, _, body = client.ask("/item", "POST", large)
+        self.assertEqual((status, body), (200, large * 2))
+        client.sendall(b"PUT /item HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        client.sendall(b"2;x=y\r\nde\r\n0\r\nX-Trailer: 1\r\n\r\n")
+        self.assertEqual(client.answer()[2], b"abcdeabcde")
+        self.assertNotIn("x-trailer", heard[1][0].lower())
+        status, headers, _ = client.ask("/item", "HEAD")
+        self.assertEqual((status, headers["content-length"]), (200, "5"))
+        self.assertEqual(client.ask("/healthz", "HEAD")[0], 200)
+        client.sendall(b"POST /item HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        self.assertEqual(client.answer()[0], 100)
+        client.sendall(b"hi")
+        self.assertEqual(client.answer()[2], b"hihi")
+
+    # keep-alive
+
+    def test_one_connection_carries_many_requests_to_one_of_the_upstream(self):
+        def script(connection):
+            while read_request(connection):
+                connection.sendall(ok())
+
+        stub = self.stub(script)
+        gateway = self.start(port=stub.port)
+        client = self.connect(gateway)
+        for _ in range(50):
+            self.assertEqual(client.ask()[0], 200)
+        self.assertEqual(stub.connections, 1)
+        client.sendall(b"GET /item HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        self.assertEqual(client.answer()[1]["connection"], "keep-alive")
+        client.sendall(b"GET /item HTTP/1.0\r\n\r\n")
+        self.assertEqual(client.answer()[0], 200)
+        self.assertTrue(client.at_end())
+        gateway.signal()
+        self.assertEqual(self.ended(gateway)[0]["connections"], "1")
+
+    def test_pipelined_requests_are_answered_in_order(self):
+        client = self.connect(self.start())
+        client.sendall(b"".join(GET[:-2] + f"X-Request-Id: p{i}\r\n\r\n".encode() for i in range(5)))
+        for i in range(5):
+            self.assertEqual(client.answer()[1]["x-request-id"], f"p{i}")
+
+    def test_a_kept_connection_that_was_closed_costs_nothing_idempotent(self):
+        def script(connection):
+            read_request(connection)
+            connection.sendall(ok())
+            if read_request(connection):  # looks alive until the second request, which it never answers
+                connection.shutdown(socket.SHUT_RDWR)
+
+        client = self.connect(self.start(port=self.stub(script).port))
+        self.assertEqual([client.ask()[0] for _ in range(4)], [200] * 4)
+        self.assertEqual(client.ask("/item", "POST", b"x")[0], 502)  # may have been executed: not sent again
+        self.assertEqual(client.ask("/item", "POST", b"x")[0], 200)
+
+    # an upstream that fails
+
+    def test_an_upstream_that_hangs_costs_504_and_nothing_else(self):
+        gateway = self.start("--deadline-ms", 200)
+        client = self.connect(gateway)
+        self.control("hang?on=1")
+        self.addCleanup(self.control, "hang?on=0")
+        began = time.monotonic()
+        self.assertEqual(client.ask()[0], 504)
+        self.assertEqual(client.ask(grpc_timeout="50m")[0], 504)
+        self.assertTrue(0.25 <= time.monotonic() - began < 1.0)
+        self.control("hang?on=0")
+        self.assertEqual(client.ask()[0], 200)
+        before = self.control("stats", "GET")["requests"]
+        self.assertEqual(client.ask(grpc_timeout="0m")[0], 504)  # expired on arrival
+        self.assertEqual(self.control("stats", "GET")["requests"], before)
+        self.assertEqual(client.ask()[0], 200)
+        gateway.signal()
+        self.assertEqual(self.ended(gateway)[0]["deadline_hits"], "3")
+
+    def test_an_upstream_that_is_down_or_speaks_no_http_costs_502(self):
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+        client = self.connect(self.start(port=port))
+        self.assertEqual([client.ask()[0] for _ in range(2)], [502] * 2)
+        self.assertEqual(client.ask("/readyz")[0], 200)
+
+        answers = [b"SSH-2.0-x\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+                   b"HTTP/1.1 103 Early Hints\r\n\r\n" + ok(), b"HTTP/1.0 200 OK\r\n\r\nuntil the end"]  # fmt: skip
+
+        def script(connection):
+            read_request(connection)
+            connection.sendall(answers[stub.connections - 1])
+
+        stub = self.stub(script)
+        client = self.connect(self.start(port=stub.port))
+        self.assertEqual([client.ask()[0] for _ in range(4)], [502, 502, 502, 200])
+        self.assertEqual(client.ask()[2], b"until the end")
+
+    # a client that misbehaves
+
+    def test_malformed_and_oversized_requests_are_told_so(self):
+        gateway = self.start("--max-body-bytes", 1000, "--max-header-bytes", 1024)
+        chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+        for status, data in (
+            (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 100 + b"\r\n\r\n"),
+            (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            (400, b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nno colon\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\n\r\n"),
+            (400, GET[:-2] + b"Host: again\r\n\r\n"),
+            (400, GET[:-2] + b"Content-Length: 1x\r\n\r\n"),
+            (400, GET[:-2] + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+            (400, chunked + b"Content-Length: 5\r\n\r\nGET /"),
+            (400, chunked + b"\r\nnot a size\r\n"),
+            (413, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n"),
+            (413, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n" + b"x" * 500_000),
+            (413, chunked + b"\r\n" + b"100\r\n" + b"x" * 256 + b"\r\nfff\r\n" + b"x" * 4095 + b"\r\n0\r\n\r\n"),
+            (431, GET[:-2] + b"X-Large: " + b"x" * 2000 + b"\r\n\r\n"),
+            (431, b"GET /" + b"x" * 2000),
+            (501, b"BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n"),
+            (501, b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n"),
+            (501, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+        ):
+            with self.subTest(data=data[:60]), contextlib.closing(Client(gateway.port)) as client:
+                client.sendall(data)
+                got, headers, _ = client.answer()
+                self.assertEqual((got, headers["connection"]), (status, "close"))
+                self.assertTrue(client.at_end())
+        self.assertEqual(self.connect(gateway).ask()[0], 200)
+        self.assertNotIn("smuggled", self.log.read_text())
+
+    def test_a_slow_request_is_cut_at_its_deadline(self):
+        gateway = self.start("--header-ms", 300, "--idle-ms", 300, "--deadline-ms", 300)
+
+        def trickled(client, data):
+            """Returns: the seconds until the gateway had enough."""
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                for byte in data:
+                    client.sendall(bytes([byte]))
+                    time.sleep(0.03)
+            return time.monotonic() - began
+
+        header = self.connect(gateway)
+        threading.Thread(target=trickled, args=(header, GET * 2), daemon=True).start()
+        body = self.connect(gateway)
+        body.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
+        threading.Thread(target=trickled, args=(body, b"x" * 100), daemon=True).start()
+        silent, idle = self.connect(gateway), self.connect(gateway)
+        self.assertEqual(idle.ask()[0], 200)
+        began = time.monotonic()
+        for client in (header, body):
+            self.assertEqual(client.answer()[0], 408)
+        for client in (silent, idle):
+            self.assertTrue(client.at_end())
+        self.assertTrue(0.2 < time.monotonic() - began < 0.9, time.monotonic() - began)
+
+    def test_a_client_that_does_not_read_is_given_up(self):
+        def script(connection):
+            while read_request(connection):
+                connection.sendall(ok(b"x" * 30_000_000))
+
+        gateway = self.start("--idle-ms", 200, port=self.stub(script).port)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", gateway.port))
+            client.sendall(GET)
+            deadline = time.monotonic() + 4
+            while not re.search(r"GET /item 499", self.log.read_text()):
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+
+    def test_garbage_on_many_connections_leaves_it_serving(self):
+        seed = random.randrange(1 << 32)
+        noise = random.Random(seed)
+        gateway = self.start("--header-ms", 500)
+        clients = [self.connect(gateway) for _ in range(50)]
+        for client in clients:
+            with contextlib.suppress(OSError):
+                for _ in range(noise.randrange(1, 5)):
+                    client.sendall(noise.randbytes(noise.randrange(1, 20_000)))
+        for client in clients[::2]:
+            client.close()
+        self.assertEqual([self.connect(gateway).ask()[0] for _ in range(20)], [200] * 20, f"seed {seed}")
+        gateway.signal()
+        self.assertEqual(self.ended(gateway)[0]["tasks_left"], "0", f"seed {seed}")
+
+    # the bound, and the end
+
+    def test_connections_beyond_the_bound_wait(self):
+        gateway = self.start("--max-connections", 2)
+        first, second, third = (self.connect(gateway) for _ in range(3))
+        self.assertEqual((first.ask()[0], second.ask()[0]), (200, 200))
+        third.send_request()
+        third.settimeout(0.2)
+        with self.assertRaises(TimeoutError):
+            third.recv(1)
+        third.settimeout(5)
+        first.close()
+        self.assertEqual(third.answer()[0], 200)
+        late = self.connect(gateway)  # beyond the bound when the signal comes: served when there is room
+        late.send_request()
+        gateway.signal()
+        self.assertEqual(late.answer()[0], 200)
+        self.assertEqual(self.ended(gateway)[0]["never_served"], "0")
+
+    def test_sigterm_answers_what_is_in_flight_and_a_last_request(self):
+        self.control("latency?ms=300")
+        self.addCleanup(self.control, "latency?ms=1")
+        gateway = self.start("--drain-ms", 2000)
+        health, ready, idle, active, slow = (self.connect(gateway) for _ in range(5))
+        self.assertEqual(ready.ask("/readyz")[0], 200)
+        for client in (health, idle):
+            client.ask("/healthz")
+        active.sendall(GET * 2)
+        slow.sendall(GET[:10])
+        time.sleep(0.05)
+        gateway.signal()
+        time.sleep(0.05)
+        with self.assertRaises(ConnectionRefusedError):
+            Client(gateway.port)
+        slow.sendall(GET[10:])
+        status, headers, _ = ready.ask("/readyz")
+        self.assertEqual((status, headers["connection"]), (503, "close"))
+        self.assertEqual(health.ask("/healthz")[0], 200)
+        self.assertEqual(active.answer()[0], 200)  # the second one was in flight, too
+        for client in (active, slow):
+            status, headers, _ = client.answer()
+            self.assertEqual((status, headers["connection"]), (200, "close"))
+        for client in (ready, health, active, slow, idle):
+            self.assertTrue(client.at_end())
+            client.close()
+        report, left = self.ended(gateway, 1)
+        self.assertEqual((report["tasks_left"], report["never_served"], left), ("0", "0", []))
+
+    def test_sigterm_serves_connections_that_nobody_has_accepted_yet(self):
+        gateway = self.start()
+        idle = [self.connect(gateway) for _ in range(10)]
+        for client in idle:
+            client.ask("/healthz")
+        gateway.signal(signal.SIGSTOP)
+        queued = [self.connect(gateway) for _ in range(10)]
+        for client in idle + queued:
+            client.send_request()
+        gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGCONT)
+        for client in idle + queued:
+            self.assertEqual(client.answer()[0], 200)
+            client.close()
+        self.assertEqual(self.ended(gateway)[0]["tasks_left"], "0")
+
+    def test_the_drain_deadline_and_a_second_signal_stop_the_rest_and_name_it(self):
+        self.control("hang?on=1")
+        self.addCleanup(self.control, "hang?on=0")
+        for drain_ms, signals in ((300, 1), (20_000, 2)):
+            with self.subTest(drain_ms=drain_ms):
+                gateway = self.start("--deadline-ms", 30_000, "--drain-ms", drain_ms)
+                client = self.connect(gateway)
+                client.send_request()
+                time.sleep(0.1)
+                for _ in range(signals):
+                    gateway.signal()
+                    time.sleep(0.1)
+                report, left = self.ended(gateway, 2)
+                self.assertEqual(report["tasks_left"], "1")
+                self.assertIn("127.0.0.1:%d" % client.getsockname()[1], left[0])
+                self.assertIn("in converse", "".join(left[1:]))
+
+    # the command line
+
+    def test_every_option_is_checked(self):
+        def said(*options):
+            done = subprocess.run([GATEWAY, *options], capture_output=True, text=True, timeout=5, check=False)
+            self.assertEqual(done.returncode, 1, options)
+            return done.stderr
+
+        upstream = ("--upstream", "127.0.0.1:1")
+        for option, value, allowed in (
+            ("--deadline-ms", "0", "from 1 to 600000"), ("--deadline-ms", "600001", "from 1 to 600000"),
+            ("--drain-ms", "-1", "from 1 to"), ("--header-ms", "1s", "from 1 to"), ("--idle-ms", "", "from 1 to"),
+            ("--max-connections", "0", "from 1 to 1000000"), ("--max-header-bytes", "63", "from 64 to"),
+            ("--max-body-bytes", "99999999999999999999", "from 0 to"), ("--threads", "2", "from 1 to 1"),
+            ("--listen", "localhost", "an address"), ("--listen", "::1:80", "an address"),
+            ("--upstream", "1.2.3.4.5:80", "an address"), ("--log", "/nonexistent/log", "a file"),
+        ):  # fmt: skip
+            error = said(*upstream, option, value)
+            for part in (option, f'"{value}"', allowed):
+                self.assertIn(part, error)
+        self.assertIn("--upstream is missing", said())
+        self.assertIn("--what is not an option", said("--what", "1"))
+        self.assertIn("lacks a value", said("--listen"))
+        self.assertIn("port", said(*upstream, "--listen", "127.0.0.1:65536"))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self.assertIn("in use", said(*upstream, "--listen", f"127.0.0.1:{taken.getsockname()[1]}"))
+        done = subprocess.run([GATEWAY, "--help"], capture_output=True, text=True, timeout=5, check=True)
+        self.assertIn("--drain-ms", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
