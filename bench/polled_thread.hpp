@@ -10,6 +10,15 @@
 
 namespace bench {
 
+/// Polls a loop until `done()`. Gives up the rest of its time slice once in a while: whoever is waited for may need it.
+template <class Done, class Loop>
+void poll_until(Done done, Loop& loop) {
+    for (int polls = 0; !done(); ++polls) {
+        loop.poll();
+        if (polls % 256 == 255) std::this_thread::yield();
+    }
+}
+
 /// A loop on a thread of its own that never sleeps.
 class polled_thread {
 public:
@@ -26,7 +35,7 @@ private:
     cordon::run_loop loop_;
     std::atomic<bool> last_{false};
     std::thread thread_{[this] {
-        while (!last_.load(std::memory_order_relaxed)) loop_.poll();
+        poll_until([this] { return last_.load(std::memory_order_relaxed); }, loop_);
     }};
 };
 

@@ -70,8 +70,10 @@ co::task<std::string> all_and_any() {
 // [/race]
 
 int main() {
-    const std::string shown = co::sync_wait(page()), failure = co::sync_wait(first_failure_stops_the_rest());
-    const std::string winner = co::sync_wait(all_and_any());
+    // [sync_wait]
+    const std::string shown = co::sync_wait(page());
+    // [/sync_wait]
+    const std::string failure = co::sync_wait(first_failure_stops_the_rest()), winner = co::sync_wait(all_and_any());
     const int peak = co::sync_wait(bounded(std::vector<int>(50)));
     std::cout << shown << "; " << failure << "; at most " << peak << " at a time; " << winner << " was first\n";
     assert(shown == "user and cart" && failure == "disk full" && peak == 8 && winner == "ab");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Threads of a host: the stop_token of a std::jthread drives scopes and tasks, and a scope wakes what waits in a thread.
+// Threads of a host: the token of a std::jthread drives scopes and tasks, and a scope wakes what waits in a thread.
 #include <cordon/cordon.hpp>
 
 #include <cassert>
@@ -55,18 +55,21 @@ int main() {
         loop.run();
     });
     // [/loop]
-    const auto kind_name = [](co::stop_kind kind) { return kind == co::stop_kind::deadline ? "deadline" : "request"; };
-
-    std::stop_source asked;
+    co::stop_reason reasons[4];
+    std::jthread asked([&](std::stop_token stop) {
+        reasons[0] = poll_until_stopped(stop, co::deadline::after(1h));
+        reasons[1] = wait_until_stopped(stop, loop, co::deadline::after(1h));
+    });
     asked.request_stop();
-    const auto in_5ms = [] { return co::deadline::after(5ms); };
-    const co::stop_kind kinds[] = {poll_until_stopped(asked.get_token(), in_5ms()).kind,
-                                   poll_until_stopped({}, in_5ms()).kind,
-                                   wait_until_stopped(asked.get_token(), loop, {}).kind,
-                                   wait_until_stopped({}, loop, in_5ms()).kind};
-    for (co::stop_kind kind : kinds) std::cout << "ended by a " << kind_name(kind) << '\n';
-    assert(kinds[0] == co::stop_kind::requested && kinds[1] == co::stop_kind::deadline);
-    assert(kinds[2] == co::stop_kind::requested && kinds[3] == co::stop_kind::deadline);
+    asked.join();
+    std::jthread not_asked([&](std::stop_token stop) {
+        reasons[2] = poll_until_stopped(stop, co::deadline::after(5ms));
+        reasons[3] = wait_until_stopped(stop, loop, co::deadline::after(5ms));
+    });
+    not_asked.join();
+    assert(reasons[0].kind == co::stop_kind::requested && reasons[1].kind == co::stop_kind::requested);
+    assert(reasons[2].kind == co::stop_kind::deadline && reasons[3].kind == co::stop_kind::deadline);
+    std::cout << "a stop of the thread ended both waits, and so did a deadline\n";
 
     bool left_by_stop = false;
     std::jthread worker([&](std::stop_token stop) { run_until_stopped(stop, left_by_stop); });

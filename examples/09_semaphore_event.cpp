@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Waiting for each other: a semaphore bounds how many do something at a time, an event holds back until something is so.
+// Waiting for each other: a semaphore bounds how many do something at a time, an event holds all back until it is set.
 #include <cordon/cordon.hpp>
 
 #include <algorithm>
@@ -44,8 +44,8 @@ co::task<> eight_queries(database& db) {
     assert(db.done == 8 && db.peak == 2);
 }
 
-// [three_faces]
-co::task<> never_wait_or_wait_a_while(database& db) {
+// [try]
+co::task<> without_waiting_long(database& db) {
     assert(db.connections.try_acquire(2));   // never waits
     assert(!db.connections.try_acquire());
     const auto in_time = co_await co::as_outcome(co::with_timeout(1ms, db.connections.acquire()));
@@ -55,10 +55,10 @@ co::task<> never_wait_or_wait_a_while(database& db) {
     const auto now = db.connections.stats(); // both figures at one time
     assert(now.available == 2 && now.waiting == 0);
 }
-// [/three_faces]
+// [/try]
 
 int main() {
     database db;
     co::sync_wait(eight_queries(db));
-    co::sync_wait(never_wait_or_wait_a_while(db));
+    co::sync_wait(without_waiting_long(db));
 }

@@ -66,11 +66,11 @@ int main() {
     std::optional<int> result;
     const std::vector<int> numbers(100, 7);
     co::start_on(loop, sum(worker, numbers), [&](const co::outcome<int>& ended) { result = ended.value(); });
-    while (!result) {
+    do {
+        own.sleep(loop.next_wake());  // nobody needs the loop before that, or somebody rings
         while (loop.poll()) {
-        }                             // the host's own work would go here
-        own.sleep(loop.next_wake());  // nobody needs us before that, or somebody rings
-    }
+        }
+    } while (!result);
     // [/poll]
     std::cout << *result << ", from another thread to the host's loop\n";
     assert(result == 700);

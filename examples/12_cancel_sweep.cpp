@@ -35,9 +35,10 @@ co::testing::sweep_result sweep(Transfer transfer) {
         *books = account();
         return transfer(books);
     };
-    return co::testing::cancel_sweep({}, make, [&](const co::outcome<void>&, co::testing::sweep_point) {
+    auto check = [&](const co::outcome<void>&, co::testing::sweep_point) {
         return books->alice + books->bob == 100;  // whatever happened, and wherever it was stopped
-    });
+    };
+    return co::testing::cancel_sweep({.max_findings = 2}, make, check);
 }
 // [/sweep]
 

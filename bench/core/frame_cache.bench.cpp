@@ -53,12 +53,11 @@ BENCHMARK(thousand<pmr_frames>)->Name("frame_1000/pmr_unsynchronized");
 /// Pointers on their way from one thread to another, sixteen at a time.
 class ring {
 public:
-    void send(void* pointer) noexcept {
+    void send(void* pointer, bool last) noexcept {
         slots_[tail_ % slots_.size()] = pointer;
-        if (++tail_ % batch == 0) sent_.store(tail_, std::memory_order_release);
+        if (++tail_ % batch == 0 || last) sent_.store(tail_, std::memory_order_release);
         for (co::detail::spin_wait wait; tail_ - taken_.load(std::memory_order_acquire) > slots_.size() - batch;) wait();
     }
-    void flush() noexcept { sent_.store(tail_, std::memory_order_release); }
     void* receive() noexcept {
         for (co::detail::spin_wait wait; head_ == sent_.load(std::memory_order_acquire);) wait();
         void* const pointer = slots_[head_ % slots_.size()];
@@ -86,8 +85,8 @@ template <class Frames>
 void across(benchmark::State& state) {
     static ring frames;
     if (state.thread_index() == 0) {
-        for (auto _ : state) frames.send(Frames::take(frame_bytes));
-        frames.flush();
+        benchmark::IterationCount left = state.max_iterations;
+        for (auto _ : state) frames.send(Frames::take(frame_bytes), --left == 0);
         state.SetItemsProcessed(state.iterations());
     } else {
         for (auto _ : state) Frames::give(frames.receive(), frame_bytes);

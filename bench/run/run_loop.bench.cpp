@@ -86,7 +86,7 @@ void both_awake(State& state) {
     polled_thread there;
     co::task_group group{here};
     group.spawn(travel(there.loop(), state));
-    while (group.size() != 0) here.poll();
+    poll_until([&] { return group.size() == 0; }, here);
     finish(here, group);
     expect(state, visits, state.iterations());
 }
@@ -114,8 +114,11 @@ void one_word(State& state) {
     alignas(64) std::atomic<std::int64_t> pong{0};
     const auto await_change = [](std::atomic<std::int64_t>& word, std::int64_t old) {
         std::int64_t seen;
-        while ((seen = word.load(std::memory_order_acquire)) == old)
+        co::detail::spin_wait spin;
+        while ((seen = word.load(std::memory_order_acquire)) == old) {
             if constexpr (sleeps) word.wait(old, std::memory_order_acquire);
+            else spin();
+        }
         return seen;
     };
     const auto send = [](std::atomic<std::int64_t>& word, std::int64_t value) {
@@ -137,29 +140,36 @@ BENCHMARK(one_word<false>)->Name("hop_round_trip_awake/floor_cache_line")->UseRe
 BENCHMARK(one_word<true>)->Name("hop_round_trip_asleep/floor_atomic_wait")->UseRealTime();
 
 #if __has_include(<asio.hpp>)
-asio::awaitable<void> asio_travel(asio::io_context& there, State& state) {
-    for (auto _ : state) co_await asio::post(asio::bind_executor(there, asio::use_awaitable));
+/// A coroutine of Asio's goes on where a handler is bound to, and stays there.
+asio::awaitable<void> asio_travel(asio::io_context& here, asio::io_context& there, State& state) {
+    for (auto _ : state) {
+        co_await asio::post(asio::bind_executor(there, asio::use_awaitable));
+        ++visits;
+        co_await asio::post(asio::bind_executor(here, asio::use_awaitable));
+    }
 }
 template <bool sleep>
 void asio_round_trip(State& state) {
+    visits = 0;
     asio::io_context here, there;
     auto here_works = asio::make_work_guard(here);
     auto there_works = asio::make_work_guard(there);
     std::atomic<bool> last{false};
     std::thread thread([&] {
         if constexpr (sleep) there.run();
-        else while (!last.load(std::memory_order_relaxed)) there.poll();
+        else poll_until([&] { return last.load(std::memory_order_relaxed); }, there);
     });
     bool done = false;
-    asio::co_spawn(here, asio_travel(there, state), [&](std::exception_ptr) {
+    asio::co_spawn(here, asio_travel(here, there, state), [&](std::exception_ptr) {
         done = true;
         here.stop();
     });
     if constexpr (sleep) here.run();
-    else while (!done) here.poll();
+    else poll_until([&] { return done; }, here);
     last.store(true, std::memory_order_relaxed);
     there.stop();
     thread.join();
+    expect(state, visits, state.iterations());
 }
 BENCHMARK(asio_round_trip<false>)->Name("hop_round_trip_awake/asio")->UseRealTime();
 BENCHMARK(asio_round_trip<true>)->Name("hop_round_trip_asleep/asio")->UseRealTime();

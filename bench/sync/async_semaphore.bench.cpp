@@ -135,7 +135,7 @@ void between_threads(State& state) {
         co::task_group there_group{there.loop()}, here_group{here};
         there_group.spawn(answer(t));
         here_group.spawn(ask(t, state));
-        while (here_group.size() != 0 || there_group.size() != 0) here.poll();
+        poll_until([&] { return here_group.size() == 0 && there_group.size() == 0; }, here);
         finish(here, here_group);
         finish(here, there_group);
     }
@@ -146,14 +146,18 @@ BENCHMARK(between_threads)->Name("semaphore_ping_pong_2_threads/cordon")->UseRea
 void cache_line(State& state) {
     alignas(64) std::atomic<std::int64_t> ping{0};
     alignas(64) std::atomic<std::int64_t> pong{0};
+    const auto await_change = [](const std::atomic<std::int64_t>& word, std::int64_t old) {
+        std::int64_t seen;
+        for (co::detail::spin_wait spin; (seen = word.load(std::memory_order_acquire)) == old;) spin();
+        return seen;
+    };
     std::thread other([&] {
-        for (std::int64_t seen = 0; seen >= 0; pong.store(seen, std::memory_order_release))
-            for (const std::int64_t before = seen; (seen = ping.load(std::memory_order_acquire)) == before;) {}
+        for (std::int64_t seen = 0; (seen = await_change(ping, seen)) >= 0;) pong.store(seen, std::memory_order_release);
     });
     std::int64_t turn = 0;
     for (auto _ : state) {
-        ping.store(++turn, std::memory_order_release);
-        while (pong.load(std::memory_order_acquire) != turn) {}
+        ping.store(turn + 1, std::memory_order_release);
+        turn = await_change(pong, turn);
     }
     ping.store(-1, std::memory_order_release);
     other.join();

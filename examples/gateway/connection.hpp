@@ -3,6 +3,7 @@
 
 // One connection from a client: its requests one after the other, each within its deadline, until one side has enough.
 
+#include "admission.hpp"
 #include "message.hpp"
 #include "service.hpp"
 #include "upstream_link.hpp"
@@ -13,14 +14,14 @@
 
 #include <boost/beast/core/string.hpp>
 
-#include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <optional>
 #include <random>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace gateway {
@@ -108,13 +109,9 @@ private:
         request& asked = parser.get();
         if (std::optional<response> made = objection(asked, parser.chunked())) co_return *std::move(made);
 
-        co::clock::duration limit = shared_.opts.deadline;
-        if (const auto timeout = parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
-            limit = std::min<co::clock::duration>(limit, *timeout);
-        const co::deadline until = co::deadline::after(limit);
-        if (until.expired()) co_return late();
-
+        const co::deadline until = co::deadline::after(time_limit(asked, shared_.opts.deadline));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
+        if (until.expired()) co_return late();
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(until)));
         if (!body.has_value()) co_return refused(body.error());
         if (asked.target() == "/healthz") co_return own_answer(http::status::ok, "alive");
@@ -124,6 +121,7 @@ private:
 
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
+        if (until.expired()) co_return late();
         co::outcome<response> got = co_await co::as_outcome(co::with(upstream_.exchange(onward), co::until(until)));
         if (got.has_value()) co_return *std::move(got);
         co_return failed(got.error());
@@ -146,7 +144,7 @@ private:
         made.keep_alive(keep);
         if (asked.method() == http::verb::head) made.body().clear();
         const co::outcome<void> sent = co_await co::as_outcome(write(made));
-        if (shared_.is_draining()) ++shared_.answered_while_draining;
+        if (shared_.is_draining() && sent.has_value()) ++shared_.answered_while_draining;
         const bool named = parser.is_header_done();
         const std::string_view method = named ? std::string_view(asked.method_string()) : "-";
         const std::string_view target = named ? std::string_view(asked.target()) : "-";
@@ -159,23 +157,6 @@ private:
 
     co::task<> write(const response& made) {
         co_await co::with_timeout(shared_.opts.idle, http::async_write(client_, made, co::use_cordon));
-    }
-
-    /// Why a request that can be parsed is not passed on.
-    static std::optional<response> objection(const request& asked, bool chunked) {
-        switch (asked.method()) {
-            case http::verb::get: case http::verb::head: case http::verb::post: case http::verb::put:
-            case http::verb::patch: case http::verb::delete_: case http::verb::options: break;
-            default: return refusal(http::status::not_implemented, "this method is not supported");
-        }
-        if (asked.count(http::field::transfer_encoding) != 0 && !chunked)
-            return refusal(http::status::not_implemented, "this transfer-encoding is not supported");
-        const std::size_t hosts = asked.count(http::field::host);
-        if (hosts > 1 || (hosts == 0 && asked.version() == 11))
-            return refusal(http::status::bad_request, "there must be one Host header");
-        if (asked.count("grpc-timeout") != 0 && !parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
-            return refusal(http::status::bad_request, "grpc-timeout must be 1 to 8 digits and one of H M S m u n");
-        return std::nullopt;
     }
 
     /// What to say to a client whose request did not arrive whole. Errors: throws `why` if nobody is there to hear it.

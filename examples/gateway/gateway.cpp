@@ -13,6 +13,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -21,8 +22,8 @@
 #include <iostream>
 #include <memory>
 #include <sstream>
-#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace gateway {
@@ -104,8 +105,8 @@ private:
     }
 
     co::task<> stop_rest(co::clock::time_point began) {
-        const auto left = connections_.children();
-        for (const co::task_info& task : left) {
+        const std::size_t left = connections_.size();
+        for (const co::task_info& task : connections_.children()) {
             std::istringstream lines(co::describe(task));
             for (std::string line; std::getline(lines, line);) std::cout << "left: " << line << '\n';
         }
@@ -118,7 +119,7 @@ private:
                   << "\nupstream_failures=" << shared_.upstream_failures
                   << "\nanswered_while_draining=" << shared_.answered_while_draining
                   << "\nnever_served=" << late_.size() << "\nfailed=" << connections_.error_count()
-                  << "\ntasks_left=" << left.size() << "\ndrain_ms=" << took.count() << std::endl;
+                  << "\ntasks_left=" << left << "\ndrain_ms=" << took.count() << std::endl;
     }
 
     static void report(const co::task_error& failure) {

@@ -8,12 +8,11 @@
 #include <cordon/cordon.hpp>
 #include <cordon/interop/boost_asio.hpp>
 
-#include <boost/asio/read.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 
 #include <algorithm>
-#include <cstddef>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -79,8 +78,9 @@ inline void copy_end_to_end(const http::fields& from, http::fields& to) {
     };
     const auto [first, last] = from.equal_range(http::field::connection);
     for (const auto& header : from) {
-        const auto names_it = [&](const auto& named) { return http::token_list(named.value()).exists(header.name_string()); };
-        if (std::find(std::begin(for_this_hop), std::end(for_this_hop), header.name()) != std::end(for_this_hop)) continue;
+        const auto is_it = [&](http::field name) { return name == header.name(); };
+        const auto names_it = [&](const auto& list) { return http::token_list(list.value()).exists(header.name_string()); };
+        if (std::any_of(std::begin(for_this_hop), std::end(for_this_hop), is_it)) continue;
         if (std::any_of(first, last, names_it)) continue;
         to.insert(header.name(), header.name_string(), header.value());
     }

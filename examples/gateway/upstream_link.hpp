@@ -10,6 +10,7 @@
 #include <cordon/cordon.hpp>
 #include <cordon/interop/boost_asio.hpp>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -42,7 +43,8 @@ public:
     }
 
 private:
-    static constexpr std::size_t max_body_bytes = 64 << 20;
+    static constexpr std::uint32_t max_header_bytes = 64 << 10;
+    static constexpr std::uint64_t max_body_bytes = 64 << 20;
 
     /// Closes the connection unless it can be used again.
     class closing {
@@ -72,6 +74,7 @@ private:
         co_await http::async_write(socket_, asked, co::use_cordon);
         do {
             answer.emplace();
+            answer->header_limit(max_header_bytes);
             answer->body_limit(max_body_bytes);
             answer->skip(asked.method() == http::verb::head);
             co_await read_header(socket_, buffer_, *answer);

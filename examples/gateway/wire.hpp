@@ -2,7 +2,7 @@
 #pragma once
 
 // What a request says about itself on the wire: how much time it has left (grpc-timeout), which trace it belongs to
-// (traceparent, W3C Trace Context) and what it is called (x-request-id). Only text in and out, so that it is tested alone.
+// (traceparent, W3C Trace Context) and what it is called (x-request-id). Text in, text out.
 
 #include <charconv>
 #include <chrono>

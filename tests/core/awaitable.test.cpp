@@ -367,9 +367,9 @@ TEST_CASE("a stop reaches a host's coroutine as the exception canceled, with its
             cancel_scope scope(*co_await this_task::context());
             auto h = host::run(scope.ctx(), why);
             h.start();
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             scope.request_stop(7);
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             co_return h.done() ? h.get() : 0;
         }
         static task<int> carried(cordon::stop_reason& why) {
@@ -377,9 +377,9 @@ TEST_CASE("a stop reaches a host's coroutine as the exception canceled, with its
             auto h = host::carrying(why);
             h.promise().set_context(scope.ctx());
             h.start();
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             scope.request_stop(8);
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             co_return h.done() ? h.get() : 0;
         }
     };
@@ -409,10 +409,10 @@ TEST_CASE("a host's promise with unhandled_stopped is told of a stop, and nothin
             auto h = host::run(caught);
             h.promise().set_context(scope.ctx());
             h.start();
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             const bool before = h.promise().was_stopped;
             scope.request_stop();
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             co_return !before && h.promise().was_stopped && !h.done();
         }
     };
@@ -522,7 +522,7 @@ TEST_CASE("an exception of a host's awaitable is thrown into the task", "[core][
             std::string said;
             cordon::start_on(co_await this_task::executor(), run(e),
                              [&](outcome<std::string> o) { said = std::move(o).value(); });
-            co_await this_task::yield();
+            co_await sleep_for(1ms);
             co_await fire(e);
             co_await sleep_for(1ms);
             co_return said;
@@ -647,9 +647,9 @@ TEST_CASE("an operation that is given a context runs with that one alone", "[cor
 TEST_CASE("an operation with a context of another executor brings the task back to its own", "[core][awaitable][D5]") {
     struct program {
         static task<bool> run(const context& there, std::thread::id home) {
-            co_await sleep_for(1us).with(there);
+            co_await sleep_for(1ms).with(there);  // long enough to be waiting before the other thread ends it
             const bool first = std::this_thread::get_id() == home;
-            co_await with(sleep_for(1us), there);
+            co_await with(sleep_for(1ms), there);
             co_return first && std::this_thread::get_id() == home;
         }
     };

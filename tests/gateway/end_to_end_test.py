@@ -218,7 +218,8 @@ class EndToEnd(unittest.TestCase):
         for bad in ("a b", 'a"b', "x" * 129, ""):
             seen = json.loads(client.ask(x_request_id=bad)[2])
             self.assertRegex(seen["x-request-id"], "^[0-9a-f]{32}$")
-        for bad in ("", "nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{PARENT}-01-", f"ff-{TRACE}-{PARENT}-01"):
+        one = f"{TRACE}-{PARENT}-01"
+        for bad in ("", "nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{one}-", f"ff-{one}"):
             seen = json.loads(client.ask(traceparent=bad)[2])
             self.assertRegex(seen["traceparent"], "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$")
             self.assertNotIn(TRACE, seen["traceparent"])
@@ -234,13 +235,13 @@ class EndToEnd(unittest.TestCase):
         def script(connection):
             while request := read_request(connection):
                 heard.append(request)
-                connection.sendall(ok(headers="Keep-Alive: timeout=5\r\nX-Kept: yes\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
-                                      "Connection: x-hop\r\nX-Hop: 1\r\n"))  # fmt: skip
+                connection.sendall(ok(headers="Keep-Alive: timeout=5\r\nX-Kept: yes\r\nSet-Cookie: a\r\n"
+                                      "Set-Cookie: b\r\nConnection: x-hop\r\nX-Hop: 1\r\n"))  # fmt: skip
 
         client = self.connect(self.start(port=self.stub(script).port))
         given = f"traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1\r\n"
-        client.sendall(GET[:-2] + b"Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nX-End: 2\r\nTE: trailers\r\nUpgrade: h2c\r\n"
-                       + given.encode() + b"\r\n")  # fmt: skip
+        client.sendall(GET[:-2] + b"Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nX-End: 2\r\nTE: trailers\r\n"
+                       b"Upgrade: h2c\r\n" + given.encode() + b"\r\n")  # fmt: skip
         _, headers, _ = client.answer()
         self.assertEqual((headers["x-kept"], headers["x-hop"], headers["keep-alive"]), ("yes", None, None))
         self.assertEqual(headers.get_all("set-cookie"), ["a", "b"])
@@ -315,6 +316,27 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([client.ask()[0] for _ in range(4)], [200] * 4)
         self.assertEqual(client.ask("/item", "POST", b"x")[0], 502)  # may have been executed: not sent again
         self.assertEqual(client.ask("/item", "POST", b"x")[0], 200)
+
+    def test_a_connection_that_the_upstream_means_to_close_is_not_used_again(self):
+        def script(connection):
+            read_request(connection)
+            connection.sendall(ok(headers="Connection: close\r\n"))
+            read_request(connection)  # stays open, and never answers
+
+        client = self.connect(self.start(port=self.stub(script).port))
+        self.assertEqual([client.ask("/item", "POST", b"x")[0] for _ in range(3)], [200] * 3)
+
+    def test_a_request_that_comes_as_the_patience_ends_is_served(self):
+        gateway = self.start("--idle-ms", 100)
+        clients = [self.connect(gateway) for _ in range(10)]
+        for client in clients:
+            client.ask("/healthz")
+        gateway.signal(signal.SIGSTOP)
+        time.sleep(0.2)  # real time: it finds the passed timer and the request at once
+        for client in clients:
+            client.send_request()
+        gateway.signal(signal.SIGCONT)
+        self.assertEqual([client.answer()[0] for client in clients], [200] * 10)
 
     # an upstream that fails
 

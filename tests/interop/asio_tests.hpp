@@ -126,7 +126,7 @@ class manual {
 public:
     template <class Token>
     auto begin(Token&& token) {
-        return net::async_initiate<Token, void(Args...)>([this](auto&& handler) { keep(std::move(handler)); }, token);
+        return net::async_initiate<Token, void(Args...)>([this](auto&& handler) { this->keep(std::move(handler)); }, token);
     }
     void finish(Args... args) { std::exchange(pending_, nullptr)->call(std::move(args)...); }
     void drop() { pending_ = nullptr; }
@@ -739,16 +739,14 @@ TEST_CASE(NET_NAME ": of a task that is stopped already no operation is begun", 
     host h;
     manual<error_code> op;
     co::task_group group{h.executor};
-    bool there = false, went_on = false;
+    bool went_on = false;
     auto waits = [&]() -> co::task<> {
-        there = true;
+        group.request_stop();
         co_await op.begin(over::use_cordon);
         went_on = true;
     };
     group.spawn(waits);
-    group.request_stop();
     join(h, group);
-    CHECK(there);
     CHECK_FALSE(went_on);
     CHECK(op.begun == 0);
 }
@@ -1002,9 +1000,10 @@ TEST_CASE(NET_NAME ": results of all kinds come out of as_asio", TAGS "[as_asio]
     bool done = false;
     auto takes = [&]() -> net::awaitable<void> {
         auto at_once = []() -> co::task<int> { co_return 1; };
-        CHECK(co_await over::as_asio(at_once()) == 1);
-        CHECK(co_await over::as_asio(seven()) == 7);
-        CHECK(co_await over::as_asio(result) == 7);  // a name: awaited where it is
+        const int one = co_await over::as_asio(at_once());
+        const int later = co_await over::as_asio(seven());
+        const int of_name = co_await over::as_asio(result);  // a name: awaited where it is
+        CHECK(std::tuple(one, later, of_name) == std::tuple(1, 7, 7));
         CHECK(result.ready());
         const std::unique_ptr<int> there = co_await over::as_asio(moved.wait());
         CHECK(*there == 8);
@@ -1012,8 +1011,8 @@ TEST_CASE(NET_NAME ": results of all kinds come out of as_asio", TAGS "[as_asio]
         done = true;
     };
     net::co_spawn(h.io, takes(), rethrow);
-    h.run();
-    moved.set_value(std::make_unique<int>(8));
+    net::steady_timer timer(h.io, 5ms);
+    timer.async_wait([&](const error_code&) { moved.set_value(std::make_unique<int>(8)); });
     h.run();
     CHECK(done);
 }
@@ -1037,6 +1036,7 @@ TEST_CASE(NET_NAME ": a coroutine that is cancelled already does not begin to wa
     net::cancellation_signal signal;
     std::exception_ptr error;
     auto waits = [&]() -> net::awaitable<void> {
+        co_await net::post(h.io, net::use_awaitable);
         signal.emit(net::cancellation_type::terminal);
         co_await over::as_asio(slots.acquire());
     };
@@ -1067,80 +1067,80 @@ TEST_CASE(NET_NAME ": a cancellation goes through a task into the operation that
 
 // --- a context that is destroyed --------------------------------------------------------------------------------
 
+namespace {
+
+struct noted {
+    explicit noted(int& n) : alive(&n) { ++n; }
+    noted(const noted&) = delete;
+    ~noted() { --*alive; }
+    int* alive;
+};
+net::awaitable<void> abandoned(net::awaitable<void> awaited, int& alive, bool& went_on) {
+    const noted here(alive);
+    co_await std::move(awaited);
+    went_on = true;
+}
+co::task<> abandoned_read(stream& socket, int& alive, bool& went_on) {
+    const noted here(alive);
+    std::array<char, 16> buffer;
+    co_await socket.async_read_some(net::buffer(buffer), over::use_cordon);
+    went_on = true;
+}
+co::task<> abandoned_read_of_its_own(stream socket, int& alive, bool& went_on) {
+    co_await abandoned_read(socket, alive, went_on);
+}
+
+}  // namespace
+
 TEST_CASE(NET_NAME ": a context that is destroyed destroys the coroutines that wait in as_asio", TAGS "[as_asio]") {
-    struct noted {
-        explicit noted(int& n) : alive(&n) { ++n; }
-        noted(const noted&) = delete;
-        ~noted() { --*alive; }
-        int* alive;
-    };
     int alive = 0;
     bool went_on = false;
     co::async_semaphore slots{0};
-    const auto spawn = [&](net::io_context& io, auto a) {
-        auto waits = [&alive, &went_on](auto awaited) -> net::awaitable<void> {
-            const noted here(alive);
-            co_await std::move(awaited);
-            went_on = true;
-        };
-        net::co_spawn(io, waits(std::move(a)), rethrow);
-    };
-    SECTION("which leaves the queue") {
-        net::io_context io;
-        spawn(io, over::as_asio(slots.acquire()));
-        spawn(io, over::as_asio(co::with_timeout(1h, slots.acquire())));
-        io.poll();
-        CHECK(slots.stats().waiting == 2);
-        CHECK(alive == 2);
-    }
-    SECTION("from a strand") {
-        net::io_context io;
-        auto waits = [&]() -> net::awaitable<void> {
-            const noted here(alive);
-            co_await over::as_asio(slots.acquire());
-            went_on = true;
-        };
-        net::co_spawn(net::make_strand(io), waits(), rethrow);
-        io.poll();
-        CHECK(slots.stats().waiting == 1);
-    }
-    SECTION("before it has begun to wait") {
-        net::io_context io;
-        spawn(io, over::as_asio(slots.acquire()));
-        while (alive == 0) io.poll_one();
-    }
-    SECTION("when what it waits for has just come") {
-        net::io_context io;
-        spawn(io, over::as_asio(slots.acquire()));
-        io.poll();
-        slots.release();
-    }
-    SECTION("when it is on its way back") {
-        net::io_context io;
-        spawn(io, over::as_asio(slots.acquire()));
-        io.poll();
-        slots.release();
-        io.poll_one();
-    }
-    SECTION("with the operation of Asio's for which it waits in a task") {
+    {
         net::io_context io;
         stream near(io), far(io);
         net::local::connect_pair(near, far);
-        auto reads = [&]() -> co::task<> {
-            const noted here(alive);
-            std::array<char, 16> buffer;
-            co_await near.async_read_some(net::buffer(buffer), over::use_cordon);
-            went_on = true;
+        const auto spawn = [&](auto executor, net::awaitable<void> a) {
+            net::co_spawn(executor, abandoned(std::move(a), alive, went_on), rethrow);
         };
-        spawn(io, over::as_asio(reads()));
-        io.poll();
-        CHECK(alive == 2);
-        SECTION("closed before") {}
-        SECTION("open still") {
-            auto* const leaves_its_socket_to_the_context = new stream(std::move(near));
+        SECTION("which leave the queue") {
+            spawn(io.get_executor(), over::as_asio(slots.acquire()));
+            spawn(io.get_executor(), over::as_asio(co::with_timeout(1h, slots.acquire())));
+            spawn(net::make_strand(io), over::as_asio(acquire(slots)));
             io.poll();
-            near = std::move(*leaves_its_socket_to_the_context);
-            delete leaves_its_socket_to_the_context;
+            CHECK(slots.stats().waiting == 3);
+            CHECK(alive == 3);
+        }
+        SECTION("before they have begun to wait") {
+            spawn(io.get_executor(), over::as_asio(slots.acquire()));
+            while (alive == 0) io.poll_one();
+        }
+        SECTION("when what they wait for has just come") {
+            spawn(io.get_executor(), over::as_asio(slots.acquire()));
+            io.poll();
+            slots.release();
+        }
+        SECTION("when they are on their way back") {
+            spawn(io.get_executor(), over::as_asio(slots.acquire()));
+            spawn(net::make_strand(io), over::as_asio(slots.acquire()));
+            io.poll();
+            slots.release(2);
+            io.poll_one();
+        }
+        SECTION("with the operations of Asio's that tasks wait for below") {
+            spawn(io.get_executor(), over::as_asio(abandoned_read(near, alive, went_on)));
+            spawn(net::make_strand(io), over::as_asio(abandoned_read_of_its_own(std::move(far), alive, went_on)));
+            io.poll();
+            CHECK(alive == 4);
+        }
+        SECTION("in the operator ||") {
+            net::steady_timer timer(io, 1h);
+            auto either = [&]() -> net::awaitable<void> {
+                co_await (over::as_asio(slots.acquire()) || timer.async_wait(net::use_awaitable));
+            };
+            spawn(io.get_executor(), either());
+            io.poll();
+            CHECK(slots.stats().waiting == 1);
         }
     }
     CHECK(alive == 0);

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/core/this_task.hpp>
-#include <cordon/run/run_loop.hpp>
-#include <cordon/run/start_on.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/with.hpp>
@@ -9,40 +7,17 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <atomic>
 #include <cstdint>
-#include <cstdio>
-#include <memory>
 #include <random>
 #include <thread>
-#include <vector>
 
 namespace {
 
 using namespace std::chrono_literals;
 namespace co = cordon;
-
-std::uint64_t fresh_seed() {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    return seed;
-}
-
-/// A loop with a thread of its own, which ends with it.
-class looping_thread {
-public:
-    looping_thread() : thread_([this] { loop_.run(); }) {}
-    ~looping_thread() {
-        loop_.stop();
-        thread_.join();
-    }
-    co::run_loop& loop() noexcept { return loop_; }
-
-private:
-    co::run_loop loop_;
-    std::thread thread_;
-};
 
 struct shared_state {
     explicit shared_state(std::size_t permits) : semaphore(permits, {.name = "s"}), total(permits) {}
@@ -101,19 +76,11 @@ co::task<> customer(shared_state& s, std::uint64_t seed, int rounds) {
 
 TEST_CASE("permits are neither lost nor made by random acquisitions, releases, stops and timeouts",
           "[stress][sync][async_semaphore]") {
-    const std::uint64_t seed = fresh_seed();
-    constexpr int loops = 4, customers = 3;
+    const std::uint64_t seed = stress::fresh_seed();
     shared_state s(4);
-    {
-        std::atomic<int> left{loops * customers};
-        std::vector<std::unique_ptr<looping_thread>> threads;
-        for (int i = 0; i < loops; ++i) threads.push_back(std::make_unique<looping_thread>());
-        for (int i = 0; i < loops * customers; ++i)
-            co::start_on(threads[static_cast<std::size_t>(i % loops)]->loop(),
-                         customer(s, seed + static_cast<std::uint64_t>(i), 4'000),
-                         [&](const co::outcome<void>&) { left.fetch_sub(1); });
-        while (left.load() != 0) std::this_thread::sleep_for(1ms);  // real threads: there is no other clock to wait on
-    }
+    stress::crew<3> crew;
+    for (std::uint64_t i = 0; i < 9; ++i) crew.start(i, customer(s, seed + i, 2'000));
+    crew.wait();
     CHECK(s.semaphore.stats().available == s.total);
     CHECK(s.semaphore.stats().waiting == 0);
     CHECK(s.most.load() <= s.total);
@@ -121,7 +88,8 @@ TEST_CASE("permits are neither lost nor made by random acquisitions, releases, s
     CHECK(s.given_up.load() > 0);
 }
 
-TEST_CASE("a release that finds a waiter which leaves meanwhile makes no permit", "[stress][sync][async_semaphore]") {
+TEST_CASE("a release that finds a waiter which leaves meanwhile neither makes nor loses a permit",
+          "[stress][sync][async_semaphore]") {
     constexpr std::size_t total = 3;
     co::async_semaphore semaphore(total);
     std::atomic<bool> stop{false};
@@ -141,16 +109,33 @@ TEST_CASE("a release that finds a waiter which leaves meanwhile makes no permit"
             (void)never;
         }
     };
-    {
-        looping_thread loop;
-        std::thread first(passer), second(passer);
-        std::atomic<bool> ended{false};
-        co::start_on(loop.loop(), comes_and_goes(semaphore, 50'000), [&](const co::outcome<void>&) { ended = true; });
-        while (!ended.load()) std::this_thread::sleep_for(1ms);
-        stop = true;
-        first.join();
-        second.join();
-    }
+    std::thread first(passer), second(passer);
+    stress::crew<1> crew;
+    crew.start(0, comes_and_goes(semaphore, 20'000));
+    crew.wait();
+    stop = true;
+    first.join();
+    second.join();
     CHECK(too_many.load() == 0);
     CHECK(semaphore.stats().available == total);
+}
+
+TEST_CASE("who got the last permit may destroy the semaphore while the release returns",
+          "[stress][sync][async_semaphore]") {
+    stress::crew<2> crew;
+    for (int round = 0; round < 2'000; ++round) {
+        auto* const s = new co::async_semaphore(0);
+        const auto waits = [](co::async_semaphore* mine) -> co::task<> {
+            co_await mine->acquire();
+            delete mine;
+        };
+        const auto releases = [](co::async_semaphore* theirs) -> co::task<> {
+            theirs->release();
+            co_return;
+        };
+        crew.start(0, waits(s));
+        crew.start(1, releases(s));
+        crew.wait();
+    }
+    SUCCEED();
 }

@@ -198,11 +198,12 @@ TEST_CASE("what belongs to a simulation and is used outside it terminates and na
             };
             second.run(wake());
         });
-        const auto name_of = [&](std::size_t from) { return words.find("simulation ", from); };
-        const std::size_t one = name_of(0), other = name_of(one + 1);
-        REQUIRE(other != std::string::npos);
-        CHECK(words.substr(one, 13) != words.substr(other, 13));
-        CHECK(says(words, "outside its run, in simulation"));
+        const std::string marks[] = {"cordon: simulation ", "outside its run, in simulation "};
+        REQUIRE(says(words, marks[0], marks[1]));
+        const auto number_after = [&](const std::string& mark) {
+            return std::stoul(words.substr(words.find(mark) + mark.size()));
+        };
+        CHECK(number_after(marks[0]) + 1 == number_after(marks[1]));
     }
     SECTION("a waiter that is woken by another thread") {
         const std::string words = last_words([] {

@@ -5,12 +5,14 @@
 // tasks.
 
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/frame_cache.hpp>
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <atomic>
 #include <concepts>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <optional>
@@ -145,8 +147,11 @@ public:
         : receiver(&none(), nullptr, {}, &foreign_awaiter::resumed), state_(std::move(description)) {}
 
     bool await_ready() noexcept { return state_.ready(); }
+    /// Returns false if the operation ended inside: then the coroutine goes on from here instead of being resumed
+    /// further down the stack, which would grow with each such await. What `await_suspend` looks at after the start is
+    /// on the stack, for `*this` may be gone by then.
     template <class Promise>
-    CORDON_NOINLINE void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+    CORDON_NOINLINE bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
         static_assert(carries_context<Promise> || !O::needs_executor,
                       "this coroutine carries no cordon context, and the operation needs one for its timer or its "
                       "tasks: use op.with(ctx), or derive the promise from cordon::context_carrier");
@@ -156,10 +161,14 @@ public:
             unhandled_stopped_ = [](std::coroutine_handle<> p) noexcept -> std::coroutine_handle<> {
                 return std::coroutine_handle<Promise>::from_address(p.address()).promise().unhandled_stopped();
             };
+        foreign_start here{this, this_thread_state.starting};
+        starting_ = this_thread_state.starting = &here;
         resume(state_.start(receiver_ref(static_cast<receiver&>(*this))));
+        this_thread_state.starting = here.outer;
+        return !here.ended;
     }
     typename O::value_type await_resume() {
-        if (stopped_) raise(canceled(ctx->reason()), "an operation was stopped");
+        if (stopped_) raise(canceled(stopped_in().reason()), "an operation was stopped");
         return state_.take().value();
     }
 
@@ -168,6 +177,11 @@ private:
         static constinit const context empty{};
         return empty;
     }
+    /// The context that is asked for the reason: the one that was given by hand, if any.
+    const context& stopped_in() const noexcept {
+        if constexpr (requires { state_.given_context(); }) return state_.given_context();
+        else return *ctx;
+    }
     static std::coroutine_handle<> resumed(receiver& self, promise_base* child, bool stopped) noexcept {
         auto& a = static_cast<foreign_awaiter&>(self);
         if (stopped) {
@@ -175,11 +189,15 @@ private:
             a.stopped_ = true;
             if (a.unhandled_stopped_ != nullptr) return a.unhandled_stopped_(a.awaiting_);
         }
-        return a.awaiting_;
+        foreign_start* const here = this_thread_state.starting;
+        if (here == nullptr || here != a.starting_ || here->awaiter != &a) return a.awaiting_;
+        here->ended = true;
+        return std::noop_coroutine();
     }
 
     typename O::state state_;
     std::coroutine_handle<> awaiting_;
+    const foreign_start* starting_ = nullptr;
     std::coroutine_handle<> (*unhandled_stopped_)(std::coroutine_handle<>) noexcept = nullptr;
     bool stopped_ = false;
 };
@@ -232,6 +250,8 @@ public:
         struct wrapper {
             struct promise_type {
                 explicit promise_type(state& s) noexcept : owner(&s) {}
+                static void* operator new(std::size_t size) { return allocate_frame(size); }
+                static void operator delete(void* frame, std::size_t size) noexcept { deallocate_frame(frame, size); }
                 wrapper get_return_object() noexcept {
                     return {std::coroutine_handle<promise_type>::from_promise(*this)};
                 }
@@ -333,6 +353,7 @@ public:
     public:
         explicit state(context_bound&& b)
             : receiver(b.ctx_, nullptr, {}, &state::done_below), inner_(std::move(b.op_)) {}
+        const context& given_context() const noexcept { return *ctx; }
         bool ready() noexcept { return inner_.ready(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             record = r.record();

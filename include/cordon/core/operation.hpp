@@ -127,6 +127,13 @@ inline void discard(promise_base* child) noexcept {
     child->handle().destroy();
 }
 
+/// A foreign coroutine's `await_suspend` that is still on the stack: who awaits there, and whether that ended meanwhile.
+struct foreign_start {
+    const void* awaiter;
+    foreign_start* outer;
+    bool ended = false;
+};
+
 /// What a thread that resumes coroutines has to know. Constant-initialized and trivially destructible, so that reaching
 /// it takes no call.
 struct thread_state {
@@ -139,6 +146,7 @@ struct thread_state {
     void (*reap)(promise_base&) noexcept = nullptr;
     work_item* inline_head = nullptr;   ///< items of operations that were awaited without an executor
     work_item* inline_tail = nullptr;
+    foreign_start* starting = nullptr;  ///< the innermost one
 };
 inline constinit thread_local thread_state this_thread_state;
 
@@ -199,22 +207,30 @@ CORDON_NOINLINE inline std::coroutine_handle<> reap_later(promise_base& root,
     return std::noop_coroutine();
 }
 
-/// Runs an item on this thread, after what runs now has returned: for operations awaited without an executor.
-CORDON_NOINLINE inline void run_inline(work_item& item) noexcept {
+/// For operations awaited without an executor: has the item run on this thread, in the loop that runs here, or else in
+/// the next `run_woken`.
+CORDON_NOINLINE inline void run_inline_later(work_item& item) noexcept {
     thread_state& t = this_thread_state;
-    if (!t.looping) {
-        item.run(item);
-        return;
-    }
     item.next = nullptr;
     (t.inline_head == nullptr ? t.inline_head : t.inline_tail->next) = &item;
     t.inline_tail = &item;
 }
+/// Runs what `run_inline_later` took, unless a loop that runs here will. Not under a lock.
+CORDON_NOINLINE inline void run_woken() noexcept {
+    const thread_state& t = this_thread_state;
+    if (!t.looping && t.inline_head != nullptr) resume(nullptr);
+}
 
 /// Has `item` run on the executor of `c`.
 inline void submit(const context& c, work_item& item) noexcept {
+    if (c.executor()) return c.executor().submit(item);
+    run_inline_later(item);
+    run_woken();
+}
+/// The same under a lock: whoever gives it back calls `run_woken`.
+inline void submit_locked(const context& c, work_item& item) noexcept {
     if (c.executor()) c.executor().submit(item);
-    else run_inline(item);
+    else run_inline_later(item);
 }
 
 }  // namespace detail

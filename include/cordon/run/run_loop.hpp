@@ -18,6 +18,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 
@@ -50,25 +51,26 @@ public:
 
     /// Runs until `stop()`, sleeping while there is nothing to do.
     void run() noexcept {
-        while (!stopping_.exchange(false, std::memory_order_acq_rel))
-            if (!poll()) sleep();
+        stop_state seen;
+        while ((seen = stopping_.exchange(stop_state::no, std::memory_order_acq_rel)) == stop_state::no)
+            if (!turn(true)) sleep();
+        if (seen == stop_state::from_elsewhere) const std::lock_guard lock(mutex_);  // R4
     }
 
-    /// Has `run()` return after the item that runs now. If it does not run, its next call returns at once.
-    void stop() noexcept {
-        stopping_.store(true, std::memory_order_seq_cst);
-        wake();
-    }
+    /// Has `run()` return after the item that runs now; what is still queued stays. If it does not run, its next call
+    /// returns at once. A loop that is polled needs none.
+    /// Lifetime:      once `run()` has returned, the one who stopped it touches the loop no more
+    void stop() noexcept;
 
     /// Runs what is ready and fires what is due, without waiting.
     /// Returns:       whether something is ready now: poll again soon
-    bool poll() noexcept;
+    bool poll() noexcept { return turn(false); }
 
     /// When a host should poll again at the latest; nothing if only a submission can give it work. Until then
     /// `on_wake` tells.
     [[nodiscard]] std::optional<clock::time_point> next_wake() noexcept {
         work_item* expected = nullptr;
-        const bool idle = ready_.empty() && !stopping_.load(std::memory_order_acquire) &&
+        const bool idle = ready_.empty() &&
                           (inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst) ||
                            expected == asleep());
         return idle ? timers_.next_wake() : clock::now();
@@ -78,6 +80,9 @@ private:
     /// Marks the inbox of a loop that sleeps, or that waits to be polled: the next to post wakes it.
     work_item* asleep() noexcept { return reinterpret_cast<work_item*>(this); }
 
+    enum class stop_state : std::uint8_t { no, from_here, from_elsewhere };
+
+    bool turn(bool until_stopped) noexcept;
     void post(work_item& item) noexcept;
     void collect() noexcept;
     void sleep() noexcept;
@@ -94,18 +99,19 @@ private:
     // R3 A poster's writes before its exchange (release) are seen after the loop's (acquire). The exchange to asleep()
     //    is sequentially consistent and comes before the loop's last look at its timers, so whoever arms an earlier
     //    timer afterwards sees asleep().
+    // R4 Who stops the loop from elsewhere does all of it under the mutex, and run() takes the mutex before it returns.
     std::atomic<work_item*> inbox_{nullptr};
-    std::atomic<bool> stopping_{false};
     detail::item_fifo ready_;
     wake_hook on_wake_;
     void* argument_;
     std::mutex mutex_;
     std::condition_variable signalled_;
     bool signal_ = false;  // under mutex_
+    std::atomic<stop_state> stopping_{stop_state::no};  // here, since it is read for each item and posters write inbox_
     locked_timer_queue timers_;
 };
 
-inline bool run_loop::poll() noexcept {
+inline bool run_loop::turn(bool until_stopped) noexcept {
     const clock::time_point now = clock::now();
     const detail::executor_entry entry(this, now);
     timers_.fire_due(now);
@@ -113,6 +119,7 @@ inline bool run_loop::poll() noexcept {
     for (int budget = items_per_look_at_the_clock; !ready_.empty() && budget != 0; --budget) {
         work_item& item = ready_.pop();
         item.run(item);
+        if (until_stopped && stopping_.load(std::memory_order_relaxed) != stop_state::no) break;
     }
     return !ready_.empty();
 }
@@ -137,7 +144,7 @@ inline void run_loop::sleep() noexcept {
     work_item* expected = nullptr;
     if (!inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst)) return;
     std::optional<clock::time_point> until = timers_.next_wake();  // R3
-    if (stopping_.load(std::memory_order_seq_cst)) until = clock::time_point::min();
+    if (stopping_.load(std::memory_order_seq_cst) != stop_state::no) until = clock::time_point::min();
     else if (depot_is_aging && !until) until = clock::now() + std::chrono::seconds(1);  // to give more back
     std::unique_lock lock(mutex_);
     const auto woken = [this] { return signal_; };
@@ -149,6 +156,20 @@ inline void run_loop::sleep() noexcept {
         signalled_.wait(lock, woken);
     }
     signal_ = false;
+}
+
+inline void run_loop::stop() noexcept {
+    if (is_current()) {
+        stop_state expected = stop_state::no;
+        stopping_.compare_exchange_strong(expected, stop_state::from_here, std::memory_order_relaxed);
+        return;
+    }
+    const std::lock_guard lock(mutex_);  // R4
+    stopping_.store(stop_state::from_elsewhere, std::memory_order_seq_cst);
+    work_item* expected = asleep();
+    if (on_wake_ != nullptr || !inbox_.compare_exchange_strong(expected, nullptr, std::memory_order_seq_cst)) return;
+    signal_ = true;  // R1
+    signalled_.notify_one();
 }
 
 inline void run_loop::wake() noexcept {

@@ -10,6 +10,7 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/scope.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/executor.hpp>
 
 #include <optional>
@@ -41,22 +42,19 @@ public:
     /// Under a context, which outlives this scope.
     explicit cancel_scope(const context& outer, cordon::deadline until = {},
                           std::source_location where = std::source_location::current())
-        : scope_(outer, until, where),
-          context_(detail::context_access::with_scope(outer, scope_, until < outer.deadline() ? until : outer.deadline())) {
-        scope_.arm();
-        if (until.expired()) scope_.expire(clock::now());
+        : cancel_scope(until, outer, where) {
+        notice(until);
     }
 #if defined(__cpp_lib_jthread)
     /// Under the token of a host's thread.
     explicit cancel_scope(const std::stop_token& parent, cordon::deadline until = {},
                           std::source_location where = std::source_location::current())
-        : cancel_scope(until, where) {
-        adopted_.emplace(parent, scope_.source());
-    }
+        : cancel_scope(parent, executor_ref(), until, where) {}
     cancel_scope(const std::stop_token& parent, executor_ref runs_on, cordon::deadline until = {},
                  std::source_location where = std::source_location::current())
-        : cancel_scope(runs_on, until, where) {
+        : cancel_scope(until, context(runs_on), where) {
         adopted_.emplace(parent, scope_.source());
+        notice(until);
     }
 #endif
     cancel_scope(const cancel_scope&) = delete;
@@ -85,6 +83,7 @@ public:
             detail::raise(std::logic_error("std_stop_token of a scope with a deadline but without an executor: nobody "
                                            "would fire its timer; pass an executor to the scope"),
                           "std_stop_token of a scope with a deadline but without an executor");
+        const detail::spin_guard guard(exporting_);
         if (!exported_) exported_.emplace(token());
         return exported_->get_token();
     }
@@ -95,12 +94,25 @@ private:
     public:
         own_scope(const context& outer, cordon::deadline own, const std::source_location& where) noexcept
             : deadline_scope(detail::context_access::scope_of(outer), outer.deadline(), own, outer.executor(), where) {}
+        /// Not left to the base: the timer may be firing on another thread, and calls virtual functions of this object.
+        ~own_scope() { disarm(); }
     };
+
+    cancel_scope(cordon::deadline until, const context& outer, const std::source_location& where)
+        : scope_(outer, until, where),
+          context_(detail::context_access::with_scope(outer, scope_, until < outer.deadline() ? until : outer.deadline())) {
+        scope_.arm();
+    }
+    /// A deadline that has passed already stops, unless a parent has done so.
+    void notice(cordon::deadline until) noexcept {
+        if (until.expired()) scope_.expire(clock::now());
+    }
 
     own_scope scope_;
     context context_;
 #if defined(__cpp_lib_jthread)
     std::optional<detail::std_stop_parent> adopted_;
+    detail::spin_lock exporting_;  ///< for exported_; held across one allocation, once
     std::optional<detail::std_stop_child> exported_;
 #endif
 };

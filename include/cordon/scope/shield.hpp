@@ -48,6 +48,8 @@ private:
 
 class shield_attribute {
 public:
+    static constexpr bool needs_executor = true;
+
     explicit shield_attribute(clock::duration bound) noexcept : bound_(bound) {}
 
     class layer {

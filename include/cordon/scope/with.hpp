@@ -30,6 +30,8 @@ namespace detail {
 
 class deadline_attribute {
 public:
+    static constexpr bool needs_executor = true;
+
     deadline_attribute(clock::duration d, const std::source_location& where) noexcept : wait_(d), where_(where) {}
     deadline_attribute(cordon::deadline d, const std::source_location& where) noexcept
         : absolute_(d), is_absolute_(true), where_(where) {}
@@ -55,7 +57,7 @@ public:
     }
     void leave() noexcept { scope_->disarm(); }
     /// Asked after a stop, when the scope is armed.
-        [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
+    [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
     [[nodiscard]] std::exception_ptr error() const {
         return std::make_exception_ptr(timeout_error(attribute_.where_));
     }
@@ -168,28 +170,20 @@ private:
     std::string_view name_;
 };
 
-class context_attribute {
-public:
-    using layer = context_attribute;
-    explicit context_attribute(const context& ctx) noexcept : ctx_(&ctx) {}
-    const context& enter(const context&, task_record*) noexcept { return *ctx_; }
-    void leave() noexcept {}
-
-private:
-    const context* ctx_;
-};
-
 template <class A>
 concept attribute = requires(typename std::remove_cvref_t<A>::layer& l, const context& outer, task_record* record) {
     { l.enter(outer, record) } noexcept -> std::same_as<const context&>;
     { l.leave() } noexcept;
 };
 
+template <class A>
+inline constexpr bool attribute_needs_executor = requires { requires A::needs_executor; };
+
 template <operation O, attribute A>
 class with_operation : public operation_base<with_operation<O, A>> {
 public:
     using value_type = typename O::value_type;
-    static constexpr bool needs_executor = O::needs_executor;
+    static constexpr bool needs_executor = O::needs_executor || attribute_needs_executor<A>;
 
     with_operation(O&& description, A&& attribute)
         : op_(std::move(description)), attribute_(std::move(attribute)) {}
@@ -257,7 +251,8 @@ template <operation O, class Outermost, class... Inner>
 auto with_layers(O&& op, Outermost&& outermost, Inner&&... inner) {
     auto below = with_layers(std::move(op), std::forward<Inner>(inner)...);
     using plain = std::remove_cvref_t<Outermost>;
-    return with_operation<decltype(below), plain>(std::move(below), plain(std::forward<Outermost>(outermost)));
+    if constexpr (std::is_same_v<plain, context>) return in_context(std::move(below), outermost);
+    else return with_operation<decltype(below), plain>(std::move(below), plain(std::forward<Outermost>(outermost)));
 }
 
 }  // namespace detail
@@ -318,11 +313,6 @@ template <class Rep, class Period>
 
 namespace detail {
 template <class A>
-decltype(auto) as_attribute(A&& a) {
-    if constexpr (std::is_same_v<std::remove_cvref_t<A>, context>) return context_attribute(a);
-    else return std::forward<A>(a);
-}
-template <class A>
 concept with_attribute = attribute<A> || std::is_same_v<std::remove_cvref_t<A>, context>;
 }  // namespace detail
 
@@ -335,8 +325,7 @@ concept with_attribute = attribute<A> || std::is_same_v<std::remove_cvref_t<A>, 
 /// Cost:          no frame, no allocation; an `a` that ends without suspending arms no timer and links no stop
 template <awaitable A, detail::with_attribute... Attributes>
 [[nodiscard]] auto with(A&& a, Attributes&&... attributes) {
-    return detail::with_layers(detail::describe(std::forward<A>(a)),
-                               detail::as_attribute(std::forward<Attributes>(attributes))...);
+    return detail::with_layers(detail::describe(std::forward<A>(a)), std::forward<Attributes>(attributes)...);
 }
 
 /// `with(a, within(d))`.

@@ -117,6 +117,7 @@ inline void async_event::set() noexcept {
     lock_.lock();
     while (!waiters_.empty()) waiters_.pop_front().complete();
     lock_.unlock(true);
+    detail::run_woken();
 }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -171,7 +171,7 @@ inline void async_semaphore::release(std::size_t n) noexcept {
                                           std::memory_order_relaxed));
 }
 CORDON_NOINLINE inline void async_semaphore::release_contended(std::uint64_t permits) noexcept {
-    const detail::spin_guard guard(lock_);
+    const detail::waking_guard guard(lock_);
     const std::uint64_t seen = word_.fetch_or(contended, std::memory_order_acquire);  // S2: whoever waited may be gone
     serve(seen / one_permit * one_permit + permits);
 }
@@ -187,13 +187,13 @@ inline void async_semaphore::serve(std::uint64_t free) noexcept {
 }
 
 inline void async_semaphore::enqueue(waiter& w) noexcept {
-    const detail::spin_guard guard(lock_);
+    const detail::waking_guard guard(lock_);
     const std::uint64_t seen = word_.fetch_or(contended, std::memory_order_acquire);  // S2
     waiters_.push_back(w);
     serve(seen / one_permit * one_permit);
 }
 inline void async_semaphore::dequeue(waiter& w) noexcept {
-    const detail::spin_guard guard(lock_);
+    const detail::waking_guard guard(lock_);
     if (!w.linked()) return;
     waiters_.remove(w);
     serve(word_.load(std::memory_order_relaxed) / one_permit * one_permit);  // the next may want less

@@ -4,6 +4,7 @@
 // What every operation that really waits is built on: sleeping, a place in a queue, a completion from another thread.
 
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <atomic>
@@ -36,6 +37,21 @@ inline void note_running(receiver_ref r) noexcept {
     if (task_record* const record = r.record()) record->running();
 }
 
+/// Holds the lock of a primitive that completes leaves. Those without an executor run here, once it is given back.
+class waking_guard {
+public:
+    explicit waking_guard(spin_lock& lock) noexcept : lock_(lock) { lock_.lock(); }
+    waking_guard(const waking_guard&) = delete;
+    waking_guard& operator=(const waking_guard&) = delete;
+    ~waking_guard() {
+        lock_.unlock();
+        run_woken();
+    }
+
+private:
+    spin_lock& lock_;
+};
+
 /// A waiting leaf. Derived has
 ///  - `void enqueue()`: makes it findable for whoever completes it (which may happen at once),
 ///  - `void dequeue(bool stopped)`: after it returns nobody refers to the leaf any more; waits for who still does,
@@ -56,7 +72,8 @@ inline void note_running(receiver_ref r) noexcept {
 template <class Derived>
 class leaf : public work_item, private stop_node {
 public:
-    /// Has the wait end with a value. From any thread, also inside a stop callback or under a primitive's lock.
+    /// Has the wait end with a value. From any thread, also inside a stop callback or under a primitive's lock; the
+    /// completer then calls `run_woken` without a lock, for the leaf may have no executor.
     /// Returns:       whether it did; false if it was stopped or completed before
     bool complete() noexcept { return settle(done); }
 
@@ -98,7 +115,7 @@ private:
             if (seen > armed) return false;
             if (word_.compare_exchange_weak(seen, how, std::memory_order_acq_rel, std::memory_order_relaxed)) break;  // L1
         }
-        if (seen == armed) submit(receiver_.ctx(), *this);
+        if (seen == armed) submit_locked(receiver_.ctx(), *this);
         return true;
     }
     /// Returns:       whether the wait has ended stopped
@@ -115,7 +132,10 @@ private:
         const receiver_ref r = l.receiver_;
         resume(l.disconnect(was_stopped) ? r.stop() : r.complete());
     }
-    static void stop_arrived(stop_node& node) noexcept { static_cast<leaf&>(node).settle(stopped); }
+    static void stop_arrived(stop_node& node) noexcept {
+        static_cast<leaf&>(node).settle(stopped);
+        run_woken();
+    }
 
     receiver_ref receiver_;
     std::atomic<std::uint8_t> word_{arming};

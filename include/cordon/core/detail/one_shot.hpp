@@ -31,6 +31,7 @@ public:
             if (waiter_ != nullptr) waiter_->complete();
         }
         lock_.unlock(true);
+        run_woken();
         return first;
     }
     [[nodiscard]] bool is_set() const noexcept { return lock_.raised(); }

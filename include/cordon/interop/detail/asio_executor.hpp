@@ -123,11 +123,13 @@ private:
         }
         end_guests();
     }
-    /// Runs what is ready as long as that may help a guest to end. Called again by whoever is submitted later on, as
-    /// the context drops its operations.
+    /// Runs what is ready as long as that may help a guest to end; without being the current executor, as it executes
+    /// nothing new. Called again by whoever is submitted later on, as the context drops its operations.
     void end_guests() noexcept {
-        const executor_entry entry(this, clock::now());
+        if (ending_guests_) return;
+        ending_guests_ = true;
         for (inbox_.collect(ready_); !ready_.empty() && !stopped_guests_.empty(); inbox_.collect(ready_)) run_next();
+        ending_guests_ = false;
     }
 
     [[nodiscard]] bool claim_duty() noexcept { return duty_.exchange(asked, std::memory_order_acq_rel) == idle; }
@@ -195,6 +197,7 @@ private:
     intrusive_list<asio_guest> guests_;          // under guests_lock_
     intrusive_list<asio_guest> stopped_guests_;  // those of a context that is being destroyed
     bool closing_ = false;
+    bool ending_guests_ = false;
 };
 
 }  // namespace detail::CORDON_OVER_ASIO

@@ -171,7 +171,7 @@ private:
     private:
         static void cancel(work_item& item) noexcept {
             state& s = *static_cast<cancel_item&>(item).state_;
-            if (!s.result_) s.signal_.emit(net::cancellation_type::all);
+            if (s.cancellable()) s.signal_.emit(net::cancellation_type::all);
             s.part_done();
         }
         state* state_;
@@ -210,6 +210,12 @@ private:
         state& s = static_cast<state&>(node);
         s.parts_.fetch_add(1, std::memory_order_relaxed);  // the operation's own part is still there, see ended()
         submit(s.receiver_.ctx(), s.cancel_);
+    }
+    /// Not if it has ended, nor where an item runs although its executor does not: the context is being destroyed and
+    /// will drop the operation. Its object may be gone in both cases.
+    [[nodiscard]] bool cancellable() const noexcept {
+        const executor_ref e = receiver_.ctx().executor();
+        return !result_ && (!e || e.is_current());
     }
     void part_done() noexcept {
         if (parts_.fetch_sub(1, std::memory_order_acq_rel) == 1) submit(receiver_.ctx(), *this);

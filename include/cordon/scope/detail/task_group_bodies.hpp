@@ -242,7 +242,7 @@ inline bool task_group::close_if_idle(bool or_later) noexcept {
 /// of them. They wait in `dequeue` for the store that unlocks, which is the last access to the group (T2).
 inline void task_group::closed() noexcept {
     {
-        const detail::spin_guard guard(lock_);
+        const detail::waking_guard guard(lock_);
         ended_ = true;
         while (!joiners_.empty()) joiners_.pop_front().complete();
     }
@@ -262,7 +262,7 @@ inline bool task_group::take_slot() noexcept {
 /// Hands the slot to whoever has waited longest for one.
 inline void task_group::return_slot() noexcept {
     if (max_running_ == group_options::unlimited) return;
-    const detail::spin_guard guard(lock_);
+    const detail::waking_guard guard(lock_);
     while (!spawners_.empty())
         if (spawners_.pop_front().wake(true)) return;
     --running_;
@@ -271,7 +271,7 @@ inline void task_group::return_slot() noexcept {
 /// The group was stopped: those who wait for room get none.
 inline void task_group::stopped(detail::stop_node& node) noexcept {
     task_group& self = *static_cast<stop_hook&>(node).group;
-    const detail::spin_guard guard(self.lock_);
+    const detail::waking_guard guard(self.lock_);
     while (!self.spawners_.empty()) self.spawners_.pop_front().wake(false);
 }
 

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/task.hpp>
+#include <cordon/run/run_loop.hpp>
+#include <cordon/run/start_on.hpp>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <random>
+#include <thread>
+#include <utility>
+
+namespace stress {
+
+inline std::uint64_t fresh_seed() {
+    const std::uint64_t seed = std::random_device{}();
+    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+    return seed;
+}
+
+/// A loop with a thread of its own, which ends with it.
+class looping_thread {
+public:
+    looping_thread() : thread_([this] { loop_.run(); }) {}
+    ~looping_thread() {
+        loop_.stop();
+        thread_.join();
+    }
+    cordon::run_loop& loop() noexcept { return loop_; }
+
+private:
+    cordon::run_loop loop_;
+    std::thread thread_;
+};
+
+/// A few of them, and tasks started on them.
+template <std::size_t loops>
+class crew {
+public:
+    void start(std::size_t on, cordon::task<> t) {
+        left_.fetch_add(1, std::memory_order_relaxed);
+        cordon::start_on(threads_[on % loops].loop(), std::move(t),
+                         [this](const cordon::outcome<void>&) {
+                             if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_all();
+                         });
+    }
+    cordon::run_loop& loop(std::size_t i) noexcept { return threads_[i % loops].loop(); }
+    /// Returns when all that was started has ended.
+    void wait() {
+        for (int left; (left = left_.load(std::memory_order_acquire)) != 0;) left_.wait(left);
+    }
+
+private:
+    std::atomic<int> left_{0};
+    std::array<looping_thread, loops> threads_;
+};
+
+}  // namespace stress

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+import json
+import sys
+import unittest
+
+from sample import Sample
+
+# A benchmark program: its rows, and how many nanoseconds an operation of each takes; none for a row that is broken.
+PROGRAM = """#!{python}
+import json, re, sys
+rows = {rows}
+options = dict(a.lstrip("-").split("=", 1) for a in sys.argv[1:])
+if options.get("benchmark_list_tests") == "true":
+    print(*rows, sep="\\n")
+    sys.exit()
+found = []
+for name, ns in rows.items():
+    if not re.search(options["benchmark_filter"], name):
+        continue
+    for i in range(int(options["benchmark_repetitions"])):
+        entry = {{"run_name": name, "name": name, "run_type": "iteration", "repetition_index": i, "time_unit": "ns"}}
+        if ns is None:
+            entry |= {{"error_occurred": True, "error_message": "the work was not done"}}
+        else:
+            entry |= {{"cpu_time": ns * (100 if i == 0 else 1), "real_time": 7 * ns}}
+        found.append(entry)
+json.dump({{"benchmarks": found}}, open(options["benchmark_out"], "w"))
+"""
+PAGE = "Kept.\n" + "".join(f"<!-- bench: {name} -->\nold\n<!-- /bench -->\n"
+                           for name in ("machine", "goals", "times", "counts", "include"))
+RESULTS = {
+    "machine": {"date": "2026-01-01"},
+    "times": {"await_ready": {"commands": ["run it"], "rows": {"floor": {"ns": [10.0, 10.0, 20.0]},
+                                                               "cordon": {"ns": [11.0, 13.0, 22.0]},
+                                                               "asio": {"ns": [33.0, 39.0, 44.0]}}},
+              "spawn_1m": {"commands": ["run it"], "rows": {"cordon": {"ns": [71.0], "bytes": 176.0}}}},
+    "counts": {"await": {"g++": [138.2, 0.0], "clang++": [131.0, 0.0]}},
+}
+
+
+class Bench(Sample):
+    tool = "bench"
+
+    def program(self, name, rows):
+        path = self.file(f"build/bench/bench/{name}", PROGRAM.format(python=sys.executable, rows=rows))
+        path.chmod(0o755)
+
+    def saved(self, results):
+        return self.file("results.json", json.dumps(results))
+
+    def row(self, said, first):
+        return next(line for line in said.splitlines() if line.startswith(f"| {first} |"))
+
+    def test_ratios_are_taken_repetition_by_repetition(self):
+        said = self.run_tool("--root", self.root, "--from", self.saved(RESULTS))
+        self.assertEqual("| cordon | 13.0 [11.0..22.0] | 1.10 [1.10..1.30] |  |", self.row(said, "cordon"))
+        self.assertEqual("| asio | 39.0 [33.0..44.0] | 3.30 [2.20..3.90] | 3.00 [2.00..3.00] |", self.row(said, "asio"))
+
+    def test_goals_stand_beside_what_was_measured(self):
+        said = self.run_tool("--root", self.root, "--from", self.saved(RESULTS))
+        self.assertIn("| at most 1.2 times a bare await with recycled frames | 1.10 [1.10..1.30] |  | yes |", said)
+        self.assertIn("| at most 140 instructions with g++ | 138 |  | yes |", said)
+        self.assertIn("| at most 130 instructions with clang | 131 |  | no |", said)
+        self.assertIn("| at most 70 ns each | 71.0 |  | no |", said)
+        self.assertIn("| at most 176 bytes each | 176 |  | yes |", said)
+        self.assertIn("| at most 1.3 s with g++ -O0 | not measured in this run |", said)
+
+    def test_a_slow_run_is_no_failure_but_a_row_without_work_is(self):
+        self.program("bench_core_task", {"await_ready/cordon": 1e6, "await_ready/floor": 1})
+        self.run_tool("--root", self.root, "--quick")
+        self.program("bench_core_task", {"await_ready/cordon": None, "await_ready/floor": 1})
+        self.assertIn("broken: await_ready/cordon: the work was not done",
+                      self.run_tool("--root", self.root, "--quick", status=1))
+
+    def test_a_program_that_dies_is_told(self):
+        self.program("bench_core_task", {"await_ready/cordon": 1})
+        path = self.root / "build/bench/bench/bench_core_task"
+        path.write_text(path.read_text().replace("found = []", "sys.exit('it died')"))
+        said = self.run_tool("--root", self.root, "--quick", status=1)
+        self.assertIn("it died", said)
+        self.assertIn("broken: await_ready/cordon: no figures", said)
+
+    def test_the_first_repetition_of_a_million_is_dropped(self):
+        self.program("bench_scope_task_group", {"spawn_1m/cordon/iterations:1": 50, "spawn_1m/floor/iterations:1": 25})
+        said = self.run_tool("--root", self.root, "--quick")
+        self.assertEqual("| cordon | 50.0 [50.0..50.0] | 2.00 [2.00..2.00] |  |", self.row(said, "cordon"))
+
+    def test_where_threads_meet_the_wall_clock_counts(self):
+        self.program("bench_run_run_loop", {"hop_round_trip_awake/cordon/real_time": 3})
+        said = self.run_tool("--root", self.root, "--quick")
+        self.assertIn("21.0 [21.0..21.0]", self.row(said, "cordon"))
+
+    def test_the_page_keeps_what_is_written_by_hand(self):
+        page = self.file("docs/performance.md", PAGE)
+        self.run_tool("--root", self.root, "--from", self.saved(RESULTS), "--write")
+        text = page.read_text()
+        self.assertTrue(text.startswith("Kept.\n<!-- bench: machine -->\n"))
+        self.assertIn("<!-- bench: counts -->\n\n    valgrind", text)
+        self.assertIn("<!-- bench: include -->\nold\n<!-- /bench -->", text)  # not measured: left as it is
+        self.assertEqual(1, text.count("old\n"))
+
+    def test_a_page_without_a_place_is_told(self):
+        self.file("docs/performance.md", "Nothing.\n")
+        self.assertIn("has no place for machine",
+                      self.run_tool("--root", self.root, "--from", self.saved(RESULTS), "--write", status=1))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""The goals, each beside what was measured. They are goals, not gates: a machine in a slow state misses them all."""
+from statistics import median
+
+import stats
+import times
+
+
+class Unknown(Exception):
+    """It was not measured in this run."""
+
+
+def row(results, figure, name):
+    found = results.get("times", {}).get(figure, {}).get("rows", {}).get(name, {})
+    if not found.get("ns"):
+        raise Unknown
+    return found
+
+
+def ratio(figure, name, base):
+    return lambda results: stats.ratios(row(results, figure, name)["ns"], row(results, figure, base)["ns"])
+
+
+def over(figure, name, base):
+    return lambda results: stats.differences(row(results, figure, name)["ns"], row(results, figure, base)["ns"])
+
+
+def ns(figure, name):
+    def read(results):
+        return row(results, figure, name)["ns"]
+    read.figure = figure
+    return read
+
+
+def floor(results, how):
+    """The floor of the table that a time comes from: nanoseconds say little without it."""
+    figure = getattr(how, "figure", None)
+    rows = results.get("times", {}).get(figure, {}).get("rows", {})
+    name = times.floor_of(rows)
+    return f"{stats.spread(rows[name]['ns'])} {name.replace('_', ' ')}" if name and rows[name].get("ns") else ""
+
+
+def memory(figure, name):
+    def read(results):
+        found = row(results, figure, name)
+        if "bytes" not in found:
+            raise Unknown
+        return [found["bytes"]]
+    return read
+
+
+def count(work, compiler, which=0):
+    def read(results):
+        try:
+            return [results["counts"][work][compiler][which]]
+        except KeyError:
+            raise Unknown from None
+    return read
+
+
+def allocations(work):
+    return count(work, "g++", 1)
+
+
+def seconds(header):
+    def read(results):
+        try:
+            return results["include"][header]["seconds"]
+        except KeyError:
+            raise Unknown from None
+    return read
+
+
+def elsewhere(results):
+    raise Unknown
+
+
+MOST, LEAST = "at most", "at least"
+NOT_PACKAGED = "not measured: no Debian package of the peer"
+
+# (work, of what, unit, bound, limit, how it is found, or why it is not)
+GOALS = [
+    ("`co_await` of a ready child, with context and record", "times a bare await with recycled frames", MOST, 1.2,
+     ratio("await_ready", "cordon", "floor")),
+    ("", "instructions with g++", MOST, 140, count("await", "g++")),
+    ("", "instructions with clang", MOST, 130, count("await", "clang++")),
+    ("", "allocations", MOST, 0, allocations("await")),
+    ("", "times faster than TooManyCooks", LEAST, 1.6, NOT_PACKAGED),
+    ("spawn and join of a million on one thread, with records", "ns each", MOST, 70, ns("spawn_1m", "cordon")),
+    ("", "bytes each", MOST, 176, memory("spawn_1m", "cordon")),
+    ("", "bytes each without records", MOST, 112, memory("spawn_1m", "cordon_no_records")),
+    ("deadline around a ready child", "ns over the bare call, steady clock", MOST, 22,
+     over("timeout_ready", "cordon", "bare")),
+    ("", "allocations", MOST, 0, allocations("timeout_ready")),
+    ("", "times faster than folly and Go", LEAST, 12, NOT_PACKAGED),
+    ("deadline around one hop", "ns over the bare hop", MOST, 40, over("timeout_hop", "cordon", "bare")),
+    ("", "allocations", MOST, 0, allocations("timeout_hop")),
+    ("", "times faster than folly", LEAST, 5, NOT_PACKAGED),
+    ("timer armed and cancelled, a million live, clock read", "ns", MOST, 33,
+     ns("timer_at_once_1m", "cordon")),
+    ("", "times faster than folly's HHWheelTimer", LEAST, 2, NOT_PACKAGED),
+    ("stop callback registered and taken back", "ns", MOST, 6, ns("stop_callback", "cordon")),
+    ("", "ns by two threads on one source (libunifex)", MOST, 12.1, ns("stop_callback_shared", "cordon")),
+    ("stop request to 100,000 suspended waiters", "ns each, until all have ended", MOST, 20,
+     ns("stop_100k_waiters", "cordon")),
+    ("", "ns each, the request alone", MOST, 20, ns("stop_100k_waiters", "cordon_request")),
+    ("", "times faster than the standard library, callbacks", LEAST, 20, ratio("stop_100k_callbacks", "std", "cordon")),
+    ("semaphore, uncontended", "ns (TooManyCooks)", MOST, 6,
+     ns("semaphore_uncontended", "cordon")),
+    ("hop between two threads and back, both awake", "ns", MOST, 1000, ns("hop_round_trip_awake", "cordon")),
+    ("include `cordon.hpp`", "s with g++ -O0", MOST, 1.3, seconds("cordon/cordon.hpp")),
+]
+
+
+def table(results):
+    rows = []
+    for work, what, bound, limit, how in GOALS:
+        goal = f"{bound} {limit:g} {what}" if limit else f"no {what}"
+        if isinstance(how, str):
+            rows.append((work, goal, how, "", ""))
+            continue
+        try:
+            values = how(results)
+        except Unknown:
+            rows.append((work, goal, "not measured in this run", "", ""))
+            continue
+        met = median(values) <= limit if bound == MOST else median(values) >= limit
+        shown = stats.spread(values) if len(values) > 1 else stats.number(values[0])
+        rows.append((work, goal, shown, floor(results, how), "yes" if met else "no"))
+    return stats.markdown(("work", "goal", "measured", "floor beside it", "met"), rows)

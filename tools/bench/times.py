@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Runs the benchmarks. A row is called figure/row, and its repetitions are compared with those of the same figure."""
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+import stats
+
+# What each figure is, in the order of the page; `{}` after a colon says what one operation is.
+FIGURES = {
+    "await_ready": "`co_await` of a child that ends at once",
+    "timeout_ready": "A deadline around a child that ends at once",
+    "timeout_hop": "A deadline around an operation that goes once around its loop",
+    "yield": "Once around the loop",
+    "spawn_1k": "A thousand empty tasks, spawned and joined; for each",
+    "spawn_100k": "A hundred thousand empty tasks, spawned and joined; for each",
+    "spawn_1m": "A million empty tasks, spawned and joined; for each",
+    "stop_callback": "A stop callback, registered and taken back",
+    "stop_callback_shared": "The same by two threads on one source; the time of both for all of them",
+    "stop_source": "A stop source, made and stopped",
+    "stop_source_with_callback": "The same with a callback",
+    "stop_100k_callbacks": "A stop request to a hundred thousand callbacks; for each",
+    "stop_100k_waiters": "A stop request to a hundred thousand suspended coroutines, until they have ended; for each",
+    "semaphore_uncontended": "A semaphore that nobody else wants, acquired and released",
+    "semaphore_ping_pong": "Two tasks that wake each other; for each switch",
+    "semaphore_ping_pong_2_threads": "The same on two threads that are awake; for each switch",
+    "hop_round_trip_awake": "To another thread's loop and back, both awake",
+    "hop_round_trip_asleep": "The same, each asleep until it is woken",
+    "timer_at_once_10k_live": "A timer armed and cancelled at once, ten thousand others pending",
+    "timer_at_once_1m": "The same with a million others",
+    "timer_cancel_all_1m": "A million timers armed, then all cancelled; for each",
+    "timer_fire_all": "A hundred thousand timers armed, then all fired; for each",
+    "frame_pair": "A frame of 112 bytes, taken and given back",
+    "frame_1000": "A thousand frames taken, then given back; for each",
+    "frame_across_threads": "Frames taken by one thread and given back by another; for each",
+    "asio_echo": "64 bytes to and fro through a local socket, on Asio",
+    "asio_post": "Once around an `asio::io_context`",
+}
+
+
+def programs(root):
+    folder = root / "build/bench/bench"
+    found = sorted(p for p in folder.glob("bench_*") if p.is_file() and os.access(p, os.X_OK) and p.name != "bench_counts")
+    if not found:
+        sys.exit(f"no benchmarks in {folder}: run scripts/bench")
+    return found
+
+
+def figures(root, only):
+    """{figure: {program: [rows]}}, in the order of the page; unknown ones last."""
+    table = {name: {} for name in FIGURES}
+    for program in programs(root):
+        listed = subprocess.run([program, "--benchmark_list_tests=true"], capture_output=True, text=True, check=True)
+        for name in listed.stdout.split():
+            figure, row = name.split("/")[:2]
+            table.setdefault(figure, {}).setdefault(program, []).append(row)
+    return {figure: by for figure, by in table.items() if by and only.search(figure)}
+
+
+def command(program, figure, row, repetitions, min_time):
+    pattern = f"^{figure}/" if row is None else f"^{figure}/{row}(/|$)"
+    return [str(program), f"--benchmark_filter={pattern}", f"--benchmark_repetitions={repetitions}",
+            f"--benchmark_min_time={min_time}", "--benchmark_enable_random_interleaving=true"]
+
+
+def run(line, drop):
+    """{row: {"ns": [...], counters}} of one process, without its first `drop` repetitions."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        done = subprocess.run([*line, f"--benchmark_out={out.name}", "--benchmark_out_format=json"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=300)
+        if done.returncode != 0:
+            return {" ".join(line): {"error": f"exit code {done.returncode}: {done.stderr.strip()[-200:]}"}}
+        report = json.load(open(out.name))
+    rows = {}
+    for entry in report["benchmarks"]:
+        if entry["run_type"] != "iteration":
+            continue
+        row = rows.setdefault(entry["run_name"].split("/")[1], {"ns": []})
+        if entry.get("error_occurred"):
+            row["error"] = entry["error_message"]
+        elif entry["repetition_index"] >= drop:
+            row["ns"].append(nanoseconds(entry))
+            if "bytes" in entry:
+                row["bytes"] = entry["bytes"]
+    return rows
+
+
+def nanoseconds(entry):
+    """For each operation: real time where threads meet or the row measures for itself, else that of the processor."""
+    if "items_per_second" in entry:
+        return 1e9 / entry["items_per_second"]
+    real = "/real_time" in entry["name"] or "/manual_time" in entry["name"]
+    return entry["real_time" if real else "cpu_time"] * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[entry["time_unit"]]
+
+
+def measure(root, only, quick):
+    """{figure: {"commands": [...], "rows": {row: {...}}}}. The processes of all figures run in random order."""
+    jobs, results = [], {}
+    for figure, by_program in figures(root, only).items():
+        results[figure] = {"commands": [], "rows": {row: {} for rows in by_program.values() for row in rows}}
+        alone = figure.endswith("_1m")
+        repetitions = (2 if alone else 3) if quick else (5 if alone else 9)
+        for program, rows in by_program.items():
+            for row in rows if alone else [None]:
+                line = command(program, figure, row, repetitions, 0.01 if quick else 0.05)
+                jobs.append((figure, line, 1 if alone else 0))
+            shown = command(program.relative_to(root), figure, None, repetitions, 0.05)
+            shown[1] = f"'--benchmark_filter=^{figure}/{'<row>(/|$)' if alone else ''}'"
+            results[figure]["commands"].append(" ".join(shown))
+    random.shuffle(jobs)
+    for number, (figure, line, drop) in enumerate(jobs, 1):
+        if sys.stderr.isatty():
+            print(f"\r\033[K{number}/{len(jobs)} {figure}", end="", file=sys.stderr)
+        for row, values in run(line, drop).items():
+            results[figure]["rows"].setdefault(row, {}).update(values)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return results
+
+
+def broken(results):
+    return [f"{figure}/{row}: {values.get('error', 'no figures')}" for figure, found in results.items()
+            for row, values in found["rows"].items() if "error" in values or not values.get("ns")]
+
+
+def comparison(rows, row, base):
+    """The ratio of two rows, for a cell; nothing for a row and itself."""
+    if row == base or base not in rows or not rows[base].get("ns"):
+        return ""
+    return stats.spread(stats.ratios(rows[row]["ns"], rows[base]["ns"]))
+
+
+def floor_of(rows):
+    """The row that the others stand on: the first that is called so, or bare."""
+    return next((row for row in rows if row.startswith(("floor", "bare"))), None)
+
+
+def tables(results):
+    texts = []
+    for figure, found in results.items():
+        rows = {row: values for row, values in found["rows"].items() if values.get("ns")}
+        floor = floor_of(rows)
+        base = "cordon" if "cordon" in rows else "use_cordon"
+        header = ["row", "ns", *(f"to {name.replace('_', ' ')}" for name in (floor, base) if name)]
+        lines = []
+        for row, values in sorted(rows.items(), key=lambda item: (not item[0].startswith(("floor", "bare")),
+                                                                  "cordon" not in item[0], item[0])):
+            cells = [row.replace("_", " "), stats.spread(values["ns"])]
+            if floor:
+                cells.append(comparison(rows, row, floor))
+            lines.append(cells + [comparison(rows, row, base)])
+        memory = [f"{row.replace('_', ' ')} {values['bytes']:.0f}" for row, values in rows.items() if "bytes" in values]
+        notes = [f"Bytes of memory for each: {', '.join(memory)}."] if memory else []
+        commands = "\n".join(f"    {line}" for line in found["commands"])
+        title = FIGURES.get(figure, figure)
+        texts.append("\n\n".join([f"### {title}", commands, stats.markdown(header, lines), *notes]))
+    return "\n\n".join(texts)
