@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <cstddef>
+#include <cstdio>
 #include <string>
 
 #include <sys/wait.h>
@@ -18,6 +19,7 @@ template <class F>
 std::string last_words(F f) {
     int fds[2];
     REQUIRE(pipe(fds) == 0);
+    std::fflush(nullptr);
     const pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {

@@ -79,7 +79,9 @@ inline void copy_end_to_end(const http::fields& from, http::fields& to) {
     const auto [first, last] = from.equal_range(http::field::connection);
     for (const auto& header : from) {
         const auto is_it = [&](http::field name) { return name == header.name(); };
-        const auto names_it = [&](const auto& list) { return http::token_list(list.value()).exists(header.name_string()); };
+        const auto names_it = [&](const auto& named) {
+            return http::token_list(named.value()).exists(header.name_string());
+        };
         if (std::any_of(std::begin(for_this_hop), std::end(for_this_hop), is_it)) continue;
         if (std::any_of(first, last, names_it)) continue;
         to.insert(header.name(), header.name_string(), header.value());

@@ -2,5 +2,6 @@
 #pragma once
 
 // The whole room testing.
+#include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/explore.hpp>
 #include <cordon/testing/simulation.hpp>

@@ -53,7 +53,7 @@ namespace this_task = cordon::this_task;
 
 constexpr context_key<int> number{"number"};
 
-// --- a coroutine type of somebody else's, which knows nothing of this library, or only what `Base` adds -----------------
+// A coroutine type of somebody else's, which knows nothing of this library, or only what `Base` adds.
 
 struct knows_nothing {};
 
@@ -117,7 +117,7 @@ private:
     std::coroutine_handle<promise_type> handle_;
 };
 
-// --- awaitables of somebody else's -------------------------------------------------------------------------------------
+// Awaitables of somebody else's.
 
 /// Resumes who awaits it when the host says so, wherever that is.
 class host_event {
@@ -212,7 +212,7 @@ task<int> read_number() {
 
 }  // namespace
 
-// --- a host's coroutine awaits operations and tasks ----------------------------------------------------------------------
+// A host's coroutine awaits operations and tasks.
 
 TEST_CASE("a host's coroutine without a context awaits what needs no timer", "[core][awaitable][D3]") {
     struct host {
@@ -480,12 +480,12 @@ TEST_CASE("a host's coroutine awaits a million ready tasks without growing the s
     CHECK(again.high - again.low < 64 * 1024);
 }
 
-// --- a task awaits what a host has ---------------------------------------------------------------------------------------
+// A task awaits what a host has.
 
 TEST_CASE("a task awaits any awaitable of a host, in each of its forms", "[core][awaitable]") {
     struct program {
         static task<int> run() {
-            const int a = co_await by_member{1};
+            const int a = co_await by_member{1};  // gcc12-ok: trivially copyable
             by_function f{"text"};
             std::string& same = co_await f;
             if (&same != &f.text) co_return -1;
@@ -549,7 +549,8 @@ TEST_CASE("a task awaits a host's coroutine, which awaits a task", "[core][await
     CHECK(sync_wait(host::ours(100)) == 200);
 }
 
-TEST_CASE("a task whose awaitable is resumed on another thread comes back to its own executor", "[core][awaitable][D5]") {
+TEST_CASE("a task whose awaitable is resumed on another thread comes back to its own executor",
+          "[core][awaitable][D5]") {
     struct program {
         static task<bool> run(host_event& e, std::thread::id home, executor_ref loop) {
             const int n = co_await e;
@@ -576,7 +577,7 @@ TEST_CASE("an awaitable that goes on at once with another thread is no race", "[
             int at_home = 0;
             for (int i = 0; i < 100; ++i) {
                 std::thread runs;
-                co_await on_a_new_thread{runs};
+                co_await on_a_new_thread{runs};  // gcc12-ok: trivially copyable
                 at_home += std::this_thread::get_id() == home ? 1 : 0;
                 runs.join();
             }
@@ -586,7 +587,8 @@ TEST_CASE("an awaitable that goes on at once with another thread is no race", "[
     CHECK(sync_wait(program::run(std::this_thread::get_id())) == 100);
 }
 
-TEST_CASE("a host's awaitable is no cancel point: its value is kept, and the stop comes after it", "[core][awaitable][D1]") {
+TEST_CASE("a host's awaitable is no cancel point: its value is kept, and the stop comes after it",
+          "[core][awaitable][D1]") {
     struct program {
         static task<> run(host_event& e, std::vector<int>& log) {
             log.push_back(co_await e);
@@ -614,7 +616,7 @@ TEST_CASE("a host's awaitable is no cancel point: its value is kept, and the sto
     CHECK(log == std::vector<int>{11});
 }
 
-// --- a context by hand ---------------------------------------------------------------------------------------------------
+// A context by hand.
 
 TEST_CASE("an operation that is given a context runs with that one alone", "[core][awaitable][D3]") {
     struct program {

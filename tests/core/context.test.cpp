@@ -5,6 +5,7 @@
 #include <cordon/run/run_loop.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/scope/task_group.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
@@ -13,6 +14,7 @@
 
 #include <chrono>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -190,7 +192,8 @@ TEST_CASE("a passed deadline is noticed by whoever asks, although nobody fires t
     CHECK(kind == stop_kind::deadline);
 }
 
-TEST_CASE("a context without stop keeps values and executor, and nothing stops it", "[core][context][C-050][C-051][X9]") {
+TEST_CASE("a context without stop keeps values and executor, and nothing stops it",
+          "[core][context][C-050][C-051][X9]") {
     cordon::run_loop loop;
     cancel_scope scope{cordon::executor_ref(loop), deadline::after(1h)};
     const std::string text = "r-1";
@@ -216,7 +219,8 @@ TEST_CASE("a context without stop keeps values and executor, and nothing stops i
     CHECK(expired.ctx().without_stop().deadline().is_never());
 }
 
-TEST_CASE("below a context without stop a deadline works, and a stop further out is ignored", "[core][context][C-052][X9]") {
+TEST_CASE("below a context without stop a deadline works, and a stop further out is ignored",
+          "[core][context][C-052][X9]") {
     struct program {
         static task<> run(cancel_scope& ancestor, stop_kind& kind, clock::duration& took) {
             const context free = ancestor.ctx().without_stop();
@@ -224,7 +228,7 @@ TEST_CASE("below a context without stop a deadline works, and a stop further out
             const auto begin = clock::now();
             cancel_scope own(free, deadline::after(20ms));
             CHECK_FALSE(own.stop_requested());
-            co_await cordon::as_outcome(cordon::sleep_for(1h).with(own.ctx()));
+            (void)co_await cordon::as_outcome(cordon::sleep_for(1h).with(own.ctx()));
             kind = own.reason().kind;
             took = clock::now() - begin;
         }
@@ -239,6 +243,12 @@ TEST_CASE("below a context without stop a deadline works, and a stop further out
     sim.run(program::all(kind, took));
     CHECK(kind == stop_kind::deadline);
     CHECK(took == 20ms);
+}
+
+TEST_CASE("a parent that cannot work is refused, and says why", "[core][context][C-023]") {
+    const context nowhere;
+    CHECK_THROWS_AS(cordon::task_group(nowhere), std::invalid_argument);
+    CHECK_THROWS_WITH(cordon::task_group(nowhere), Catch::Contains("executor"));
 }
 
 TEST_CASE("asking for the token of a context connects the scopes above it", "[core][context]") {

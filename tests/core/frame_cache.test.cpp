@@ -72,15 +72,15 @@ TEST_CASE("a frame of any size is aligned, whole and its own", "[core][frame_cac
     CHECK(wrong == 0);
 }
 
-TEST_CASE("frames larger than a kilobyte and of size zero pass through", "[core][frame_cache]") {
-    for (const std::size_t size : {std::size_t{0}, std::size_t{1024}, std::size_t{1025}, std::size_t{1} << 20}) {
+TEST_CASE("frames larger than two kilobytes and of size zero pass through", "[core][frame_cache]") {
+    for (const std::size_t size : {std::size_t{0}, std::size_t{2048}, std::size_t{2049}, std::size_t{1} << 20}) {
         deallocate(allocate(200, size), size);
     }
     STATIC_REQUIRE(detail::frame_class(1) == 0);
     STATIC_REQUIRE(detail::frame_class(16) == 0);
     STATIC_REQUIRE(detail::frame_class(17) == 1);
-    STATIC_REQUIRE(detail::frame_class(1024) == detail::frame_classes - 1);
-    STATIC_REQUIRE(detail::frame_class(1025) >= detail::frame_classes);
+    STATIC_REQUIRE(detail::frame_class(2048) == detail::frame_classes - 1);
+    STATIC_REQUIRE(detail::frame_class(2049) >= detail::frame_classes);
     STATIC_REQUIRE(detail::frame_class(0) >= detail::frame_classes);
     STATIC_REQUIRE(detail::frame_size(detail::frame_class(0)) == 0);
 }

@@ -121,7 +121,7 @@ private:
         }
     }
 
-    /// A request to stop, and the leaf's callback if that was attached.
+    /// A request to stop, and the leaf's callback if that was attached: it leaves the queue before it submits the leaf.
     step stop() {
         switch (pc[stopper]) {
             case 0:
@@ -130,10 +130,12 @@ private:
                 attached = false;
                 callback_runs = true;
                 return go(stopper, 2);
-            case 2: return settle(stopper, stopped, 6);
-            case 3: return settle_store(stopper, stopped, 6);
-            case 4: submit(); return go(stopper, 6);
-            case 6: callback_runs = false; touch_node(); return end(stopper);
+            case 2: return settle(stopper, stopped, 7);
+            case 3: return settle_store(stopper, stopped, 7);
+            case 4: touch(); return take_lock(stopper);
+            case 5: queued = false; lock = -1; return next(stopper);
+            case 6: submit(); return next(stopper);
+            case 7: callback_runs = false; touch_node(); return end(stopper);
             default: return step::ended;
         }
     }

@@ -56,7 +56,9 @@ public:
 
     class state : private cordon::work_item {
     public:
-        explicit state(scripted&& s) : work_item(&state::wake), what_(s.what_), log_(s.log_) { log_->push_back("state"); }
+        explicit state(scripted&& s) : work_item(&state::wake), what_(s.what_), log_(s.log_) {
+            log_->push_back("state");
+        }
         state(const state&) = delete;
         state& operator=(const state&) = delete;
         ~state() { log_->push_back("~state"); }
@@ -108,7 +110,8 @@ public:
 
     class state : private receiver {
     public:
-        explicit state(doubled&& d) : receiver(nullptr, nullptr, {}, &state::told), log_(d.log_), inner_(std::move(d.op_)) {}
+        explicit state(doubled&& d)
+            : receiver(nullptr, nullptr, {}, &state::told), log_(d.log_), inner_(std::move(d.op_)) {}
         bool ready() noexcept { return inner_.ready(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             ctx = &r.ctx();
@@ -243,7 +246,8 @@ TEST_CASE("a combinator gets the frame of a task that was stopped below it", "[c
     CHECK(log == lines{"completed frame", "stopped frame"});
 }
 
-TEST_CASE("a stop walks up from any depth of combinators and tasks, and each of them sees it once", "[core][operation][D1]") {
+TEST_CASE("a stop walks up from any depth of combinators and tasks, and each of them sees it once",
+          "[core][operation][D1]") {
     struct program {
         static task<int> nested(int depth, lines& log) {
             if (depth == 0) {
@@ -289,7 +293,7 @@ TEST_CASE("a receiver_ref tells a coroutine from a combinator, and leads up", "[
     CHECK(to_combinator.up().promise() == &promise);
 }
 
-// --- the leaf that everything which waits is built on ----------------------------------------------------------------------
+// The leaf that everything which waits is built on.
 
 namespace {
 

@@ -24,7 +24,8 @@ static_assert(!std::is_copy_constructible_v<outcome<std::unique_ptr<int>>>);
 static_assert(std::is_nothrow_move_constructible_v<outcome<std::unique_ptr<int>>>);
 static_assert(std::is_nothrow_move_constructible_v<outcome<void>>);
 static_assert(std::is_convertible_v<int, outcome<int>> && std::is_convertible_v<const char*, outcome<std::string>>);
-static_assert(std::is_convertible_v<std::exception_ptr, outcome<int>> && std::is_convertible_v<rejection, outcome<int>>);
+static_assert(std::is_convertible_v<std::exception_ptr, outcome<int>>);
+static_assert(std::is_convertible_v<rejection, outcome<int>>);
 static_assert(!std::is_convertible_v<int, outcome<int&>> && !std::is_convertible_v<std::string, outcome<int>>);
 static_assert(!std::is_default_constructible_v<outcome<int>> && std::is_default_constructible_v<outcome<void>>);
 static_assert(std::is_same_v<decltype(std::declval<outcome<int&>>().value()), int&>);
@@ -128,7 +129,8 @@ TEST_CASE("copying, moving and assigning outcomes neither loses nor doubles a va
     CHECK(counted::alive == 0);
     {
         const outcome<counted> from[] = {outcome<counted>(std::in_place, 1), outcome<counted>(error("e")),
-                                         outcome<counted>(rejection(rejection_reason::full)), outcome<counted>::stopped()};
+                                         outcome<counted>(rejection(rejection_reason::full)),
+                                         outcome<counted>::stopped()};
         for (const auto& a : from) {
             for (const auto& b : from) {
                 outcome<counted> copy(a);
@@ -159,7 +161,8 @@ TEST_CASE("an outcome may hold what cannot be moved", "[core][outcome]") {
 TEST_CASE("a failure keeps its kind when it becomes that of another type", "[core][outcome]") {
     const std::exception_ptr e = error("x");
     CHECK(cordon::detail::as_failure<int>(outcome<std::string>(e)).error() == e);
-    CHECK(cordon::detail::as_failure<int>(outcome<void>(rejection(rejection_reason::full, "q"))).rejection().who() == "q");
+    const outcome<void> refused(rejection(rejection_reason::full, "q"));
+    CHECK(cordon::detail::as_failure<int>(refused).rejection().who() == "q");
     CHECK(cordon::detail::as_failure<void>(outcome<int>::stopped()).is_stopped());
 
     CHECK(cordon::detail::failure_of(outcome<int>(1)) == nullptr);

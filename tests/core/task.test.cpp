@@ -28,10 +28,7 @@
 #include <vector>
 
 #if defined(__unix__)
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <csignal>
+#include "last_words.hpp"
 #endif
 
 #if defined(__has_feature)
@@ -118,31 +115,6 @@ struct stack_range {
     std::uintptr_t high = 0;
 };
 constexpr std::uintptr_t little = 64 * 1024;
-
-#if defined(__unix__)
-/// What `f` prints to stderr before it ends its process by a signal; empty if it does not.
-template <class F>
-std::string last_words(F f) {
-    int fds[2];
-    REQUIRE(pipe(fds) == 0);
-    const pid_t pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-        std::signal(SIGABRT, SIG_DFL);  // not the test runner's
-        dup2(fds[1], STDERR_FILENO);
-        f();
-        _exit(0);
-    }
-    close(fds[1]);
-    std::string text;
-    char buffer[256];
-    for (ssize_t n; (n = read(fds[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
-    close(fds[0]);
-    int status = 0;
-    REQUIRE(waitpid(pid, &status, 0) == pid);
-    return WIFSIGNALED(status) ? text : std::string();
-}
-#endif
 
 }  // namespace
 
@@ -448,7 +420,8 @@ TEST_CASE("a canceled that leaves a body is a stop again", "[core][task][D1]") {
     CHECK(log == lines{"caught inside the body"});
 }
 
-TEST_CASE("a rejected that leaves a body is a refusal again, unchanged through any number of bodies", "[core][task][D2]") {
+TEST_CASE("a rejected that leaves a body is a refusal again, unchanged through any number of bodies",
+          "[core][task][D2]") {
     struct program {
         static task<int> refuses(int depth, bool later) {
             if (later) co_await sleep_for(1ms);
@@ -644,6 +617,68 @@ TEST_CASE("a stop while one task of many waits leaves the others alone", "[core]
     CHECK(sim.run(program::run()));
 }
 
+TEST_CASE("the forms of an await that g++ 12 compiles right destroy each object once", "[core][task]") {
+    struct counted {
+        explicit counted(int& n) noexcept : alive(&n) { ++*alive; }
+        counted(const counted& other) noexcept : alive(other.alive) { ++*alive; }
+        counted(counted&& other) noexcept : alive(other.alive) { ++*alive; }
+        counted& operator=(const counted&) = delete;
+        ~counted() { --*alive; }
+        int* alive;
+    };
+    struct options {  // an aggregate
+        counted c;
+        int n = 0;
+    };
+    struct program {
+        static task<int> take(options o) {
+            co_await this_task::yield();
+            co_return *o.c.alive > 0 ? o.n : -1;
+        }
+        static task<int> take_counted(counted c, std::string text) {
+            co_await this_task::yield();
+            co_return *c.alive > 0 ? static_cast<int>(text.size()) : -1;
+        }
+        static task<int> all(int& alive, bool which) {
+            options named{counted(alive), 1};
+            int sum = co_await take(std::move(named));
+            sum += co_await take_counted(counted(alive), std::string(40, 'x'));
+            const counted captured(alive);
+            const auto lambda = [captured](int n) -> task<int> {
+                co_await this_task::yield();
+                co_return *captured.alive > 0 ? n : -1;
+            };
+            sum += co_await lambda(100);
+            const bool stop = co_await this_task::stop_requested();
+            if (stop) sum = -1;
+            if (which) sum += co_await take_counted(captured, "long enough not to be a small string");
+            else sum += co_await take_counted(captured, "");
+            for (int i = 0; i < 2; ++i) {
+                const int more = co_await take_counted(captured, "x");
+                sum += more;
+            }
+            co_return sum;
+        }
+        static task<int> stopped_inside(int& alive) {
+            options named{counted(alive), 1};
+            const counted local(alive);
+            auto waits = [](options o, counted) -> task<int> {
+                co_await sleep_for(1h);
+                co_return o.n;
+            };
+            co_return co_await waits(std::move(named), counted(alive));
+        }
+    };
+    int alive = 0;
+    simulation sim;
+    CHECK(sim.run(program::all(alive, true)) == 1 + 40 + 100 + 36 + 2);
+    CHECK(alive == 0);
+    CHECK(sim.run(program::all(alive, false)) == 1 + 40 + 100 + 2);
+    CHECK(alive == 0);
+    CHECK(sim.run(stopped_at(1s, program::stopped_inside(alive))).is_stopped());
+    CHECK(alive == 0);
+}
+
 #if defined(__unix__)
 
 TEST_CASE("awaiting a task that was moved from says so and terminates", "[core][task]") {
@@ -656,8 +691,8 @@ TEST_CASE("awaiting a task that was moved from says so and terminates", "[core][
             (void)n;
         }
     };
-    CHECK(last_words([] { sync_wait(program::run()); }).find("awaiting a task that has been moved from") !=
-          std::string::npos);
+    const std::string said = last_words([] { sync_wait(program::run()); });
+    CHECK(says(said, "awaiting a task that has been moved from"));
 }
 
 TEST_CASE("sleeping without an executor says so and terminates", "[core][task]") {
@@ -665,8 +700,8 @@ TEST_CASE("sleeping without an executor says so and terminates", "[core][task]")
         static task<> run(const cordon::context& none) { co_await sleep_for(1ms).with(none); }
     };
     const cordon::context none;
-    CHECK(last_words([&] { sync_wait(program::run(none)); }).find("sleeping in a context without an executor") !=
-          std::string::npos);
+    const std::string said = last_words([&] { sync_wait(program::run(none)); });
+    CHECK(says(said, "sleeping in a context without an executor"));
 }
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// What both interop headers have to keep, included by each one's test with NET naming the library's namespace, NET_ERROR
-// that of its error_code, NET_NAME how its tests are called, and `over` the namespace of ours that belongs to it.
-// No `#pragma once`: it is a body.
+// What both interop headers have to keep, included by each one's test with NET naming the library's namespace,
+// NET_ERROR that of its error_code, NET_NAME how its tests are called, and `over` the namespace of ours that belongs to
+// it. No `#pragma once`: it is a body.
 //
 // Asio has a clock of its own, so that what waits for a time here really waits: milliseconds, or an hour that nobody
 // lets pass.
@@ -126,7 +126,8 @@ class manual {
 public:
     template <class Token>
     auto begin(Token&& token) {
-        return net::async_initiate<Token, void(Args...)>([this](auto&& handler) { this->keep(std::move(handler)); }, token);
+        const auto initiation = [this](auto&& handler) { this->keep(std::move(handler)); };
+        return net::async_initiate<Token, void(Args...)>(initiation, token);
     }
     void finish(Args... args) { std::exchange(pending_, nullptr)->call(std::move(args)...); }
     void drop() { pending_ = nullptr; }
@@ -561,7 +562,8 @@ TEST_CASE(NET_NAME ": an error is thrown as the library's system_error", TAGS "[
     CHECK(code_of([&] { run(h, reads); }) == net::error::eof);
 }
 
-TEST_CASE(NET_NAME ": what a handler gets is what the await gives: nothing, one value or a tuple", TAGS "[use_cordon]") {
+TEST_CASE(NET_NAME ": what a handler gets is what the await gives: nothing, one value or a tuple",
+          TAGS "[use_cordon]") {
     host h;
     const error_code refused = net::error::connection_refused;
     SECTION("nothing") {
@@ -628,7 +630,8 @@ TEST_CASE(NET_NAME ": what a handler gets is what the await gives: nothing, one 
     }
 }
 
-TEST_CASE(NET_NAME ": as_tuple makes errors values, but a stop and a deadline stay what they are", TAGS "[use_cordon]") {
+TEST_CASE(NET_NAME ": as_tuple makes errors values, but a stop and a deadline stay what they are",
+          TAGS "[use_cordon]") {
     host h;
     wire w(h);
     std::array<char, 16> buffer;
@@ -876,7 +879,8 @@ TEST_CASE(NET_NAME ": coroutines of the host wait in the order of their arrival"
     CHECK(order == std::vector{0, 1, 2, 3});
 }
 
-TEST_CASE(NET_NAME ": Asio's cancellation takes the waiter out of its queue, and it has taken nothing", TAGS "[as_asio]") {
+TEST_CASE(NET_NAME ": Asio's cancellation takes the waiter out of its queue, and it has taken nothing",
+          TAGS "[as_asio]") {
     host h;
     co::async_semaphore slots{0};
     SECTION("the operator || of coroutines") {
@@ -1047,7 +1051,8 @@ TEST_CASE(NET_NAME ": a coroutine that is cancelled already does not begin to wa
     CHECK(slots.stats().waiting == 0);
 }
 
-TEST_CASE(NET_NAME ": a cancellation goes through a task into the operation that it waits for", TAGS "[as_asio][use_cordon]") {
+TEST_CASE(NET_NAME ": a cancellation goes through a task into the operation that it waits for",
+          TAGS "[as_asio][use_cordon]") {
     host h;
     wire w(h);
     std::size_t index = 9;
@@ -1164,7 +1169,7 @@ TEST_CASE(NET_NAME ": a context that is destroyed under a task says so and termi
             net::io_context io;
             over::asio_executor executor{io};
             net::steady_timer timer(io, 1h);
-            auto waits = [&]() -> co::task<> { co_await timer.async_wait(over::use_cordon); };
+            auto waits = [&]() -> co::task<> { co_await co::with_timeout(2h, timer.async_wait(over::use_cordon)); };
             co::start_on(executor, waits);
             io.poll();
         });

@@ -6,6 +6,7 @@
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/scope/task_group.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
@@ -334,7 +335,8 @@ TEST_CASE("a deadline that is overtaken by a stop is not used", "[scope][cancel_
     });
 }
 
-TEST_CASE("a timeout of zero is exceeded, and stays so when the parent is stopped", "[scope][cancel_scope][C-044][X6]") {
+TEST_CASE("a timeout of zero is exceeded, and stays so when the parent is stopped",
+          "[scope][cancel_scope][C-044][X6]") {
     cancel_scope parent;
     const cancel_scope child(parent, deadline::after(0s));
     CHECK(child.reason().kind == stop_kind::deadline);
@@ -365,7 +367,7 @@ TEST_CASE("a deadline without an executor is noticed when one asks", "[scope][ca
     });
 }
 
-// --- the edge to std::stop_token -------------------------------------------------------------------------------------------
+// The edge to std::stop_token.
 
 TEST_CASE("a foreign token stops the scope that adopted it; a reason from inside that was first stays",
           "[scope][cancel_scope][C-053][X16]") {
@@ -466,7 +468,7 @@ TEST_CASE("a thousand adopted std::stop_tokens start no thread and no task", "[s
     CHECK(cordon::live_tasks().size() == tasks);
 }
 
-// --- callbacks -------------------------------------------------------------------------------------------------------------
+// Callbacks.
 
 TEST_CASE("a callback of the parent may stop the child while the parent's stop is on its way",
           "[scope][cancel_scope][C-028][X3]") {
@@ -483,7 +485,7 @@ TEST_CASE("a callback of the parent may stop the child while the parent's stop i
     CHECK(child.reason().code == 1);
 }
 
-TEST_CASE("a callback on a stopped scope runs at once, one that was removed never, one inside a context without stop never",
+TEST_CASE("a callback on a stopped scope runs at once, a removed one never, one in a context without stop never",
           "[scope][cancel_scope][C-062][C-063][C-067][X10]") {
     cancel_scope scope;
     int removed = 0, detached = 0, late = 0;
@@ -502,7 +504,7 @@ TEST_CASE("a callback on a stopped scope runs at once, one that was removed neve
     CHECK(late == 1);
 }
 
-// --- trees -------------------------------------------------------------------------------------------------------------------
+// Trees.
 
 TEST_CASE("a 4-ary tree of a hundred scopes, all stopped at once by many threads, ends stopped",
           "[scope][cancel_scope][C-027][X2][X3]") {
@@ -545,6 +547,31 @@ TEST_CASE("a chain of a hundred thousand scopes stops without recursion", "[scop
     chain.front().request_stop(3);
     CHECK(chain.back().reason().code == 3);
     while (!chain.empty()) chain.pop_back();
+}
+
+TEST_CASE("a task spawned into a stopped scope never starts, and its arguments are destroyed",
+          "[scope][cancel_scope][C-071]") {
+    struct program {
+        static task<> child(std::shared_ptr<int> runs) {
+            ++*runs;
+            co_return;
+        }
+    };
+    const auto runs = std::make_shared<int>(0);
+    simulate([&runs](simulation&) -> task<> {
+        cancel_scope scope(here());
+        cordon::task_group early(scope.ctx());
+        const bool accepted = early.spawn(program::child(runs));
+        CHECK(accepted);
+        scope.request_stop();  // before it has run
+        cordon::task_group late(scope.ctx());
+        const bool refused = !late.spawn(program::child(runs)) && !early.spawn(program::child(runs));
+        CHECK(refused);
+        co_await early.join();
+        co_await late.join();
+        CHECK(runs.use_count() == 1);
+    });
+    CHECK(*runs == 0);
 }
 
 TEST_CASE("a scope drives an operation that is given its context", "[scope][cancel_scope][D3]") {

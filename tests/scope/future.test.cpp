@@ -204,7 +204,9 @@ TEST_CASE("a result and a stop at the same time: the result is had, or is still 
         co::task_group group{co::executor_ref(*simulation::current())};
         auto result = group.spawn_future(later(1ms, 5));
         const auto first = co_await co::as_outcome(co::with_timeout(1ms, result));
-        const int n = first.has_value() ? *first : co_await result;
+        int n = 0;
+        if (first.has_value()) n = *first;
+        else n = co_await result;
         co_await group.join();
         co_return n == 5;
     };

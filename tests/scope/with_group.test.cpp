@@ -653,6 +653,7 @@ co::task<> work(int& running, int& peak, int& done) {
 
 /// Counts from 0 to `end`; its elements are temporaries.
 struct counting {
+    explicit counting(int n) : last(n) {}
     struct iterator {
         int at;
         int operator*() const { return at; }
@@ -751,7 +752,7 @@ TEST_CASE("for_each keeps elements that are temporaries in the frame of their ta
         simulate(
             []() -> co::task<> {
                 std::vector<int> seen;
-                co_await co::for_each(counting{20}, {}, [&](const int& i) -> co::task<> {
+                co_await co::for_each(counting(20), {}, [&](const int& i) -> co::task<> {
                     co_await co::sleep_for(1ms);
                     seen.push_back(i);
                 });

@@ -245,10 +245,13 @@ TEST_CASE("a root that waits for ever is a deadlock whose report says who waits 
     const auto worker = [&]() -> task<> {
         co_await connections.acquire();
     };
-    const unsigned second_line = __LINE__ + 3;
+    const unsigned second_line = __LINE__ + 5;
     const auto root = [&]() -> task<> {
         const on_exit guard{&unwound};
-        const auto body = [&](co::task_group& group) -> task<> { group.spawn(worker, {.name = "worker"}); co_await door.wait(); };
+        const auto body = [&](co::task_group& group) -> task<> {
+            group.spawn(worker, {.name = "worker"});
+            co_await door.wait();
+        };
         co_await co::with_group(body);
     };
     simulation sim(17);
@@ -277,7 +280,8 @@ TEST_CASE("a root that waits for ever is a deadlock whose report says who waits 
         };
         sim.run(park());
         CHECK(says(sim.who_waits(), "\"parked\""));
-        CHECK(says(thrown<co::testing::deadlock>([&] { sim.run(connections.acquire()); }), "\"parked\"", "connections"));
+        const std::string later = thrown<co::testing::deadlock>([&] { sim.run(connections.acquire()); });
+        CHECK(says(later, "\"parked\"", "connections"));
         const auto open = [&]() -> task<> {
             door.set();
             co_return;
@@ -442,10 +446,9 @@ TEST_CASE("a simulation inside a simulation, settle outside and two at once are 
         const auto in_loop = [&]() -> task<> {
             simulation sim;
             what = thrown<std::logic_error>([&] { sim.run(nothing()); });
-            loop.stop();
             co_return;
         };
-        co::start_on(loop, in_loop);
+        co::start_on(loop, in_loop, [&](const co::outcome<void>&) { loop.stop(); });
         loop.run();
         CHECK(says(what, "on a thread that runs an executor"));
     }

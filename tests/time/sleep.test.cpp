@@ -54,7 +54,7 @@ TEST_CASE("nothing to wait for is over at once", "[time][sleep]") {
 
 TEST_CASE("a sleep ends at its time, to the nanosecond", "[time][sleep][T2]") {
     const auto root = []() -> task<> {
-        for (const nanoseconds d : {nanoseconds(1ns), nanoseconds(999ms), nanoseconds(1h), nanoseconds(24h * 365 * 100)}) {
+        for (const nanoseconds d : std::vector<nanoseconds>{1ns, 999ms, 1h, 24h * 365 * 100}) {
             auto begin = co::clock::now();
             co_await co::sleep_for(d);
             CHECK(co::clock::now() - begin == d);

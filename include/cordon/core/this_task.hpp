@@ -3,7 +3,8 @@
 
 // What a task can ask about itself. None of these suspends, but for `yield`.
 //
-//     if (co_await this_task::stop_requested()) co_return;
+//     const bool stop = co_await this_task::stop_requested();  // named: g++ 12 breaks some conditions with a co_await
+//     if (stop) co_return;
 //     const std::string* id = co_await this_task::get(request_id);
 
 #include <cordon/core/awaitable.hpp>

@@ -9,14 +9,16 @@
 //     std::size_t n = co_await socket.async_read_some(buffer, use_cordon);   // in a task: a cancel point
 //     co_await as_asio(slots.acquire());                                     // in an asio::awaitable
 
+#include <asio/any_io_executor.hpp>
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/associated_executor.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/bind_executor.hpp>
 #include <asio/cancellation_signal.hpp>
-#include <asio/dispatch.hpp>
+#include <asio/cancellation_type.hpp>
 #include <asio/error.hpp>
+#include <asio/error_code.hpp>
+#include <asio/execution/context.hpp>
 #include <asio/execution_context.hpp>
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
@@ -24,6 +26,10 @@
 #include <asio/system_error.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
+
+#if !defined(ASIO_HAS_CO_AWAIT)
+#error "Asio does not see this compiler's coroutines; for Clang define ASIO_HAS_CO_AWAIT=1 and ASIO_HAS_STD_COROUTINE=1"
+#endif
 
 #define CORDON_ASIO asio
 #define CORDON_ASIO_ERROR std

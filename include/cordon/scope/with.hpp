@@ -56,6 +56,10 @@ public:
         return ctx_;
     }
     void leave() noexcept { scope_->disarm(); }
+    /// Asked before the start: whether it has passed already.
+    [[nodiscard]] bool too_late() const noexcept {
+        return attribute_.is_absolute_ ? attribute_.absolute_.expired() : attribute_.wait_ <= clock::duration::zero();
+    }
     /// Asked after a stop, when the scope is armed.
     [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
     [[nodiscard]] std::exception_ptr error() const {
@@ -196,10 +200,16 @@ public:
         explicit state(with_operation&& w)
             : receiver(nullptr, nullptr, {}, &state::ended), layer_(std::move(w.attribute_)), inner_(std::move(w.op_)) {}
 
-        bool ready() noexcept { return inner_.ready(); }
+        bool ready() noexcept {
+            if constexpr (can_time_out)
+                if (layer_.too_late()) [[unlikely]] return false;
+            return inner_.ready();
+        }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             record = r.record();
             up = r;
+            if constexpr (can_time_out)
+                if (layer_.too_late()) [[unlikely]] return refuse_to_start();
             ctx = &layer_.enter(r.ctx(), record);
             return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
         }
@@ -222,6 +232,12 @@ public:
             if (stopped) [[unlikely]] return s.ended_stopped(child);
             s.layer_.leave();
             return s.up.complete();
+        }
+        /// Too late before it has begun; a stop of the context around comes first all the same.
+        CORDON_NOINLINE std::coroutine_handle<> refuse_to_start() noexcept {
+            if (up.ctx().stop_requested()) return up.stop_later();
+            timed_out_ = true;
+            return up.complete();
         }
         std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
             discard(child);
@@ -287,8 +303,8 @@ private:
     std::optional<T> value_;
 };
 
-/// Within `d` from when the operation starts; zero or less has passed at once, `duration::max()` never does. A passed
-/// deadline is a `timeout_error` of this `with`.
+/// Within `d` from when the operation starts; with zero or less it is not started at all, `duration::max()` never passes.
+/// A passed deadline is a `timeout_error` of this `with`.
 template <class Rep, class Period>
 [[nodiscard]] detail::deadline_attribute within(std::chrono::duration<Rep, Period> d,
                                             std::source_location where = std::source_location::current()) noexcept {

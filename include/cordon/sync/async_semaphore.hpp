@@ -77,8 +77,8 @@ private:
     // word_: permits available, times two, and a bit.
     //   contended   someone waits, or is about to: whoever acquires or releases takes the lock
     // S1 Without contended a change is one exchange on the word and touches nothing else.
-    // S2 contended is set and cleared only under the lock; while it is set only the holder of the lock changes the word.
-    //    So whoever serves sets it before reading the word: what is read of an unmarked word is old at the store.
+    // S2 contended is set and cleared only under the lock; while it is set only the holder of the lock changes the
+    //    word. So whoever serves sets it before reading the word: what is read of an unmarked word is old at the store.
     // S3 A releaser that hands permits over under the lock, or by its exchange (release), is seen by who takes them
     //    (acquire).
     static constexpr std::uint64_t contended = 1, one_permit = 2;
@@ -116,6 +116,7 @@ private:
     friend class async_semaphore;
     void enqueue() noexcept { semaphore_->enqueue(*this); }
     void dequeue(bool) noexcept { semaphore_->dequeue(*this); }
+    void leave_queue() noexcept { semaphore_->dequeue(*this); }
     const detail::wait_label& label() const noexcept { return semaphore_->label_; }
 
     async_semaphore* semaphore_;
@@ -179,7 +180,7 @@ CORDON_NOINLINE inline void async_semaphore::release_contended(std::uint64_t per
 /// Gives what is free to those who wait, in order, and stores the rest. Under the lock, which keeps a waiter alive that
 /// may be running already.
 inline void async_semaphore::serve(std::uint64_t free) noexcept {
-    while (!waiters_.empty() && (waiters_.front().permits_ <= free || waiters_.front().lost())) {
+    while (!waiters_.empty() && waiters_.front().permits_ <= free) {
         waiter& first = waiters_.pop_front();
         if (first.complete()) free -= first.permits_;
     }

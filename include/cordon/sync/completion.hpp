@@ -4,7 +4,7 @@
 // The bridge from a callback to a task: any library can be attached that calls back once, on whatever thread.
 //
 //     completion<std::size_t> read;
-//     library_read(file, buffer, [&](std::error_code e, std::size_t n) { e ? read.set_error(...) : read.set_value(n); });
+//     library_read(file, buffer, [&](std::error_code e, size_t n) { e ? read.set_error(...) : read.set_value(n); });
 //     std::size_t n = co_await read.wait([&] { library_cancel(file); });
 
 #include <cordon/core/awaitable.hpp>

@@ -14,36 +14,26 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
-#include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/error.hpp>
 #include <cordon/core/outcome.hpp>
-#include <cordon/scope/cancel_scope.hpp>
-#include <cordon/scope/overdue.hpp>
-#include <cordon/scope/with.hpp>
 #include <cordon/testing/simulation.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <memory>
 #include <source_location>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 namespace cordon::inline CORDON_ABI {
 namespace testing {
 
 struct sweep_options {
-    std::uint64_t seed = 0;                                ///< the schedule of all runs
-    std::uint64_t max_steps = 100'000;                     ///< that a run may take beyond the baseline's
-    clock::duration max_time = std::chrono::minutes(1);    ///< virtual time that it may take beyond the baseline's
-    std::size_t max_findings = 10;                         ///< after that many the sweep ends
+    std::uint64_t seed = 0;                              ///< the schedule of all runs
+    std::uint64_t max_steps = 100'000;                   ///< that a run may take beyond the baseline's
+    clock::duration max_time = std::chrono::minutes(1);  ///< virtual time that it may take beyond the baseline's
+    std::size_t max_findings = 10;                       ///< after that many the sweep ends
 };
 
 /// How a run was made to end.
@@ -59,7 +49,7 @@ enum class sweep_variant : std::uint8_t {
 /// Where a run was made to end.
 struct sweep_point {
     sweep_variant variant = sweep_variant::baseline;
-    std::uint64_t number = 0;  ///< stop: the step before which it was asked; deadline: the how manieth, from 1
+    std::uint64_t number = 0;  ///< stop: the step before which it was asked; deadline: which of them; both from 1
     clock::duration at{0};     ///< virtual time since the beginning of the run
 };
 
@@ -74,245 +64,32 @@ struct sweep_result {
     std::vector<sweep_finding> findings;
 };
 
-[[nodiscard]] inline std::string describe(const sweep_finding& finding) {
-    std::string text = to_string(finding.variant);
-    if (finding.variant == sweep_variant::stop) text += " before step " + std::to_string(finding.number);
-    if (finding.variant != sweep_variant::baseline) text += " after " + detail::duration_text(finding.at);
-    text += ": " + finding.what + (finding.what.ends_with('\n') ? "" : "\n");
-    return finding.where.empty() ? text : text + "  who waited where then:\n" + finding.where;
-}
-[[nodiscard]] inline std::string describe(const sweep_result& swept) {
-    std::string text = std::to_string(swept.points) + " points swept, " + std::to_string(swept.findings.size()) +
-                       " findings\n";
-    for (const sweep_finding& finding : swept.findings) text += describe(finding);
-    return text;
-}
-
-}  // namespace testing
-
-namespace detail {
-
-/// Watches one run, has it stopped at its point, and keeps who waited where then.
-class sweep_watch final : public testing::simulation::observer {
-public:
-    sweep_watch(testing::simulation& s, testing::sweep_point& p) : simulation_(&s), point_(&p), start_(s.now()) {}
-
-    void before_step(std::uint64_t step, cancel_scope& root) override {
-        using testing::sweep_variant;
-        const clock::duration at = simulation_->now() - start_;
-        if (!reached && (point_->variant == sweep_variant::stop ? step == point_->number
-                                                                : point_->variant == sweep_variant::deadline &&
-                                                                      at >= point_->at)) {
-            reached = true;
-            where = simulation_->who_waits();
-            choices = simulation_->trace();
-            steps_until = times.size();
-            if (point_->variant == sweep_variant::stop) {
-                point_->at = at;
-                root.request_stop();
-            }
-        }
-        times.push_back(at);
-    }
-
-    bool reached = false;
-    std::string where;
-    std::vector<testing::choice> choices;  ///< until the point
-    std::size_t steps_until = 0;
-    std::vector<clock::duration> times;    ///< of each step
-
-private:
-    testing::simulation* simulation_;
-    testing::sweep_point* point_;
-    clock::time_point start_;
-};
-
-/// Returns what an outcome says that neither a stop nor a deadline explains; empty if nothing. What was stopped is
-/// closed, and refuses.
-template <class T>
-std::string unexplained(const outcome<T>& ended) {
-#if defined(__cpp_exceptions)
-    try {
-        if (ended.is_error()) std::rethrow_exception(ended.error());
-    } catch (const timeout_error&) {
-        return {};
-    } catch (const canceled&) {
-        return {};
-    } catch (const std::exception& e) {
-        return std::string("ended with the error: ") + e.what();
-    } catch (...) {
-        return "ended with an error of an unknown type";
-    }
-#endif
-    if (!ended.is_rejected() || ended.rejection().reason == rejection_reason::closed) return {};
-    return rejected(ended.rejection()).what();
-}
-
-/// Keeps what a run has left behind, within the reach of leak checkers: its frames are still in somebody's lists.
-inline void keep_for_ever(std::shared_ptr<void> left) {
-    static auto& kept = *new std::vector<std::shared_ptr<void>>;
-    kept.push_back(std::move(left));
-}
-
-class sweep_access {
-public:
-    using verdict = testing::simulation::verdict;
-    using session = testing::simulation::session;
-    template <operation O>
-    using one_run = testing::simulation::one_run<O>;
-
-    static verdict drive(testing::simulation& s, const bool& done, cancel_scope& root, std::uint64_t max_steps,
-                         clock::time_point latest) {
-        return s.drive(done, root, max_steps, latest);
-    }
-    static bool idle(testing::simulation& s) { return s.ready_.empty() && s.armed_timers() == 0; }
-};
-
-template <class Make, class Check>
-class sweeper {
-    using op = decltype(with(std::declval<Make&>()(), overdue(overdue_policy()), until(deadline())));
-    using run_type = sweep_access::one_run<op>;
-    using value_type = typename op::value_type;
-    using variant = testing::sweep_variant;
-
-public:
-    sweeper(const testing::sweep_options& options, Make& make, Check& check, const std::source_location& where)
-        : options_(options), make_(make), check_(check), where_(where) {}
-
-    testing::sweep_result sweep() {
-        run({});
-        if (!result_.findings.empty()) return std::move(result_);
-        const std::uint64_t steps = baseline_.size();
-        for (std::uint64_t k = 1; k <= steps && wants_more(); ++k) run({variant::stop, k, {}});
-        std::uint64_t number = 0;
-        for (std::size_t i = 0; i < times_.size() && wants_more(); ++i) {
-            run({variant::deadline, ++number, times_[i]});
-            if (i + 1 == times_.size() || !wants_more()) continue;
-            const clock::duration between = (times_[i + 1] - times_[i]) / 2;
-            if (between != clock::duration::zero()) run({variant::deadline, ++number, times_[i] + between});
-        }
-        return std::move(result_);
-    }
-
-private:
-    [[nodiscard]] bool wants_more() const { return result_.findings.size() < options_.max_findings; }
-
-    void run(testing::sweep_point point) {
-        const bool is_baseline = point.variant == variant::baseline;
-        if (!is_baseline) ++result_.points;
-        auto sim = std::make_unique<testing::simulation>(options_.seed);
-        sweep_watch watch(*sim, point);
-        sim->observe(&watch);
-        const auto note = [&](std::string what) {
-            result_.findings.push_back({point, std::move(what), watch.where});
-        };
-        const sweep_access::session here(*sim);
-
-        const overdue_policy nobody_is_told((clock::duration::max)(), &overdue_policy::print);
-        std::unique_ptr<run_type> whole;
-        const deadline until_then =
-            point.variant == variant::deadline ? deadline::at(sim->now() + point.at) : deadline::never();
-        const std::string thrown = what_escapes([&] {
-            whole = std::make_unique<run_type>(*sim, with(make_(), overdue(nobody_is_told), until(until_then, where_)), where_);
-        });
-        if (whole == nullptr) return note("could not be made: " + thrown);
-
-        const deadline latest = is_baseline ? deadline::never() : deadline::after(times_.back() + options_.max_time);
-        const auto how = sweep_access::drive(*sim, whole->done, whole->scope, baseline_.size() + options_.max_steps,
-                                             latest.time());
-        sim->observe(nullptr);
-        if (how != sweep_access::verdict::ended) {
-            note(not_ended(*sim, how));
-            keep_for_ever(std::move(whole));
-            return keep_for_ever(std::move(sim));
-        }
-        outcome<value_type> ended = whole->root.take();
-        whole.reset();
-        if (is_baseline) learn(watch, *sim, ended);
-        else if (!same_so_far(watch)) note("does not run as the baseline did up to there: make_task is not deterministic");
-        if (const std::string left = sim->who_waits(); !left.empty()) note("leaves tasks behind:\n" + left);
-        if (sim->armed_timers() != 0) note("leaves " + std::to_string(sim->armed_timers()) + " timers armed");
-        if (const std::string why = unexplained(ended); !why.empty() && why != expected_) note(why);
-        ask(ended, point, note);
-        if (!sweep_access::idle(*sim)) keep_for_ever(std::move(sim));
-    }
-
-    void learn(sweep_watch& watch, testing::simulation& sim, const outcome<value_type>& ended) {
-        baseline_ = std::move(watch.times);
-        choices_ = sim.trace();
-        times_ = baseline_;
-        times_.push_back(sim.now() - testing::simulation_options().start);
-        times_.erase(std::unique(times_.begin(), times_.end()), times_.end());
-        expected_ = unexplained(ended);
-    }
-    static std::string not_ended(const testing::simulation& sim, sweep_access::verdict how) {
-        if (how == sweep_access::verdict::deadlock) return "never ends: nothing can wake\n" + sim.who_waits();
-        return "has not ended after " + std::to_string(sim.steps()) + " steps and " +
-               duration_text(sim.now() - testing::simulation_options().start) + ":\n" + sim.who_waits();
-    }
-    bool same_so_far(const sweep_watch& watch) const {
-        return watch.reached && watch.steps_until <= baseline_.size() && watch.choices.size() <= choices_.size() &&
-               std::equal(watch.choices.begin(), watch.choices.end(), choices_.begin()) &&
-               std::equal(baseline_.begin(), baseline_.begin() + static_cast<std::ptrdiff_t>(watch.steps_until),
-                          watch.times.begin());
-    }
-    template <class Note>
-    void ask(outcome<value_type>& ended, const testing::sweep_point& point, Note& note) {
-        bool held = true;
-        const std::string thrown = what_escapes([&] {
-            if constexpr (std::is_void_v<std::invoke_result_t<Check&, outcome<value_type>&, const testing::sweep_point&>>)
-                check_(ended, point);
-            else held = static_cast<bool>(check_(ended, point));
-        });
-        if (!thrown.empty()) note("the check: " + thrown);
-        else if (!held) note("the check says false");
-    }
-
-    const testing::sweep_options& options_;
-    Make& make_;
-    Check& check_;
-    std::source_location where_;
-    testing::sweep_result result_;
-    std::vector<clock::duration> baseline_;   ///< the time of each step
-    std::vector<testing::choice> choices_;    ///< of the baseline
-    std::vector<clock::duration> times_;      ///< of the baseline, each once
-    std::string expected_;                    ///< the error that the baseline ends with
-};
-
-}  // namespace detail
-
-namespace testing {
+/// Each ends with a newline.
+[[nodiscard]] std::string describe(const sweep_finding& finding);
+[[nodiscard]] std::string describe(const sweep_result& swept);
 
 /// Runs `make()` once as it is, then once for each of its steps with a stop of its scope before that step, then with a
-/// deadline at each time when something happened and between each two. `make` is called inside a simulation of its own
-/// each time, and has to give an operation that behaves the same.
-/// After each run it asks `check(ended, point)`, where `ended` is an `outcome` of what `make()` gives, a `timeout_error`
-/// if the deadline ended it: false, or an exception, is a finding. Findings are also: a run that does not end within the
-/// limits; a task or a timer that it leaves behind; an error or a refusal (but for `closed`) that the baseline does not
-/// end with.
-/// Returns:       how many points were swept, and what was found; only the baseline's findings if there are any
-/// Requires:      no other thread starts tasks meanwhile
-/// Lifetime:      what a run leaves behind is kept for ever; what it refers to has to live on, too: give it to the tasks
-///                in shared pointers
+/// deadline at each time when something happened and between each two. After each run it asks `check(ended, point)`,
+/// where `ended` is the `outcome`, a `timeout_error` if that deadline ended it.
+/// Returns:       how many points were swept, and what was found: a run that does not end within the limits; a task or a
+///                timer that it leaves behind; an error, or a refusal other than `closed`, that the baseline does not end
+///                with; a check that says false or throws. Only the baseline's findings if there are any
+/// Requires:      `make` gives an operation that does the same each time; no other thread starts tasks meanwhile
+/// Threads:       `make` is called inside the run, a simulation of its own each time; `check` after it
+/// Lifetime:      what a run leaves behind is kept for ever, and refers to what it was given: share that with the tasks
 /// Cost:          as many runs as the baseline has steps, and a few. A task that goes on without suspending hangs it
 template <class Make, class Check>
     requires std::invocable<Make&> && awaitable<std::invoke_result_t<Make&>>
 [[nodiscard]] sweep_result cancel_sweep(const sweep_options& options, Make&& make, Check&& check,
-                                        std::source_location where = std::source_location::current()) {
-    using value_type = typename detail::operation_for<std::invoke_result_t<Make&>>::value_type;
-    static_assert(std::invocable<Check&, outcome<value_type>&, const sweep_point&>,
-                  "cancel_sweep: the check is called with an outcome of what make() gives, and a sweep_point");
-    return detail::sweeper<std::remove_reference_t<Make>, std::remove_reference_t<Check>>(options, make, check, where)
-        .sweep();
-}
+                                        std::source_location where = std::source_location::current());
+
 /// The same where no invariant needs to be checked.
 template <class Make>
     requires std::invocable<Make&> && awaitable<std::invoke_result_t<Make&>>
 [[nodiscard]] sweep_result cancel_sweep(const sweep_options& options, Make&& make,
-                                        std::source_location where = std::source_location::current()) {
-    const auto nothing = [](const auto&, const sweep_point&) { return true; };
-    return cancel_sweep(options, make, nothing, where);
-}
+                                        std::source_location where = std::source_location::current());
 
 }  // namespace testing
 }  // namespace cordon::inline CORDON_ABI
+
+#include <cordon/testing/detail/cancel_sweep_bodies.hpp>

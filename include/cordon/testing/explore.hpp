@@ -84,7 +84,8 @@ template <class Make, class Check>
         simulation sim(seed);
         const std::string fault = detail::schedule_fault(sim, make, check);
         if (fault.empty()) continue;
-        std::fprintf(stderr, "cordon: explore: seed %llu fails: %s\n", static_cast<unsigned long long>(seed), fault.c_str());
+        std::fprintf(stderr, "cordon: explore: seed %llu fails: %s\n", static_cast<unsigned long long>(seed),
+                     fault.c_str());
         return seed;
     }
     return std::nullopt;

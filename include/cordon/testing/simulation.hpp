@@ -89,7 +89,7 @@ public:
     /// where the last run left it.
     /// Returns:       its value
     /// Errors:        throws what `a` throws, `canceled` if it was stopped; `deadlock` or `livelock`, after the tasks
-    ///                have been stopped, and terminates if that does not end them; `std::logic_error` inside another run
+    ///                have been stopped (it terminates if that does not end them); `std::logic_error` in another run
     template <runnable A>
     detail::runnable_result_t<A> run(A&& a, std::source_location where = std::source_location::current());
 
@@ -169,6 +169,7 @@ private:
     }
     std::string name() const { return "simulation " + std::to_string(id_); }
     std::string report(verdict why) const;
+    static simulation& expect_current(const char* what);
     static task<void> advance_by(clock::duration d);
 
     static inline thread_local simulation* current_ = nullptr;

@@ -21,7 +21,7 @@ namespace cordon::inline CORDON_ABI {
 namespace detail {
 
 inline constexpr std::size_t frame_granule = 16;    // size classes are this far apart
-inline constexpr std::size_t frame_classes = 64;    // up to 1 KiB; larger frames are not kept
+inline constexpr std::size_t frame_classes = 128;   // up to 2 KiB; larger frames are not kept
 inline constexpr std::uint32_t frames_in_chain = 64;
 inline constexpr std::size_t frame_depot_limit = std::size_t{128} << 20;  // bytes in the depot, all classes together
 inline constexpr std::size_t frame_aging_step = std::size_t{1} << 20;     // bytes that one call gives back at most

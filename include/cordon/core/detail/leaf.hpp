@@ -56,6 +56,8 @@ private:
 ///  - `void enqueue()`: makes it findable for whoever completes it (which may happen at once),
 ///  - `void dequeue(bool stopped)`: after it returns nobody refers to the leaf any more; waits for who still does,
 ///  - `const wait_label& label()`,
+///  - if others wait behind it: `void leave_queue()`, called with no lock held when it is stopped, so that they need not
+///    wait until its executor has run it; `dequeue` still follows,
 ///  - if it may be completed as stopped: `bool ends_stopped()`, asked after `dequeue`.
 ///
 /// word_, the one word that decides how the wait ends:
@@ -77,7 +79,7 @@ public:
     /// Returns:       whether it did; false if it was stopped or completed before
     bool complete() noexcept { return settle(done); }
 
-    /// Whether a stop has won: a primitive skips such a waiter.
+    /// Whether a stop has won: a primitive may skip such a waiter.
     [[nodiscard]] bool lost() const noexcept { return word_.load(std::memory_order_acquire) == stopped; }
 
 protected:
@@ -115,7 +117,11 @@ private:
             if (seen > armed) return false;
             if (word_.compare_exchange_weak(seen, how, std::memory_order_acq_rel, std::memory_order_relaxed)) break;  // L1
         }
-        if (seen == armed) submit_locked(receiver_.ctx(), *this);
+        if (seen == armed) {
+            if constexpr (requires(Derived& d) { d.leave_queue(); })
+                if (how == stopped) self().leave_queue();
+            submit_locked(receiver_.ctx(), *this);
+        }
         return true;
     }
     /// Returns:       whether the wait has ended stopped

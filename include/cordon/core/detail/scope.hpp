@@ -117,12 +117,13 @@ private:
 
     static void fired(timer& t) noexcept {
         auto& self = static_cast<deadline_scope&>(t);
-        if (self.when != self.own_.time()) return self.on_overdue();
+        if (self.awaits_overdue_) return self.on_overdue();
         self.stop();
         if (!self.expired()) return;
         const clock::time_point overdue = self.overdue_at();
         if (overdue == (clock::time_point::max)()) return;
         self.when = overdue;
+        self.awaits_overdue_ = true;
         self.executor_.timers().arm(self);
     }
     void stop() noexcept {
@@ -134,6 +135,7 @@ private:
     executor_ref executor_;
     std::source_location where_;
     bool in_timers_ = false;
+    bool awaits_overdue_ = false;      ///< the timer's: it has fired for the deadline, and fires once more
     std::atomic<bool> passed_{false};  ///< set before the stop that publishes it: by the timer, or by whoever polls
 };
 

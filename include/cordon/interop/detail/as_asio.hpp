@@ -29,9 +29,9 @@ class asio_bridge final : private asio_guest, private receiver, private work_ite
     using handler = typename net::async_result<net::use_awaitable_t<>, void()>::handler_type;
 
 public:
-    asio_bridge(O&& op, asio_loop& loop, const net::any_io_executor& executor, const std::source_location& where)
+    asio_bridge(O&& op, asio_loop& loop, const std::source_location& where)
         : asio_guest(executor_ref(loop), where), receiver(nullptr, nullptr, {}, &asio_bridge::ended),
-          work_item(&asio_bridge::begin), loop_(loop), executor_(executor), state_(std::move(op)) {}
+          work_item(&asio_bridge::begin), loop_(loop), state_(std::move(op)) {}
     asio_bridge(const asio_bridge&) = delete;
     asio_bridge& operator=(const asio_bridge&) = delete;
     ~asio_bridge() {
@@ -73,7 +73,7 @@ private:
     static void go_back(work_item& item) noexcept {
         std::unique_ptr<asio_bridge> b(&static_cast<asio_bridge&>(item));
         if (b->loop_.closing()) return;
-        const net::any_io_executor back = b->executor_;
+        const auto back = net::get_associated_executor(*b->handler_);
         net::post(back, [b = std::move(b)]() mutable { b.release()->finish(); });
     }
     void finish() {
@@ -84,7 +84,6 @@ private:
     }
 
     asio_loop& loop_;
-    const net::any_io_executor executor_;
     std::optional<handler> handler_;
     bool stopped_ = false;
     typename O::state state_;
@@ -94,7 +93,7 @@ template <operation O>
 net::awaitable<typename O::value_type> await_in_asio(O op, std::source_location where) {
     using value_type = typename O::value_type;
     const net::any_io_executor executor = co_await net::this_coro::executor;
-    auto bridge = std::make_unique<asio_bridge<O>>(std::move(op), asio_loop::of(executor), executor, where);
+    auto bridge = std::make_unique<asio_bridge<O>>(std::move(op), asio_loop::of(executor), where);
     if (!bridge->ready()) {
         asio_bridge<O>* const waiting = bridge.get();
         auto start = [&bridge](auto&& handler) { bridge.release()->start(std::move(handler)); };
@@ -104,8 +103,7 @@ net::awaitable<typename O::value_type> await_in_asio(O op, std::source_location 
     outcome<value_type> ended = bridge->take();
     bridge.reset();
     if (ended.is_stopped())
-        raise(CORDON_ASIO_ERROR::system_error(net::error::make_error_code(net::error::operation_aborted)),
-              "an operation was stopped");
+        raise(CORDON_ASIO_ERROR::system_error(asio_error(net::error::operation_aborted)), "an operation was stopped");
     if constexpr (std::is_void_v<value_type>) std::move(ended).value();
     else co_return std::move(ended).value();
 }
@@ -119,7 +117,7 @@ inline namespace CORDON_OVER_ASIO {
 /// Requires:      the coroutine's executor is one of an io_context, such as a strand of it
 /// Errors:        throws what `a` throws; stopped, the library's `system_error` with `operation_aborted`
 /// Cancellation:  a waiter leaves its queue and takes nothing; a value that is there already wins
-/// Cost:          two allocations, and of Asio's two frames; two posts if it waits
+/// Cost:          one allocation and one of Asio's frames; if it waits, another frame and a post each way
 template <awaitable A>
 [[nodiscard]] auto as_asio(A&& a, std::source_location where = std::source_location::current())
     -> ::CORDON_ASIO::awaitable<typename detail::operation_for<A>::value_type> {

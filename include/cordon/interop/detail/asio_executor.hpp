@@ -207,9 +207,9 @@ inline namespace CORDON_OVER_ASIO {
 /// The executor of an io_context: its loop runs our tasks and timers, and no thread of ours. Satisfies `executor`.
 /// Tasks run one after the other, also if several threads run the context. `run()` of the context returns when it has
 /// nothing left, and a task that waits for something outside counts as little as any callback: hold a work guard.
-/// Lifetime:      outlives what runs on it, and the io_context outlives both. One that is destroyed while tasks wait for
-///                its timers or operations says so and terminates; what coroutines wait for in `as_asio` is stopped, and
-///                they are destroyed with the context
+/// Lifetime:      outlives what runs on it, and the io_context outlives both. An io_context that is destroyed while
+///                tasks wait for its timers or operations says so and terminates. Coroutines that wait in `as_asio` are
+///                destroyed with it, as they are by Asio; what they wait for is stopped
 /// Cost:          a submission from the context's own tasks takes no atomic; from elsewhere it posts to the context,
 ///                once until that has run
 class asio_executor {

@@ -18,6 +18,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -34,8 +35,8 @@ inline namespace CORDON_OVER_ASIO {
 ///                buffers stay valid. If it succeeds nevertheless its value counts; if it is aborted, in an `as_tuple`
 ///                too, the task is stopped. Stopped already, the operation is not begun. Aborted by anybody else, it
 ///                throws `operation_aborted`
-/// Threads:       the task runs on the context of the operation's object, and one thread runs that
-/// Cost:          no allocation of ours; Asio's own are those of a callback with a cancellation slot
+/// Threads:       the task runs on the io_context of the operation's object, which one thread runs
+/// Cost:          no allocation of ours, and Asio's are those of any callback with a cancellation slot; a submission
 struct use_cordon_t {
     constexpr use_cordon_t() noexcept {}
 };
@@ -200,8 +201,12 @@ private:
         if (initiating_) return;
         if (receiver_.ctx().stop_requested()) return ended(outcome<value_type>::stopped());
         std::string where;
-        if (const promise_base* const p = receiver_.promise())
-            where = std::string(" at ") + p->site.file_name() + ":" + std::to_string(p->site.line());
+        receiver_ref awaiting = receiver_;
+        while (awaiting && awaiting.promise() == nullptr) awaiting = awaiting.up();
+        if (awaiting) {
+            const std::source_location& site = awaiting.promise()->site;
+            where = std::string(" at ") + site.file_name() + ":" + std::to_string(site.line());
+        }
         fail("an io_context is destroyed while a task waits for an operation of it" + where +
              ": stop and join what runs on an asio_executor before its io_context");
     }
@@ -228,7 +233,7 @@ private:
     bool ended_stopped() noexcept {
         if (!aborted(*result_)) [[likely]] return false;
         if (receiver_.ctx().stop_requested()) return true;
-        if (result_->is_stopped()) result_.emplace(as_exception(net::error::make_error_code(net::error::operation_aborted)));
+        if (result_->is_stopped()) result_.emplace(as_exception(net::error::operation_aborted));
         return false;
     }
 
@@ -239,7 +244,7 @@ private:
     cancel_item cancel_{*this};
     std::optional<outcome<value_type>> result_;
     bool initiating_ = false;
-    std::atomic<int> parts_{2};  // which have not ended, of {start, the operation, a cancellation}; the last one resumes
+    std::atomic<int> parts_{2};  // how many of {start, the operation, a cancellation} have not ended: the last resumes
 };
 
 }  // namespace detail::CORDON_OVER_ASIO

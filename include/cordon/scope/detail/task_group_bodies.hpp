@@ -82,8 +82,7 @@ private:
         const detail::spin_guard guard(group_->lock_);
         if (group_->scope_.source().stop_requested()) complete();
         else if (group_->spawners_.empty() && group_->running_ < group_->max_running_) {
-            ++group_->running_;
-            wake(true);
+            if (wake(true)) ++group_->running_;  // else a stop was faster
         } else group_->spawners_.push_back(*this);
     }
     void dequeue(bool) noexcept {

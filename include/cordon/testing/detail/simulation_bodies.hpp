@@ -123,17 +123,20 @@ inline simulation::simulation(std::vector<choice> trace, simulation_options opti
 inline simulation::~simulation() {
     if (current_ == this) detail::fail(name() + ": destroyed inside its own run");
     if (!ready_.empty() || !timers_.queue.empty())
-        detail::fail(name() + ": destroyed while something still waits for it, which only a run can end\n" + who_waits());
+        detail::fail(name() + ": destroyed while something still waits for it, which only a run can end\n" +
+                     who_waits());
 }
 
+inline simulation& simulation::expect_current(const char* what) {
+    if (current_ == nullptr) detail::raise(std::logic_error(what), what);
+    return *current_;
+}
 inline simulation::settle_operation simulation::settle() {
-    if (current_ == nullptr) detail::raise(std::logic_error("settle outside a simulation"), "settle outside a simulation");
-    return settle_operation(*current_);
+    return settle_operation(expect_current("settle outside a simulation"));
 }
 
 inline task<void> simulation::advance_by(clock::duration d) {
-    if (current_ == nullptr) detail::raise(std::logic_error("advance outside a simulation"), "advance outside a simulation");
-    simulation& self = *current_;
+    simulation& self = expect_current("advance outside a simulation");
     const clock::time_point target = deadline::after(d).time();
     for (;;) {
         co_await settle();
@@ -186,7 +189,8 @@ inline std::string simulation::report(verdict why) const {
     std::string text = why == verdict::livelock ? "livelock" : "deadlock";
     text += " at step " + std::to_string(steps_) + ", after " + detail::duration_text(now_ - options_.start);
     text += replaying_ ? ", following a trace\n" : ", seed " + std::to_string(seed_) + "\n";
-    if (why == verdict::deadlock && !options_.jump_when_idle) text += "(time stands still until somebody advances it)\n";
+    if (why == verdict::deadlock && !options_.jump_when_idle)
+        text += "(time stands still until somebody advances it)\n";
     return text + who_waits();
 }
 
