@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Fails unless every public header include/cordon/<room>/<noun>.hpp has a test tests/<room>/<noun>.test.cpp with at
-least one TEST_CASE in it."""
+least one TEST_CASE in it, and no test has a name with a semicolon, at which CMake would cut it in two."""
+import re
+
 import common
 
 
@@ -15,6 +17,9 @@ def main():
             findings.append(f"{header.relative_to(root)}: has no {test.relative_to(root)}")
         elif "TEST_CASE" not in test.read_text():
             findings.append(f"{test.relative_to(root)}: has no TEST_CASE")
+    for test in sorted(root.glob("tests/*/*.[ch]pp")):
+        for name in re.findall(r'TEST_CASE\(\s*"([^"]*;[^"]*)"', test.read_text()):
+            findings.append(f"{test.relative_to(root)}: a test's name holds a semicolon: {name}")
     common.finish(findings, f"mirror: {len(headers)} public headers, each with its test")
 
 

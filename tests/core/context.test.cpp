@@ -76,7 +76,7 @@ TEST_CASE("a root context has its executor and nothing else", "[core][context]")
     CHECK(root.deadline().is_never());
 }
 
-TEST_CASE("each key finds its own binding; two keys of one type are two keys", "[core][context][C-020][X8]") {
+TEST_CASE("each key finds its own binding, two keys of one type are two keys", "[core][context][C-020][X8]") {
     simulation sim;
     CHECK(sim.run(with(see_both(), request_id("r-1"))) == "r-1 -");
     CHECK(sim.run(with(see_both(), user_id("u-1"))) == "- u-1");

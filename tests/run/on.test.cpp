@@ -115,7 +115,7 @@ TEST_CASE("errors, refusals and stops come back from there", "[run][on]") {
     co::sync_wait(go());
 }
 
-TEST_CASE("stop, deadline, values and record go along; only the executor is another", "[run][on]") {
+TEST_CASE("stop, deadline, values and record go along, only the executor is another", "[run][on]") {
     other_thread there;
     struct probe {
         static co::task<bool> look(co::deadline expected, co::executor_ref runs_on) {

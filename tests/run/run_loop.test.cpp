@@ -103,7 +103,7 @@ TEST_CASE("a loop is current inside its items and its timers, and nowhere else",
     CHECK(checked == 3);
 }
 
-TEST_CASE("run() returns after the item that stops it; the rest waits for the next run", "[run][run_loop]") {
+TEST_CASE("run() returns after the item that stops it, the rest waits for the next run", "[run][run_loop]") {
     run_loop loop;
     std::vector<int> order;
     job a([&] { order.push_back(1); });

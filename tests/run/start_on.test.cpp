@@ -110,7 +110,7 @@ TEST_CASE("start_on takes a callable, an operation, and what can only be moved",
     CHECK(calls == 4);
 }
 
-TEST_CASE("the callback runs on the executor, after all awaits; then everything is freed", "[run][start_on]") {
+TEST_CASE("the callback runs on the executor, after all awaits, then everything is freed", "[run][start_on]") {
     co::run_loop loop;
     int alive = 0;
     bool current = false;

@@ -139,7 +139,7 @@ TEST_CASE("an exception of the operation is the very object", "[scope][as_outcom
     CHECK(cordon::sync_wait(program::run()));
 }
 
-TEST_CASE("a stop that comes from inside is held; whoever asked goes on", "[scope][as_outcome][D1]") {
+TEST_CASE("a stop that comes from inside is held, whoever asked goes on", "[scope][as_outcome][D1]") {
     struct program {
         static task<lines> run() {
             lines log;

@@ -369,7 +369,7 @@ TEST_CASE("a deadline without an executor is noticed when one asks", "[scope][ca
 
 // The edge to std::stop_token.
 
-TEST_CASE("a foreign token stops the scope that adopted it; a reason from inside that was first stays",
+TEST_CASE("a foreign token stops the scope that adopted it, a reason from inside that was first stays",
           "[scope][cancel_scope][C-053][X16]") {
     std::stop_source host;
     cancel_scope adopted(host.get_token());

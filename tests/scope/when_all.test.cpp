@@ -279,7 +279,7 @@ TEST_CASE("when_all of a range without elements or values", "[scope][when_all]")
     });
 }
 
-TEST_CASE("a failure in a range stops the others and is thrown; a stop ends all", "[scope][when_all]") {
+TEST_CASE("a failure in a range stops the others and is thrown, a stop ends all", "[scope][when_all]") {
     simulate([]() -> co::task<> {
         int alive = 0;
         std::vector<co::task<int>> range;

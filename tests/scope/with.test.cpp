@@ -294,7 +294,7 @@ TEST_CASE("a timer is armed by the first operation that really waits, and is gon
     });
 }
 
-TEST_CASE("an inner deadline ends the inner operation alone; the outer one is in force again after it",
+TEST_CASE("an inner deadline ends the inner operation alone, the outer one is in force again after it",
           "[scope][with][C-011][TO-05][TO-14]") {
     struct program {
         static task<> run(stop_reason& why) {

@@ -330,7 +330,7 @@ TEST_CASE("a failure of a grandchild goes up to the nearest group that fails fas
     });
 }
 
-TEST_CASE("children see that the parent was stopped or timed out, and the join says which; else neither",
+TEST_CASE("children see that the parent was stopped or timed out, and the join says which, else neither",
           "[scope][with_group][G-014]") {
     struct child {
         static co::task<> watches(co::stop_kind& why, int& alive) {

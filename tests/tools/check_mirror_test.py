@@ -14,6 +14,10 @@ class CheckMirror(Sample):
         self.file("tests/core/task.test.cpp", "")
         self.check(finds="tests/core/task.test.cpp: has no TEST_CASE")
 
+    def test_a_name_that_ctest_would_cut_in_two_is_found(self):
+        self.file("tests/core/task.test.cpp", 'TEST_CASE("one; two") {}\n')
+        self.check(finds="a test's name holds a semicolon: one; two")
+
     def test_a_test_is_enough_and_details_need_none(self):
         self.file("tests/core/task.test.cpp", 'TEST_CASE("it is lazy") {}\n')
         self.file("include/cordon/core/detail/config.hpp", "")
