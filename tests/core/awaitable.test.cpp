@@ -678,3 +678,37 @@ TEST_CASE("a future or a similar source of an operation is awaited as often as o
     };
     CHECK(sync_wait(program::run()) == 6);
 }
+
+TEST_CASE("a task's context flows into a host's coroutine that carries one, and its stop comes back as a stop",
+          "[core][awaitable][D1][D3]") {
+    struct program {
+        static host_task<int, context_carrier> inside() {
+            co_await sleep_for(5ms);
+            const int* const n = co_await this_task::get(number);
+            const cordon::deadline until = co_await this_task::deadline();
+            CHECK(until.remaining() == 5ms);
+            co_return n != nullptr ? *n : 0;
+        }
+        static host_task<int, context_carrier> sleeper() {
+            co_await sleep_for(1h);
+            co_return 0;
+        }
+    };
+    simulation sim(3);
+    sim.run([]() -> task<> {
+        auto through = []() -> task<int> {
+            const int n = co_await program::inside();
+            co_return n;
+        };
+        const int seven = co_await with(through(), cordon::within(10ms), number(7));
+        CHECK(seven == 7);
+
+        auto sleeps = []() -> task<> { co_await program::sleeper(); };
+        const outcome<void> late = co_await as_outcome(cordon::with_timeout(1s, sleeps()));
+        CHECK(late.is_error());
+        inplace_stop_source source;
+        source.request_stop();
+        const outcome<void> stopped = co_await as_outcome(with(sleeps(), stop_on(source.get_token())));
+        CHECK(stopped.is_stopped());
+    }());
+}

@@ -239,7 +239,7 @@ public:
                     return std::noop_coroutine();
                 note_running(r);
             }
-            return r.complete();
+            return result_->is_stopped() ? r.stop_later() : r.complete();
         }
         outcome<value_type> take() noexcept { return std::move(*result_); }
 
@@ -267,7 +267,8 @@ public:
                 };
                 final_awaiter final_suspend() const noexcept { return {}; }
                 void return_void() const noexcept {}
-                void unhandled_exception() noexcept { owner->result_.emplace(std::current_exception()); }
+                void unhandled_exception() noexcept { owner->failed(); }
+                [[nodiscard]] const context& cordon_context() const noexcept { return owner->receiver_.ctx(); }
                 state* owner;
             };
             std::coroutine_handle<> handle;
@@ -284,10 +285,22 @@ public:
                 s.result_.emplace(std::in_place, co_await awaiter);
             }
         }
+        /// A stop that came to the host's coroutine through the context goes on as a stop.
+        void failed() noexcept {
+#if defined(__cpp_exceptions)
+            try {
+                throw;
+            } catch (const canceled&) {
+                result_.emplace(outcome<value_type>::stopped());
+            } catch (...) {
+                result_.emplace(std::current_exception());
+            }
+#endif
+        }
         static void wake(work_item& item) noexcept {
-            const receiver_ref r = static_cast<state&>(item).receiver_;
-            note_running(r);
-            resume(r.complete());
+            const state& s = static_cast<state&>(item);
+            note_running(s.receiver_);
+            resume(s.result_->is_stopped() ? s.receiver_.stop() : s.receiver_.complete());
         }
 
         A awaited_;

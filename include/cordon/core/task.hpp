@@ -197,9 +197,6 @@ public:
     /// Whether there is a coroutine to await: false once it has been moved from.
     [[nodiscard]] bool valid() const noexcept { return promise_ != nullptr; }
 
-    /// Runs it with `ctx`, for an awaiting coroutine that carries no context.
-
-
     /// See `operation`.
     class state {
     public:
