@@ -232,6 +232,7 @@ void arm_all_fire_all(benchmark::State& state) {
     BENCHMARK(arm_all_fire_all<Timers>)->Name("timer_fire_all/" row)->UseManualTime()->Iterations(3)
 
 BENCHMARK(clock_alone)->Name("timer_at_once_10k_live/floor_clock_alone");
+BENCHMARK(clock_alone)->Name("timer_at_once_1m/floor_clock_alone");
 ROWS(cordon_with_clock, "cordon");
 ROWS(cordon_given_time, "cordon_given_time");
 ROWS(multimap_timers, "std_multimap");

@@ -242,6 +242,29 @@ TEST_CASE("a host's coroutine without a context awaits what needs no timer", "[c
     }
 }
 
+TEST_CASE("a host's coroutine without a context is stopped by a token, on the thread that asks", "[core][awaitable][D3]") {
+    struct host {
+        static host_task<int> run(async_semaphore& s, cordon::inplace_stop_token token) {
+            try {
+                co_await with(s.acquire(), stop_on(token));
+            } catch (const canceled&) {
+                co_return -1;
+            }
+            co_return 1;
+        }
+    };
+    async_semaphore s(0);
+    inplace_stop_source source;
+    auto h = host::run(s, source.get_token());
+    h.start();
+    CHECK_FALSE(h.done());
+    source.request_stop();
+    CHECK(h.done());
+    CHECK(h.get() == -1);
+    CHECK(s.stats().waiting == 0);
+    CHECK(cordon::detail::attached(source) == 0);
+}
+
 TEST_CASE("a host's coroutine passes a context by hand", "[core][awaitable][D3]") {
     struct host {
         static host_task<int> run(const context& ctx) {
@@ -547,6 +570,47 @@ TEST_CASE("a task awaits a host's coroutine, which awaits a task", "[core][await
         }
     };
     CHECK(sync_wait(host::ours(100)) == 200);
+}
+
+TEST_CASE("a stop goes through a host's coroutines as canceled, and on up from them as a stop",
+          "[core][awaitable][D1][D3]") {
+    struct host {
+        static host_task<int, context_carrier> reads() {
+            const int* n = co_await this_task::get(number);
+            co_await sleep_for(1s);
+            co_return *n;
+        }
+        static host_task<int, context_carrier> fails() {
+            co_await sleep_for(1s);
+            throw std::runtime_error("broken");
+        }
+        static host_task<int, context_carrier> outer(bool& caught) {
+            try {
+                co_return co_await reads();
+            } catch (const canceled&) {
+                caught = true;
+                throw;
+            }
+        }
+    };
+    struct program {
+        static task<int> reads() { co_return co_await host::reads(); }
+        static task<int> fails() { co_return co_await host::fails(); }
+        static task<int> stopped(bool& caught, bool& resumed) {
+            const outcome<int> o = co_await as_outcome(host::outer(caught));
+            resumed = true;
+            co_return o.has_value() ? 1 : 2;
+        }
+    };
+    simulation sim;
+    CHECK(sim.run(with(program::reads(), number(17))) == 17);
+    CHECK_THROWS_WITH(sim.run(program::fails()), "broken");
+    bool caught = false, resumed = false;
+    const auto begin = sim.now();
+    CHECK_THROWS_AS(sim.run(cordon::with_timeout(10ms, program::stopped(caught, resumed))), cordon::timeout_error);
+    CHECK(sim.now() - begin == 10ms);
+    CHECK(caught);
+    CHECK_FALSE(resumed);
 }
 
 TEST_CASE("a task whose awaitable is resumed on another thread comes back to its own executor",

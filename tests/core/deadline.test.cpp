@@ -130,6 +130,8 @@ TEST_CASE("time is kept back for the answer by moving a deadline earlier", "[cor
         CHECK(d.less(30ms).remaining() == 70ms);
         CHECK(d.less(1h).expired());
         CHECK(d.less(1h).remaining() == 0s);
+        CHECK(d.less(longest).expired());
+        CHECK(deadline::at((clock::time_point::min)()).less(1h).expired());
     });
 }
 

@@ -144,7 +144,7 @@ private:
     step wake() {
         if (pc[resumer] == 99) return step::ended;
         if (pc[resumer] == 0) {
-            if (submitted != 0) return next(resumer);
+            if (submitted != 0) return go(resumer, word_ == stopped ? 3 : 1);  // the stopper has dequeued it
             return resumed != 0 ? step::ended : step::blocked;
         }
         return disconnect(resumer, 1);

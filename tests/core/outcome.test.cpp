@@ -152,6 +152,37 @@ TEST_CASE("copying, moving and assigning outcomes neither loses nor doubles a va
     CHECK(counted::alive == 0);
 }
 
+TEST_CASE("an outcome whose assignment throws is left stopped, with nothing destroyed twice", "[core][outcome]") {
+    struct throws_when_moved {
+        explicit throws_when_moved(int& n) : alive(&n) { ++*alive; }
+        throws_when_moved(const throws_when_moved& other) : alive(other.alive) {
+            if (*alive >= 3) throw std::runtime_error("cannot be moved");
+            ++*alive;
+        }
+        throws_when_moved& operator=(const throws_when_moved&) = delete;
+        ~throws_when_moved() { --*alive; }
+        int* alive;
+    };
+    int alive = 0;
+    {
+        outcome<throws_when_moved> to(std::in_place, alive);
+        outcome<throws_when_moved> from(std::in_place, alive);
+        const throws_when_moved another(alive), one_more(alive);
+        CHECK_THROWS_WITH(to = std::move(from), "cannot be moved");
+        CHECK(to.has_value());  // it threw before anything was touched: the parameter was to be made
+    }
+    CHECK(alive == 0);
+    {
+        outcome<throws_when_moved> to(error("x"));
+        outcome<throws_when_moved> from(std::in_place, alive);
+        const throws_when_moved another(alive);
+        CHECK_THROWS_WITH(to = std::move(from), "cannot be moved");
+        CHECK(to.is_stopped());
+        CHECK(alive == 2);
+    }
+    CHECK(alive == 0);
+}
+
 TEST_CASE("an outcome may hold what cannot be moved", "[core][outcome]") {
     outcome<immovable> o(std::in_place, 2, 3);
     CHECK(o.value().sum == 5);

@@ -106,8 +106,10 @@ TEST_CASE("what ends in time, at its deadline, or before it is overdue for long 
             const outcome<int> soon = co_await as_outcome(with_timeout(10s, stubborn(14s)));
             CHECK(soon.is_error());
             auto ready = []() -> task<int> { co_return 1; };
-            const int one = co_await with_timeout(0s, ready());
+            const int one = co_await with_timeout(1ns, ready());
             CHECK(one == 1);
+            const outcome<int> never_started = co_await as_outcome(with_timeout(0s, ready()));
+            CHECK(never_started.is_error());
             co_await sleep_for(1h);
         }
     };

@@ -128,6 +128,10 @@ TEST_CASE("a shielded operation sees the values, but neither the stop nor the de
             co_await sleep_for(1s);
             log.push_back("never");
         }
+        static task<> late(lines& log) {
+            co_await shield(sleep_for(2ms), 1s);
+            co_await outside(log);
+        }
     };
     simulation sim;
     lines log;
@@ -139,7 +143,7 @@ TEST_CASE("a shielded operation sees the values, but neither the stop nor the de
         CHECK(sim.run(as_outcome(std::move(op))).is_stopped());
     }
     SECTION("expired before") {
-        auto op = with(program::outside(log), quiet(), cordon::within(0s), request_id("r-1"));
+        auto op = with(program::late(log), quiet(), cordon::within(1ms), request_id("r-1"));
         CHECK(sim.run(as_outcome(std::move(op))).is_error());
     }
     CHECK(log == expected);

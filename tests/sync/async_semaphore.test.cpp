@@ -20,9 +20,11 @@
 #include <compare>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 using small_steps::step;
 
@@ -294,6 +296,21 @@ TEST_CASE("a stopped waiter is out of the way before its own executor has run it
     CHECK(s.stats().available == 0);
 }
 
+TEST_CASE("nothing of a stopped waiter is left in the semaphore, not even until it has run", "[sync][async_semaphore]") {
+    co::run_loop loop;
+    std::optional<async_semaphore> s(std::in_place, 0);
+    std::string order;
+    bool stopped = false;
+    co::cancel_scope scope{co::executor_ref(loop)};
+    co::start_on(scope.ctx(), take(*s, 1, order, '!'), [&](const co::outcome<void>& o) { stopped = o.is_stopped(); });
+    loop.poll();
+    scope.request_stop();
+    s.reset();
+    while (loop.poll()) {}
+    CHECK(stopped);
+    CHECK(order == "");
+}
+
 TEST_CASE("a permit and a stop that come together: the permit wins, or is still there", "[sync][async_semaphore]") {
     enum { stopped = 1, got = 2 };
     int seen = 0;
@@ -432,7 +449,7 @@ struct word_model {
     std::array<std::int8_t, customers> queue{-1, -1};
     std::array<fate, customers> fates{};  // the words of the leaves
     std::int8_t held = 0, in_hand = 0;    // in_hand: what the holder of the lock hands out
-    bool leaving = false;  // the stopper has not submitted the doomed one yet
+    bool leaving = false, has_left = false;  // the doomed one, thanks to the stopper, which submits it then
     std::array<std::int8_t, actors> pc{};
     std::array<std::int8_t, actors> seen_free{};
     std::array<bool, actors> seen_contended{};
@@ -532,7 +549,9 @@ private:
                 return next(who);
             case 4: return serve(who);
             case 5: return unlock(who, 6);
-            case 6: return fates[at(who)] == undecided || (who == doomed && leaving) ? step::blocked : next(who);
+            case 6:
+                if (fates[at(who)] == undecided || (who == doomed && leaving)) return step::blocked;
+                return who == doomed && has_left ? go(who, 11) : next(who);
             case 7: case 8: case 9: case 10: return dequeue(who, who, 7);
             case 11: return go(who, fates[at(who)] == granted ? releasing : gone);
             default: return step::ended;
@@ -582,7 +601,10 @@ private:
                 leaving = pc[doomed] == 6;
                 return leaving ? next(stopper) : go(stopper, gone);
             case 1: case 2: case 3: case 4: return dequeue(stopper, doomed, 1);
-            case 5: leaving = false; return go(stopper, gone);
+            case 5:
+                leaving = false;
+                has_left = true;
+                return go(stopper, gone);
             default: return step::ended;
         }
     }

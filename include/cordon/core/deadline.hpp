@@ -72,7 +72,9 @@ public:
 
     /// This deadline, moved earlier by `reserve`: time kept back for the answer.
     [[nodiscard]] constexpr deadline less(clock::duration reserve) const noexcept {
-        return is_never() ? *this : at(when_ - reserve);
+        if (is_never()) return *this;
+        constexpr clock::time_point earliest = (clock::time_point::min)();
+        return at(reserve > clock::duration::zero() && when_ < earliest + reserve ? earliest : when_ - reserve);
     }
 
     friend constexpr auto operator<=>(deadline, deadline) noexcept = default;

@@ -72,8 +72,9 @@ public:
     }
     outcome& operator=(outcome other) noexcept(std::is_nothrow_move_constructible_v<stored_type>) {
         destroy();
-        kind_ = other.kind_;
+        kind_ = kind::stopped;  // should the move throw
         take_from(std::move(other));
+        kind_ = other.kind_;
         return *this;
     }
     ~outcome() { destroy(); }
@@ -137,7 +138,7 @@ private:
 
     template <class Other>
     void take_from(Other&& other) {
-        switch (kind_) {
+        switch (other.kind_) {
             case kind::stopped: break;
             case kind::value: std::construct_at(std::addressof(value_), std::forward<Other>(other).value_); break;
             case kind::error: std::construct_at(std::addressof(error_), std::forward<Other>(other).error_); break;

@@ -56,8 +56,8 @@ private:
 ///  - `void enqueue()`: makes it findable for whoever completes it (which may happen at once),
 ///  - `void dequeue(bool stopped)`: after it returns nobody refers to the leaf any more; waits for who still does,
 ///  - `const wait_label& label()`,
-///  - if others wait behind it: `void leave_queue()`, called with no lock held when it is stopped, so that they need not
-///    wait until its executor has run it; `dequeue` still follows,
+///  - if others wait behind it: `void leave_queue()`, which is called in the place of `dequeue` by who stops it, so that
+///    they need not wait until its executor has run it,
 ///  - if it may be completed as stopped: `bool ends_stopped()`, asked after `dequeue`.
 ///
 /// word_, the one word that decides how the wait ends:
@@ -101,7 +101,7 @@ protected:
         std::uint8_t seen = arming;
         if (word_.compare_exchange_strong(seen, armed, std::memory_order_acq_rel, std::memory_order_acquire))  // L2
             return std::noop_coroutine();
-        return disconnect(seen == stopped) ? r.stop_later() : r.complete();
+        return disconnect(seen == stopped, false) ? r.stop_later() : r.complete();
     }
 
     [[nodiscard]] receiver_ref receiver() const noexcept { return receiver_; }
@@ -118,15 +118,18 @@ private:
             if (word_.compare_exchange_weak(seen, how, std::memory_order_acq_rel, std::memory_order_relaxed)) break;  // L1
         }
         if (seen == armed) {
-            if constexpr (requires(Derived& d) { d.leave_queue(); })
+            if constexpr (leaves_early())
                 if (how == stopped) self().leave_queue();
             submit_locked(receiver_.ctx(), *this);
         }
         return true;
     }
+    static consteval bool leaves_early() noexcept {
+        return requires(Derived& d) { d.leave_queue(); };
+    }
     /// Returns:       whether the wait has ended stopped
-    bool disconnect(bool was_stopped) noexcept {
-        self().dequeue(was_stopped);
+    bool disconnect(bool was_stopped, bool has_left) noexcept {
+        if (!has_left) self().dequeue(was_stopped);
         detach();
         note_running(receiver_);
         if constexpr (requires(Derived& d) { d.ends_stopped(); }) return was_stopped || self().ends_stopped();
@@ -136,7 +139,7 @@ private:
         leaf& l = static_cast<leaf&>(item);
         const bool was_stopped = l.word_.load(std::memory_order_acquire) == stopped;  // L3
         const receiver_ref r = l.receiver_;
-        resume(l.disconnect(was_stopped) ? r.stop() : r.complete());
+        resume(l.disconnect(was_stopped, was_stopped && leaves_early()) ? r.stop() : r.complete());
     }
     static void stop_arrived(stop_node& node) noexcept {
         static_cast<leaf&>(node).settle(stopped);

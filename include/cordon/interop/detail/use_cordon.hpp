@@ -76,9 +76,9 @@ template <class... Values>
 struct asio_result<asio_error, Values...> {
     using type = typename asio_values<Values...>::type;
     static outcome<type> make(const asio_error& e, Values... values) {
+        if (!e) [[likely]] return outcome<type>(std::in_place, std::move(values)...);
         if (e == net::error::operation_aborted) return outcome<type>::stopped();
-        if (e) return outcome<type>(as_exception(e));
-        return outcome<type>(std::in_place, std::move(values)...);
+        return outcome<type>(as_exception(e));
     }
 };
 template <class... Values>
