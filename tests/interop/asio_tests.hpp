@@ -639,7 +639,8 @@ TEST_CASE(NET_NAME ": as_tuple makes errors values, but a stop and a deadline st
     SECTION("a value") {
         w.send("data");
         auto reads = [&]() -> co::task<> {
-            const auto [e, n] = co_await read();
+            const auto got = co_await read();
+            const auto& [e, n] = got;
             CHECK_FALSE(e);
             CHECK(n == 4);
         };
@@ -648,7 +649,8 @@ TEST_CASE(NET_NAME ": as_tuple makes errors values, but a stop and a deadline st
     SECTION("an error") {
         w.far.close();
         auto reads = [&]() -> co::task<> {
-            const auto [e, n] = co_await read();
+            const auto got = co_await read();
+            const auto& [e, n] = got;
             CHECK(e == net::error::eof);
             CHECK(n == 0);
         };
@@ -656,7 +658,8 @@ TEST_CASE(NET_NAME ": as_tuple makes errors values, but a stop and a deadline st
     }
     SECTION("cancelled by somebody else") {
         auto reads = [&]() -> co::task<> {
-            const auto [e, n] = co_await read();
+            const auto got = co_await read();
+            const auto& [e, n] = got;
             CHECK(e == operation_aborted);
             CHECK(n == 0);
         };

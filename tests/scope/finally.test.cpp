@@ -169,7 +169,8 @@ TEST_CASE("a deadline that passes during the work or the cleanup does not cut th
         CHECK(co::clock::now() - before == 15ms);
         CHECK(log.size() == 2);
         // the value is there when the deadline passes
-        const auto during_cleanup = co_await co::as_outcome(co::with_timeout(5ms, co::finally(later(1ms, 8), cleanup, 1s)));
+        const auto during_cleanup =
+            co_await co::as_outcome(co::with_timeout(5ms, co::finally(later(1ms, 8), cleanup, 1s)));
         REQUIRE(during_cleanup.has_value());
         CHECK(*during_cleanup == 8);
         CHECK(log.size() == 4);

@@ -23,7 +23,6 @@
 #include <memory>
 #include <optional>
 #include <random>
-#include <set>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -855,7 +854,8 @@ TEST_CASE("a child that stops by itself, while nobody asked the group to, has fa
     });
 }
 
-TEST_CASE("the stops that follow a failure never hide it, over a thousand schedules", "[scope][task_group][G-017][G2][G3]") {
+TEST_CASE("the stops that follow a failure never hide it, over a thousand schedules",
+          "[scope][task_group][G-017][G2][G3]") {
     for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
         simulation sim(seed);
         std::vector<std::string> failed;
@@ -1031,8 +1031,9 @@ struct stop_at final : simulation::observer {
 
 }  // namespace
 
-TEST_CASE("random trees of groups end whole: no child, no count, no timer and no record is left, and the first error wins",
-          "[scope][task_group][G1][G2][G5]") {
+TEST_CASE(
+    "random trees of groups end whole: no child, no count, no timer and no record is left, and the first error wins",
+    "[scope][task_group][G1][G2][G5]") {
     const std::size_t before = co::live_tasks().size();
     int groups = 0, failures = 0, stops = 0;
     for (std::uint64_t seed = 1; seed <= 1000; ++seed) {

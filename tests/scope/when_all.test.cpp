@@ -146,7 +146,8 @@ TEST_CASE("the first failure of a when_all stops the others, waits for them, and
     simulate([]() -> co::task<> {
         int alive = 0;
         const auto before = co::clock::now();
-        auto failing = co::when_all(wait_here(alive), fail_after(2ms, "first"), deaf(7ms, 1), fail_after(3ms, "second"));
+        auto failing =
+            co::when_all(wait_here(alive), fail_after(2ms, "first"), deaf(7ms, 1), fail_after(3ms, "second"));
         const auto ended = co_await co::as_outcome(std::move(failing));
         CHECK(text_of(ended) == "first");
         CHECK(alive == 0);
@@ -180,7 +181,8 @@ TEST_CASE("a stop reaches all branches of a when_all, which is stopped by it", "
     simulate([]() -> co::task<> {
         int alive = 0;
         co::inplace_stop_source source;
-        auto inner = co::with(co::when_all(wait_here(alive), wait_here(alive), ready(1)), co::stop_on(source.get_token()));
+        auto inner =
+            co::with(co::when_all(wait_here(alive), wait_here(alive), ready(1)), co::stop_on(source.get_token()));
         auto both = co::when_all(co::as_outcome(std::move(inner)), stop_at(1ms, source));
         const auto before = co::clock::now();
         auto ended = co_await std::move(both);
@@ -225,7 +227,8 @@ TEST_CASE("a branch that stops by itself stops the others, and the when_all ends
 TEST_CASE("a deadline around a when_all is a timeout of all branches", "[scope][when_all]") {
     simulate([]() -> co::task<> {
         int alive = 0;
-        const auto ended = co_await co::as_outcome(co::with_timeout(4ms, co::when_all(wait_here(alive), wait_here(alive))));
+        const auto ended =
+            co_await co::as_outcome(co::with_timeout(4ms, co::when_all(wait_here(alive), wait_here(alive))));
         REQUIRE(ended.is_error());
         CHECK_THROWS_AS(std::rethrow_exception(ended.error()), co::timeout_error);
         CHECK(alive == 0);
@@ -325,8 +328,8 @@ TEST_CASE("each branch of a when_all has a record of its own", "[scope][when_all
             co_await co::sleep_for(1ms);
             const auto all = co::live_tasks();
             during = all.size();
-            of_one_parent = static_cast<std::size_t>(
-                std::count_if(all.begin(), all.end(), [&](const auto& t) { return t.parent_id == all.back().parent_id; }));
+            of_one_parent = static_cast<std::size_t>(std::count_if(
+                all.begin(), all.end(), [&](const auto& t) { return t.parent_id == all.back().parent_id; }));
         };
         co_await co::when_all(pause(2ms), pause(2ms), look());
         CHECK(during == before + 3);

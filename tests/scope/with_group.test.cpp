@@ -100,8 +100,8 @@ TEST_CASE("with_group gives what its body returned, after all children have ende
 TEST_CASE("with_group passes on nothing, what can only be moved, and references", "[scope][with_group]") {
     simulate([]() -> co::task<> {
         co_await co::with_group([](co::task_group&) -> co::task<> { co_return; });
-        const auto owned =
-            co_await co::with_group([](co::task_group&) -> co::task<std::unique_ptr<int>> { co_return std::make_unique<int>(7); });
+        const auto owned = co_await co::with_group(
+            [](co::task_group&) -> co::task<std::unique_ptr<int>> { co_return std::make_unique<int>(7); });
         CHECK(*owned == 7);
         int there = 1;
         int& same = co_await co::with_group([&](co::task_group&) -> co::task<int&> { co_return there; });
@@ -470,7 +470,8 @@ TEST_CASE("a body that wanted to return a value and was stopped from inside has 
     });
 }
 
-TEST_CASE("a child's error is recorded, then its future completes, then the group is stopped", "[scope][with_group][G2]") {
+TEST_CASE("a child's error is recorded, then its future completes, then the group is stopped",
+          "[scope][with_group][G2]") {
     // In every schedule: who is called by the stop finds the future complete and the error kept, and the body, which
     // awaits the future, gets the error and not the stop.
     const auto make = []() -> co::task<bool> {
@@ -512,7 +513,8 @@ TEST_CASE("an error that the body has caught from a future is still the group's"
     });
 }
 
-TEST_CASE("a with_group that keeps going runs all to their end, then throws the first error", "[scope][with_group][G-016]") {
+TEST_CASE("a with_group that keeps going runs all to their end, then throws the first error",
+          "[scope][with_group][G-016]") {
     simulate([]() -> co::task<> {
         int done = 0;
         std::size_t errors = 0;

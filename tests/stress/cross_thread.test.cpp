@@ -236,7 +236,8 @@ TEST_CASE("a shield whose bound passes while its stop arrives from elsewhere del
     }
 }
 
-TEST_CASE("finally cleans up once, on its own thread, whoever stops the work and wherever that runs", "[stress][finally]") {
+TEST_CASE("finally cleans up once, on its own thread, whoever stops the work and wherever that runs",
+          "[stress][finally]") {
     dice d;
     other_thread there;
     std::atomic<int> alive{0};
@@ -264,7 +265,8 @@ TEST_CASE("finally cleans up once, on its own thread, whoever stops the work and
     }
 }
 
-TEST_CASE("a result from elsewhere, a deadline and a stop race for a completion, which dies at once", "[stress][completion]") {
+TEST_CASE("a result from elsewhere, a deadline and a stop race for a completion, which dies at once",
+          "[stress][completion]") {
     dice d;
     for (int round = 0; round < 1'500; ++round) {
         const auto shared = std::make_unique<co::completion<std::unique_ptr<int>>>();
@@ -289,8 +291,8 @@ TEST_CASE("what a host starts on another loop calls back there, while scopes sto
     other_thread there;
     std::atomic<int> alive{0};
     for (int round = 0; round < 1'000; ++round) {
-        auto scope = std::make_unique<co::cancel_scope>(there.executor(), co::deadline::after(
-                                                                                std::chrono::microseconds(d.below(300))));
+        auto scope = std::make_unique<co::cancel_scope>(there.executor(),
+                                                        co::deadline::after(std::chrono::microseconds(d.below(300))));
         std::atomic<int> called{0};
         std::atomic<bool> wrong_thread{false};
         const std::chrono::microseconds work(d.below(100));

@@ -92,7 +92,8 @@ TEST_CASE("a loop may be destroyed as soon as run() has returned from another th
     }
 }
 
-TEST_CASE("a loop may be destroyed as soon as the item that another thread submitted has stopped it", "[stress][run_loop]") {
+TEST_CASE("a loop may be destroyed as soon as the item that another thread submitted has stopped it",
+          "[stress][run_loop]") {
     dice d;
     helper other;
     for (int round = 0; round < 5'000; ++round) {

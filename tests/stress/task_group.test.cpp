@@ -99,7 +99,9 @@ co::task<> child(std::atomic<int>& alive, std::uint32_t what) {
     }
 }
 /// One that ends by itself.
-co::task<> brief(std::atomic<int>& alive, std::uint32_t what) { return child(alive, 4 * (2 + what / 4 % 6) + what % 4); }
+co::task<> brief(std::atomic<int>& alive, std::uint32_t what) {
+    return child(alive, 4 * (2 + what / 4 % 6) + what % 4);
+}
 
 co::task<> spawns(co::task_group& group, std::atomic<int>& alive, std::uint32_t seed, int depth) {
     const counted here(alive);
@@ -185,7 +187,8 @@ TEST_CASE("spawns from several threads, a stop and a join agree on who was start
     }
 }
 
-TEST_CASE("the first failures are kept, all are counted, and a stop from elsewhere hides none", "[stress][task_group]") {
+TEST_CASE("the first failures are kept, all are counted, and a stop from elsewhere hides none",
+          "[stress][task_group]") {
     dice d;
     fleet threads(3);
     std::atomic<int> alive{0};
@@ -348,7 +351,9 @@ co::task<> tree(std::atomic<int>& alive, std::uint32_t seed, int depth) {
             (void)co_await std::move(either);
             break;
         }
-        case 2: co_await co::with_timeout(std::chrono::microseconds(next() % 200), tree(alive, next(), depth - 1)); break;
+        case 2:
+            co_await co::with_timeout(std::chrono::microseconds(next() % 200), tree(alive, next(), depth - 1));
+            break;
         case 3: {
             const auto clean = [&] { return brief(alive, seed); };
             co_await co::finally(tree(alive, next(), depth - 1), clean, 1s);
