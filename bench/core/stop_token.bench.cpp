@@ -296,7 +296,8 @@ BENCHMARK(std_request)->Name("stop_100k_waiters/std")->UseManualTime()->Iteratio
 
 #if __has_include(<asio.hpp>)
 asio::awaitable<void> asio_wait(asio::steady_timer& timer) {
-    const auto [error] = co_await timer.async_wait(asio::experimental::as_tuple(asio::use_awaitable));
+    const auto result = co_await timer.async_wait(asio::experimental::as_tuple(asio::use_awaitable));
+    const auto& [error] = result;
     if (error == asio::error::operation_aborted) ++ended;
 }
 void asio_cancel(benchmark::State& state) {
