@@ -343,7 +343,8 @@ inline std::string site_text(const std::source_location& at) {
 inline std::vector<task_info> live_tasks() { return detail::live_tasks(detail::to_record_ms(clock::now())); }
 
 inline std::string describe(const task_info& task) {
-    std::string text = "#" + std::to_string(task.id & 0xFFFF'FFFFU);
+    std::string text = "#";
+    text += std::to_string(task.id & 0xFFFF'FFFFU);
     if (task.id >> 32 != 0) text += '.' + std::to_string(task.id >> 32);
     if (task.is_group) text += " group";
     if (!task.name.empty()) text += " \"";
