@@ -4,6 +4,8 @@
 #include "works.hpp"
 
 #if __has_include(<asio.hpp>)
+#include <cordon/interop/asio.hpp>
+
 #include <asio.hpp>
 #include <asio/experimental/awaitable_operators.hpp>
 #endif
@@ -92,6 +94,19 @@ asio::awaitable<void> asio_spawn(repeat n) {
         co_await asio::post(asio::use_awaitable);
     }
 }
+
+co::task<> use_cordon_post(asio::io_context& io, repeat n) {
+    for (auto _ : n) co_await asio::post(io, co::use_cordon);
+}
+void use_cordon(repeat n) {
+    asio::io_context io(1);
+    co::asio_executor executor{io};
+    co::task_group group{executor};
+    group.spawn(use_cordon_post(io, n));
+    co::start_on(executor, group.join(), [](const co::outcome<void>&) {});
+    io.run();
+}
+
 template <asio::awaitable<void> (*body)(repeat)>
 void on_asio(repeat n) {
     asio::io_context io(1);
@@ -129,6 +144,7 @@ constexpr work works[] = {
     {"asio_await", &on_asio<&asio_await>},
     {"asio_timeout_ready", &on_asio<&asio_timeout>},
     {"asio_post", &on_asio<&asio_post>},
+    {"asio_post_use_cordon", &use_cordon},
     {"asio_spawn", &on_asio<&asio_spawn>},
 #endif
 };

@@ -51,7 +51,7 @@ private:
     std::int64_t n_;
 };
 
-/// Runs `body(steps)` on a loop of this thread as the child of a group: with a record, an executor and a stop in effect.
+/// Runs `body(steps)` on a loop of this thread, as the child of a group: with a record, an executor and a stop.
 template <class Body, class Steps>
 void run_as_child(Body body, Steps& steps) {
     co::run_loop loop;

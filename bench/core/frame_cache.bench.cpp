@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Memory for a frame of 112 bytes: taken and given back at once, a thousand at a time, and given back by another thread.
+// Memory for a frame of 112 bytes: taken and given back at once, a thousand at a time, and by another thread.
 #include "../rows.hpp"
 
 #include <array>
@@ -54,20 +54,21 @@ BENCHMARK(thousand<pmr_frames>)->Name("frame_1000/pmr_unsynchronized");
 class ring {
 public:
     void send(void* pointer, bool last) noexcept {
-        slots_[tail_ % slots_.size()] = pointer;
+        slots_[tail_ % slots] = pointer;
         if (++tail_ % batch == 0 || last) sent_.store(tail_, std::memory_order_release);
-        for (co::detail::spin_wait wait; tail_ - taken_.load(std::memory_order_acquire) > slots_.size() - batch;) wait();
+        constexpr std::size_t most = slots - batch;
+        for (co::detail::spin_wait wait; tail_ - taken_.load(std::memory_order_acquire) > most;) wait();
     }
     void* receive() noexcept {
         for (co::detail::spin_wait wait; head_ == sent_.load(std::memory_order_acquire);) wait();
-        void* const pointer = slots_[head_ % slots_.size()];
+        void* const pointer = slots_[head_ % slots];
         if (++head_ % batch == 0) taken_.store(head_, std::memory_order_release);
         return pointer;
     }
 
 private:
-    static constexpr std::size_t batch = 16;
-    std::array<void*, 1024> slots_{};
+    static constexpr std::size_t batch = 16, slots = 1024;
+    std::array<void*, slots> slots_{};
     alignas(64) std::atomic<std::size_t> sent_{0};
     std::size_t tail_ = 0;
     alignas(64) std::atomic<std::size_t> taken_{0};

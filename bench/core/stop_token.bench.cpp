@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Stop callbacks: registered and taken back, by one and two threads; and a request to a hundred thousand of them, and to
-// as many suspended coroutines.
+// Stop callbacks: registered and taken back, by one and two threads; and a request to a hundred thousand of them, and
+// to as many suspended coroutines.
 #include "../rows.hpp"
 
 #if __has_include(<asio.hpp>)

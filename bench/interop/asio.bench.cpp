@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Asio operations awaited in tasks by `use_cordon`, and in Asio's own coroutines by `use_awaitable`: 64 bytes to and fro
-// between two ends of a local socket on one thread, and once around the context without any system call.
+// Asio operations awaited in tasks by `use_cordon`, and in Asio's own coroutines by `use_awaitable`: 64 bytes to and
+// fro between two ends of a local socket on one thread, and once around the context without any system call.
 #include "../rows.hpp"
 
 #if __has_include(<asio.hpp>)

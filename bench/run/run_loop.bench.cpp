@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Once around the loop, and to another thread's loop and back: while both are awake, and when each sleeps until the other
-// wakes it.
+// Once around the loop, and to another thread's loop and back: while both are awake, and when each sleeps until the
+// other wakes it.
 #include "../rows.hpp"
 
 #include "../polled_thread.hpp"

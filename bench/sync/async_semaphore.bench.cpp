@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A semaphore that nobody else wants, and two tasks that wake each other through a pair of them, on one thread and on two.
+// A semaphore that nobody else wants, and two tasks that wake each other through a pair of them, on one thread and on
+// two.
 #include "../rows.hpp"
 
 #include "../polled_thread.hpp"
@@ -152,7 +153,8 @@ void cache_line(State& state) {
         return seen;
     };
     std::thread other([&] {
-        for (std::int64_t seen = 0; (seen = await_change(ping, seen)) >= 0;) pong.store(seen, std::memory_order_release);
+        for (std::int64_t seen = 0; (seen = await_change(ping, seen)) >= 0;)
+            pong.store(seen, std::memory_order_release);
     });
     std::int64_t turn = 0;
     for (auto _ : state) {

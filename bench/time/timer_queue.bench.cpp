@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Timers: one that is armed and cancelled at once while others are pending, all of a million armed and all cancelled, and
-// all fired. Peers that read a clock for each timer are compared with rows that do.
+// Timers: one that is armed and cancelled at once while others are pending, all of a million armed and all cancelled,
+// and all fired. Peers that read a clock for each timer are compared with rows that do.
 #include "../rows.hpp"
 
 #if __has_include(<asio.hpp>)
@@ -27,13 +27,14 @@ std::int64_t fired;  // timers, in all rows that fire some
 /// The same pseudo-random durations up to `longest` in each row.
 class durations {
 public:
-    explicit durations(std::chrono::nanoseconds longest) noexcept : longest_(longest.count()) {}
+    explicit durations(std::chrono::nanoseconds longest) noexcept
+        : longest_(static_cast<std::uint64_t>(longest.count())) {}
     std::chrono::nanoseconds operator()() {
-        return std::chrono::nanoseconds(1 + static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(longest_)));
+        return std::chrono::nanoseconds(1 + static_cast<std::int64_t>(random_() % longest_));
     }
 
 private:
-    std::int64_t longest_;
+    std::uint64_t longest_;
     std::mt19937_64 random_{1};
 };
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Measures what bench/ holds, prints tables, and with --write puts them into docs/performance.md.
 
-`scripts/bench` builds the programs and calls this. Times are compared within one process, its repetitions interleaved at
-random; instructions are counted by callgrind; headers are timed by the compiler. No time is ever a reason to fail: the
-exit code tells whether every row did its work.
+`scripts/bench` builds the programs and calls this. Times are compared within one process, its repetitions interleaved
+at random; instructions are counted by callgrind; headers are timed by the compiler. No time is ever a reason to fail:
+the exit code tells whether every row did its work.
 """
 import argparse
 import json

@@ -54,7 +54,8 @@ def measure(root, only, quick):
 
 def table(results):
     base = next(iter(results.values()))["seconds"]
-    rows = [[name, stats.spread(found["seconds"]), stats.spread(stats.ratios(found["seconds"], base)), str(found["lines"])]
-            for name, found in results.items()]
-    commands = f"    {' '.join(COMPILE)} -I include one_include.cpp\n    {' '.join(PREPROCESS)} -I include one_include.cpp | wc -l"
-    return commands + "\n\n" + stats.markdown(("header", "seconds", "to std", "lines"), rows)
+    rows = [[name, stats.spread(found["seconds"]), stats.spread(stats.ratios(found["seconds"], base)),
+             str(found["lines"])] for name, found in results.items()]
+    commands = [f"    {' '.join(COMPILE)} -I include one_include.cpp",
+                f"    {' '.join(PREPROCESS)} -I include one_include.cpp | wc -l"]
+    return "\n".join(commands) + "\n\n" + stats.markdown(("header", "seconds", "to std", "lines"), rows)

@@ -43,7 +43,8 @@ FIGURES = {
 
 def programs(root):
     folder = root / "build/bench/bench"
-    found = sorted(p for p in folder.glob("bench_*") if p.is_file() and os.access(p, os.X_OK) and p.name != "bench_counts")
+    found = sorted(path for path in folder.glob("bench_*")
+                   if path.is_file() and os.access(path, os.X_OK) and path.name != "bench_counts")
     if not found:
         sys.exit(f"no benchmarks in {folder}: run scripts/bench")
     return found
