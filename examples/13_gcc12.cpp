@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What every compiler gets right: the forms to write instead of the six of docs/gcc12.md.
+// What every compiler gets right: the forms to write instead of the eight of docs/gcc12.md.
 #include <cordon/cordon.hpp>
 
 #include <cassert>
@@ -17,6 +17,8 @@ struct query {
 
 co::task<std::string> find(query q) { co_return q.table.substr(0, q.limit); }
 co::task<std::size_t> count(std::vector<int> ids) { co_return ids.size(); }
+
+co::task<bool> ready() { co_return true; }
 
 co::task<> good_forms(bool cached) {
     const std::string name = "a name that is too long to be kept inside of a std::string";
@@ -58,7 +60,19 @@ co::task<> good_forms(bool cached) {
     auto both = co_await co::when_all(left(), right());
     auto& [one, two] = both;
     // [/binding]
-    assert(one == 1 && two == 2);
+
+    // [logic]
+    bool both_ready = false;
+    if (cached) both_ready = co_await ready();
+    // [/logic]
+
+    // [condition]
+    while (true) {
+        const bool done = co_await ready();
+        if (done) break;
+    }
+    // [/condition]
+    assert(one == 1 && two == 2 && both_ready);
     std::cout << found << ", " << n << ", " << sum << ", " << shown << ", " << one << two << '\n';
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Finds coroutine code that g++ 12 miscompiles: six patterns in the full expression of a co_await or co_yield.
+"""Finds coroutine code that g++ 12 miscompiles: eight patterns around a co_await or co_yield.
 
   aggregate  a braced temporary: copied bit by bit into the frame and destroyed twice if it is an aggregate
   list       a braced initializer_list: an error, "array used as initializer"
@@ -8,6 +8,8 @@
   lambdas    two lambdas that are coroutines: a jump to null
   ternary    a conditional expression: destroys what was not selected
   binding    auto [a, b] = co_await x: destructors skipped, by g++ 15 and 16 too
+  logic      a co_await on the right of && or ||, or in a CHECK or REQUIRE of Catch2: awaited even if the left decides
+  condition  a condition with a co_await, in a coroutine that declares nothing: its frame is broken
 
 It reads tokens, not types, so it also finds what happens to be safe, such as a trivially copyable aggregate. Say so with
 `// gcc12-ok: reason` on that line or above it. What is spelled std::, co:: or cordon:: is taken to be safe.
@@ -19,13 +21,16 @@ import sys
 
 TOKEN = re.compile(r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/|\#(?:\\\n|[^\n])*)
     |\w*R"(?P<raw>[^()\s]*)\(.*?\)(?P=raw)"\w*|\w*"(?:\\.|[^"\\])*"\w*|(?:u8|[uUL])?'(?:\\.|[^'\\])*'
-    |\.?\d(?:[eEpP][+-]|['\w.])*|\w+|::|->|&&|.""", re.S | re.X)
+    |\.?\d(?:[eEpP][+-]|['\w.])*|\w+|::|->|&&|\|\||.""", re.S | re.X)
 KEYWORD = r"\b(?:return|co_return|co_await|co_yield|throw|case|else|do)\b"
 WORD = rf"(?!{KEYWORD})[A-Za-z_]\w*(?: < [^;{{}}]* >)?"
 NAME = re.compile(rf"(?:(?<= )|^)(?::: )?(?:{WORD} :: )*{WORD}$")
 LIST = re.compile(r"(std::)?(array|(forward_)?list|vector|deque|initializer_list|(unordered_)?(multi)?(map|set))$")
 SAFE = re.compile(r"(::)?(std|co|cordon)::|(.*\b)?(spawn(_future|_when_ready)?|((nano|micro|milli)?seconds|minutes|hours)"
                   r"|bool|char|int|unsigned|double|size_t)$")
+DECLARATION = re.compile(rf"(?:(?:if|for|while|switch|else|constexpr) )*(?:\( )?(?:using|struct|class|enum|(?:const )?(?!{KEYWORD}"
+                         r"|delete|goto|new)(?::: )?\w+(?: :: \w+| < .* >)*(?: const| &&?| \*)* (?:\w+ [=;({[:,]|\[ \w))")
+CATCH = re.compile(r"(CATCH_)?(CHECK|REQUIRE)(_FALSE|_NOFAIL|ED_IF|ED_ELSE)?$")
 SUFFIX = re.compile(r"\.([chi]pp|[ch]xx|cc|hh?|ixx|cppm)$")
 ADVICE = {
     "aggregate": "name the object first and pass it with std::move, or give its type a constructor",
@@ -34,6 +39,8 @@ ADVICE = {
     "lambdas": "await each in a statement of its own, or name the lambdas first",
     "ternary": "use if and else",
     "binding": "name the result first: auto r = co_await x; auto& [a, b] = r;",
+    "logic": "name the result first, in an if of its own where the left decides",
+    "condition": "name the result first: const bool done = co_await x; if (done)",
 }
 
 
@@ -64,11 +71,11 @@ class Source:
             if self.tokens[i] == "{" and (before in (")", "else", "do", "try") or any(self.tokens[j] == ";" or (
                     j in self.blocks and j not in self.bodies) for j in inside if self.parent[j] == i)):
                 self.blocks.add(i)
-        self.coroutines, owner = set(), {-1: None}  # the opening brackets of lambdas with a co_ word of their own
+        self.coroutines, self.owner = set(), {-1: None}  # the opening brackets of lambdas with a co_ word of their own
         for i, token in enumerate(self.tokens):
-            owner[i] = self.bodies.get(self.parent[i], owner[self.parent[i]])
+            self.owner[i] = self.bodies.get(self.parent[i], self.owner[self.parent[i]])
             if token in ("co_await", "co_return", "co_yield"):
-                self.coroutines.add(owner[i])
+                self.coroutines.add(self.owner[i])
 
     def body(self, i):
         """The `{` of the lambda that begins at i; None for a subscript, an attribute or a structured binding."""
@@ -114,6 +121,51 @@ class Source:
             return None
         return "aggregate" if name or self.tokens[i + 1] in (".", "}") else "list"
 
+    def around(self, i):
+        """The opening brackets around i, inner ones first."""
+        while (i := self.parent[i]) >= 0:
+            yield i
+
+    def is_decided_before(self, i):
+        """Whether the left side of a && or || decides if the co_await at i is reached."""
+        for bracket in (i, *self.around(i)):
+            if bracket in self.blocks:
+                return False
+            before = [j for j in range(self.parent[bracket] + 1, bracket) if self.parent[j] == self.parent[bracket]]
+            for j in reversed(before):
+                if self.tokens[j] in (",", ";", "=") or j in self.blocks:
+                    break
+                if self.tokens[j] in ("&&", "||"):
+                    return True
+            if self.tokens[bracket] == "(" and CATCH.match(self.tokens[bracket - 1]):
+                return True
+        return False
+
+    def function(self, i):
+        """The opening brace of the function around i, or None."""
+        if self.owner[i] is not None:
+            return self.body(self.owner[i])
+        return next((j for j in reversed([*self.around(i)]) if j in self.blocks and not re.search(
+            r"\b(class|struct|union|enum|namespace)\b[^;(){}]*$", " ".join(self.tokens[max(j - 20, 0):j]))), None)
+
+    def declares(self, i):
+        """Whether the function around i declares anything."""
+        if (body := self.function(i)) is None:
+            return False
+        return any(DECLARATION.match(" ".join(self.tokens[j] for j in statement))
+                   for statement in self.statements(body + 1, self.close[body])
+                   if statement and self.owner[statement[0]] == self.owner[i])
+
+    def is_condition(self, i):
+        """Whether the co_await at i is in the condition of a statement."""
+        for bracket in self.around(i):
+            if bracket in self.blocks:
+                return False
+            if self.tokens[bracket] == "(" and self.tokens[bracket - 1] in ("if", "while", "for", "switch"):
+                heads = [j for j in range(bracket, i) if self.tokens[j] == ";" and self.parent[j] == bracket]
+                return self.tokens[bracket - 1] != "for" or len(heads) == 1
+        return False
+
     def judge(self, statement):
         """Yields (line, pattern) for a full expression."""
         if not {"co_await", "co_yield"} & set(words := [self.tokens[i] for i in statement]):
@@ -125,6 +177,9 @@ class Source:
         found += [(i, "lambda") for i in lambdas if re.search(
             r"(^|,)\s*(?!&|this\s*(,|$))\S", " ".join(self.tokens[i + 1:self.close[i]]))]
         found += [(i, "lambdas") for i in [j for j in lambdas if j in self.coroutines][1:]]
+        awaits = [i for i in statement if self.tokens[i] == "co_await"]
+        found += [(i, "logic") for i in awaits if self.is_decided_before(i)]
+        found += [(i, "condition") for i in awaits if self.is_condition(i) and not self.declares(i)]
         found += [(statement[0], "binding")] if re.search(r"\bauto (&&? )?\[ [\w ,]*\] =", " ".join(words)) else []
         yield from ((self.lines[i], pattern) for i, pattern in found if pattern)
 
@@ -142,7 +197,7 @@ def main():
                 print(f"{path}:{line}: {pattern} in a co_await expression: {ADVICE[pattern]}", file=sys.stderr)
                 found += 1
     if not found:
-        print(f"gcc12: {len(files)} files, none of the six patterns")
+        print(f"gcc12: {len(files)} files, none of the eight patterns")
     sys.exit(1 if found else 0)
 
 

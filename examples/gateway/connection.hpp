@@ -37,8 +37,10 @@ public:
     /// Serves the client until it leaves, is silent for too long, or the gateway drains.
     co::task<> run() {
         try {
-            while (co_await request_comes())
-                if (!co_await serve_request()) break;
+            for (bool stays = true; stays;) {
+                stays = co_await request_comes();
+                if (stays) stays = co_await serve_request();
+            }
             co_await close_gently();
         } catch (const system_error&) {
             // The client is gone: there is nobody to answer.

@@ -130,7 +130,9 @@ TEST_CASE("a task that never waits gives its value at once", "[core][task]") {
             int& same = co_await reference(n);
             const auto seven = co_await owned();
             co_await nothing();
-            co_return &same == &n && *seven == 7 && co_await number() == 42 && co_await text() == "text";
+            const int answer = co_await number();
+            const std::string words = co_await text();
+            co_return &same == &n && *seven == 7 && answer == 42 && words == "text";
         }
     };
     CHECK(sync_wait(program::all()));

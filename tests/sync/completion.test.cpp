@@ -42,10 +42,12 @@ TEST_CASE("a result that was set before anybody waits is there at once", "[sync]
         CHECK_FALSE(value.is_set());
         CHECK(value.set_value(5));
         CHECK(value.is_set());
-        CHECK(co_await value.wait() == 5);
+        const int five = co_await value.wait();
+        CHECK(five == 5);
         completion<int> hooked;
         hooked.set_value(6);
-        CHECK(co_await hooked.wait([] {}) == 6);
+        const int six = co_await hooked.wait([] {});
+        CHECK(six == 6);
         completion<void> nothing;
         nothing.set_value();
         co_await nothing.wait();
@@ -95,7 +97,8 @@ TEST_CASE("only the first result counts", "[sync][completion]") {
         CHECK_FALSE(c.set_value(2));
         CHECK_FALSE(c.set_error(failure()));
         CHECK_FALSE(c.set_stopped());
-        CHECK(co_await c.wait() == 1);
+        const int first = co_await c.wait();
+        CHECK(first == 1);
         CHECK_FALSE(c.set_value(3));
     };
     simulation().run(root());
@@ -269,7 +272,8 @@ TEST_CASE("who has awaited a completion may destroy it at once", "[sync][complet
             co_return;
         };
         const auto waits = [&]() -> task<> {
-            CHECK(co_await c->wait() == 1);
+            const int one = co_await c->wait();
+            CHECK(one == 1);
             c.reset();
         };
         co_await co::when_all(waits(), sets());

@@ -27,7 +27,28 @@ task<> a() {
     std::vector<int> z = {co_await a(), 2};  // list
     co_return co_await m.send(ns::msg{.id = 1});  // aggregate
     co_await f(std::array<T, 2>{x, y});  // list
+    while (go && co_await more()) f();  // logic
+    co_return a == 7 || co_await more();  // logic
+    f((a && b), !(c && co_await more()));  // logic
+    if (a && co_await more() && b) f();  // logic
+    for (int i = 0; i < 3 && co_await more(); ++i) f();  // logic
+    CHECK(co_await more());  // logic
+    REQUIRE_FALSE(g(co_await more()));  // logic
 }
+struct s {
+    int member = 1;
+    task<> b() {
+        try {
+            while (co_await more()) f();  // condition
+        } catch (...) {
+            do { f(); } while (!co_await more());  // condition
+        }
+    }
+    task<> c(int n) { if (n == 0) { if (g(co_await more())) f(); } }  // condition
+};
+namespace n { int x = 1; class c { int y = 2; task<> f() { if (co_await more()) g(); } }; }  // condition
+auto d = []() -> task<> { for (; co_await more();) f([] { int n = 1; g(n); }); };  // condition
+auto e = []() -> task<> { switch (co_await more()) { case 1: f(); } };  // condition
 """
 
 GOOD = r"""
@@ -60,7 +81,23 @@ task<> a() {
     auto r = [] { return R"(co_await f({1, 2}))"; };
     [[maybe_unused]] auto z = co_await a();
     try { co_await a(); } catch (...) { h({1}); }
+    while (co_await a()) { if (x) break; }
+    if (x && y) co_await a();
+    if (x || y) { const bool more = co_await a() && y; f(more); }
+    auto&& u = co_await a();
+    f(x && y, co_await a());
+    CHECK(more);
+    CHECK_THROWS_AS(co_await a(), std::exception);
+    CHECK(co::sync_wait([&]() -> co::task<bool> { co_return co_await a(); }()));
 }
+task<> later() { if (co_await a()) f(); std::vector<int> n; }
+task<> inner() { if (co_await a()) { const auto& [k, v] = f(); g(k); } }
+task<> looped() { for (auto i : v) { if (co_await a(i)) f(); } }
+auto lambda = []() -> task<> { int n = 0; while (co_await a(n)) ++n; };
+namespace n { class c { task<> m() { if (co_await a()) f(); int n = 0; } }; }
+task<> plain() { for (;;) co_await a(); }
+task<> branch() { if (x) co_await a(); else co_await b(); }
+task<> step() { for (f(); x; g(co_await a())) h(); }
 auto f() -> co::task<std::vector<int>> { co_return {1, 2}; }
 """
 
