@@ -10,6 +10,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "scope/works.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -23,29 +24,10 @@
 namespace co = cordon;
 using namespace std::chrono_literals;
 using co::testing::simulation;
+using namespace works;
 
 namespace {
 
-/// Runs `f()` in a simulation, which must leave nothing behind.
-template <class F>
-void simulate(F&& f, std::uint64_t seed = 1) {
-    const std::size_t before = co::live_tasks().size();
-    simulation sim(seed);
-    sim.run(f());
-    CHECK(sim.armed_timers() == 0);
-    CHECK(co::live_tasks().size() == before);
-}
-
-co::task<> pause(co::clock::duration d) { co_await co::sleep_for(d); }
-co::task<int> ready(int value) { co_return value; }
-co::task<int> later(co::clock::duration d, int value) {
-    co_await co::sleep_for(d);
-    co_return value;
-}
-co::task<int> fail_after(co::clock::duration d, std::string what) {
-    co_await co::sleep_for(d);
-    throw std::runtime_error(what);
-}
 co::task<> clean(std::vector<std::string>& log, std::string what, co::clock::duration d) {
     log.push_back(what);
     co_await co::sleep_for(d);
@@ -54,24 +36,6 @@ co::task<> clean(std::vector<std::string>& log, std::string what, co::clock::dur
 co::task<> clean_badly(std::string what) {
     co_await co::sleep_for(1ms);
     throw std::runtime_error(what);
-}
-co::task<> stop_at(co::clock::duration d, co::inplace_stop_source& source) {
-    co_await co::sleep_for(d);
-    source.request_stop();
-}
-
-template <class T>
-std::string text_of(const co::outcome<T>& o) {
-    if (o.is_stopped()) return "stopped";
-    if (o.is_rejected()) return "rejected";
-    if (o.has_value()) return "value";
-    try {
-        std::rethrow_exception(o.error());
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (const co::canceled&) {
-        return "canceled";
-    }
 }
 
 /// How `op` ends if it is stopped after `d`.

@@ -14,6 +14,7 @@
 
 #include "catch.hpp"
 #include "last_words.hpp"
+#include "scope/works.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -30,29 +31,10 @@
 namespace co = cordon;
 using namespace std::chrono_literals;
 using co::testing::simulation;
+using namespace works;
 
 namespace {
 
-/// Runs `f(sim)` in a simulation, which must leave nothing behind.
-template <class F>
-void simulate(F&& f, std::uint64_t seed = 1) {
-    const std::size_t before = co::live_tasks().size();
-    simulation sim(seed);
-    sim.run(f(sim));
-    CHECK(sim.armed_timers() == 0);
-    CHECK(co::live_tasks().size() == before);
-}
-
-template <class T>
-co::task<T> later(co::clock::duration d, T value) {
-    co_await co::sleep_for(d);
-    co_return value;
-}
-co::task<> pause(co::clock::duration d) { co_await co::sleep_for(d); }
-co::task<int> fail_after(co::clock::duration d, std::string what) {
-    co_await co::sleep_for(d);
-    throw std::runtime_error(what);
-}
 co::task<int> refuse() {
     throw co::rejected(co::rejection(co::rejection_reason::open, "breaker"));
     co_return 0;

@@ -14,6 +14,7 @@
 
 #include "catch.hpp"
 #include "last_words.hpp"
+#include "scope/works.hpp"
 
 #include <algorithm>
 #include <array>
@@ -33,47 +34,13 @@
 namespace co = cordon;
 using namespace std::chrono_literals;
 using co::testing::simulation;
+using namespace works;
 
 namespace {
 
-/// Runs `f(sim)` in a simulation, which must leave nothing behind.
-template <class F>
-void simulate(F&& f, std::uint64_t seed = 1) {
-    const std::size_t before = co::live_tasks().size();
-    simulation sim(seed);
-    sim.run(f(sim));
-    CHECK(sim.armed_timers() == 0);
-    CHECK(co::live_tasks().size() == before);
-}
-
-/// Counts those of its kind that live.
-class counted {
-public:
-    explicit counted(int& n) noexcept : n_(&n) { ++n; }
-    counted(const counted& other) noexcept : counted(*other.n_) {}
-    counted& operator=(const counted&) = delete;
-    ~counted() { --*n_; }
-
-private:
-    int* n_;
-};
-
-co::task<> pause(co::clock::duration d) { co_await co::sleep_for(d); }
-co::task<> wait_here(int& alive) {
-    const counted here(alive);
-    co_await co::sleep_for(1h);
-}
 co::task<> note(std::vector<int>& order, int i, co::clock::duration d = 1ms) {
     order.push_back(i);
     co_await co::sleep_for(d);
-}
-co::task<> add(int& to, co::clock::duration d) {
-    co_await co::sleep_for(d);
-    ++to;
-}
-co::task<> fail_after(co::clock::duration d, std::string what) {
-    co_await co::sleep_for(d);
-    throw std::runtime_error(what);
 }
 /// Fails, and says so just before; what follows until the group knows happens in the same step.
 co::task<> fail_noted(co::clock::duration d, std::string what, std::vector<std::string>& failed) {
@@ -85,15 +52,6 @@ co::task<> spawn_one(co::task_group& group, co::task<> child, std::optional<bool
     started = co_await group.spawn_when_ready(std::move(child));
 }
 
-std::string text_of(const std::exception_ptr& error) {
-    try {
-        std::rethrow_exception(error);
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (const co::canceled&) {
-        return "canceled";
-    }
-}
 std::vector<std::string> texts_of(const co::task_group& group) {
     std::vector<std::string> texts;
     for (const co::task_error& e : group.errors()) texts.push_back(text_of(e.error));
@@ -182,8 +140,8 @@ TEST_CASE("after the join the context of the group is stopped, however it went",
         co::task_group first_failure{co::executor_ref(sim), {.errors = co::on_error::stop_group}};
         co::task_group stopped{co::executor_ref(sim)};
         success.spawn(pause(1ms));
-        failure.spawn(fail_after(1ms, "no"));
-        first_failure.spawn(fail_after(1ms, "no"));
+        failure.spawn(fail_after<void>(1ms, "no"));
+        first_failure.spawn(fail_after<void>(1ms, "no"));
         stopped.spawn(pause(1h));
         stopped.request_stop(7);
         for (co::task_group* g : {&empty, &success, &failure}) {
@@ -369,7 +327,7 @@ TEST_CASE("a stop reaches all children at once, and the first reason stays", "[s
     simulate([](simulation& sim) -> co::task<> {
         co::task_group group{co::executor_ref(sim)};
         int alive = 0;
-        for (int i = 0; i < 10; ++i) group.spawn(wait_here(alive));
+        for (int i = 0; i < 10; ++i) group.spawn(wait_here<void>(alive));
         co_await simulation::settle();
         CHECK(alive == 10);
         const auto before = co::clock::now();
@@ -421,7 +379,7 @@ TEST_CASE("a child that is out of the reach of a stop is not stopped, but it is 
         const co::context apart = group.ctx().without_stop();
         int done = 0, alive = 0;
         group.spawn(add(done, 10ms).with(apart), {.name = "flush"});
-        group.spawn(wait_here(alive));
+        group.spawn(wait_here<void>(alive));
         co_await simulation::settle();
         group.request_stop();
         co_await co::sleep_for(1ms);
@@ -691,8 +649,8 @@ TEST_CASE("the stop of a group wakes the spawners that wait for room, and starts
         co::task_group group{co::executor_ref(sim), {.max_running = 1}};
         int alive = 0;
         std::array<std::optional<bool>, 3> started;
-        group.spawn(wait_here(alive));
-        for (auto& s : started) spawners.spawn(spawn_one(group, wait_here(alive), s));
+        group.spawn(wait_here<void>(alive));
+        for (auto& s : started) spawners.spawn(spawn_one(group, wait_here<void>(alive), s));
         co_await simulation::settle();
         CHECK(alive == 1);
         group.request_stop();
@@ -744,7 +702,7 @@ TEST_CASE("a child that throws gives its room back", "[scope][task_group][G14]")
     simulate([](simulation& sim) -> co::task<> {
         co::task_group group{co::executor_ref(sim), {.max_running = 2}};
         for (int i = 0; i < 20; ++i) {
-            const bool started = co_await group.spawn_when_ready(fail_after(1ms, "no"));
+            const bool started = co_await group.spawn_when_ready(fail_after<void>(1ms, "no"));
             CHECK(started);
         }
         co_await group.join();
@@ -758,7 +716,7 @@ TEST_CASE("a group that lives in an object keeps going: the first 8 errors are k
         co::task_group group{co::executor_ref(sim)};
         int done = 0;
         for (int i = 0; i < 12; ++i)
-            group.spawn(fail_after(std::chrono::milliseconds(12 - i), "failure " + std::to_string(i)),
+            group.spawn(fail_after<void>(std::chrono::milliseconds(12 - i), "failure " + std::to_string(i)),
                         {.name = "child"});
         group.spawn(add(done, 1h));
         co_await co::sleep_for(100ms);
@@ -778,9 +736,9 @@ TEST_CASE("a group that gathers errors gives all of them, each with its name and
     simulate([](simulation& sim) -> co::task<> {
         co::task_group group{co::executor_ref(sim)};
         const unsigned line = std::source_location::current().line();
-        group.spawn(fail_after(2ms, "late"), {.name = "writer"});
-        group.spawn(fail_after(1ms, "early"), {.name = "reader"});
-        auto result = group.spawn_future(fail_after(3ms, "latest"), {.name = "mailer"});
+        group.spawn(fail_after<void>(2ms, "late"), {.name = "writer"});
+        group.spawn(fail_after<void>(1ms, "early"), {.name = "reader"});
+        auto result = group.spawn_future(fail_after<void>(3ms, "latest"), {.name = "mailer"});
         const auto seen = co_await co::as_outcome(result);
         co_await group.join();
         const auto errors = group.errors();
@@ -814,9 +772,9 @@ TEST_CASE("a group that stops at the first failure keeps it before it stops, and
         std::size_t kept_when_stopped = 0;
         const auto look_at_stop = [&]() noexcept { kept_when_stopped = group.errors().size(); };
         const co::inplace_stop_callback callback(group.ctx().stop_token(), look_at_stop);
-        group.spawn(wait_here(alive));
+        group.spawn(wait_here<void>(alive));
         group.spawn(stubborn::run());
-        group.spawn(fail_after(1ms, "first"));
+        group.spawn(fail_after<void>(1ms, "first"));
         co_await co::sleep_for(2ms);
         CHECK(alive == 0);  // long before the join
         CHECK(kept_when_stopped == 1);
@@ -862,7 +820,7 @@ TEST_CASE("the stops that follow a failure never hide it, over a thousand schedu
         int alive = 0;
         const auto scenario = [&]() -> co::task<std::vector<std::string>> {
             co::task_group group{co::executor_ref(sim), {.errors = co::on_error::stop_group}};
-            for (int i = 0; i < 3; ++i) group.spawn(wait_here(alive));
+            for (int i = 0; i < 3; ++i) group.spawn(wait_here<void>(alive));
             group.spawn(fail_noted(1ms, "a", failed));
             group.spawn(fail_noted(1ms, "b", failed));
             for (int i = 0; i < 3; ++i) group.spawn(pause(1ms));
@@ -1021,8 +979,8 @@ co::task<> node(world& w, int depth) {
 }
 
 /// Stops the run at one of its steps.
-struct stop_at final : simulation::observer {
-    explicit stop_at(std::uint64_t s) : step(s) {}
+struct stop_at_step final : simulation::observer {
+    explicit stop_at_step(std::uint64_t s) : step(s) {}
     void before_step(std::uint64_t now, co::cancel_scope& root) override {
         if (now == step) root.request_stop();
     }
@@ -1040,7 +998,7 @@ TEST_CASE(
         CAPTURE(seed);
         world w(seed);
         simulation sim(seed);
-        stop_at stop(seed % 2 == 0 ? 1 + w.below(80) : 0);
+        stop_at_step stop(seed % 2 == 0 ? 1 + w.below(80) : 0);
         sim.observe(&stop);
         try {
             sim.run(node(w, 6));

@@ -9,6 +9,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "scope/works.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -24,76 +25,7 @@
 namespace co = cordon;
 using namespace std::chrono_literals;
 using co::testing::simulation;
-
-namespace {
-
-/// Runs `f()` in a simulation, which must leave nothing behind.
-template <class F>
-void simulate(F&& f, std::uint64_t seed = 1) {
-    const std::size_t before = co::live_tasks().size();
-    simulation sim(seed);
-    sim.run(f());
-    CHECK(sim.armed_timers() == 0);
-    CHECK(co::live_tasks().size() == before);
-}
-
-class counted {
-public:
-    explicit counted(int& n) noexcept : n_(&n) { ++n; }
-    counted(const counted&) = delete;
-    counted& operator=(const counted&) = delete;
-    ~counted() { --*n_; }
-
-private:
-    int* n_;
-};
-
-template <class T>
-co::task<T> later(co::clock::duration d, T value) {
-    co_await co::sleep_for(d);
-    co_return value;
-}
-co::task<int> ready(int value) { co_return value; }
-co::task<> pause(co::clock::duration d) { co_await co::sleep_for(d); }
-co::task<int> wait_here(int& alive) {
-    const counted here(alive);
-    co_await co::sleep_for(1h);
-    co_return 0;
-}
-co::task<int> fail_after(co::clock::duration d, std::string what) {
-    co_await co::sleep_for(d);
-    throw std::runtime_error(what);
-}
-co::task<int> stop_after(co::clock::duration d) {
-    co_await co::sleep_for(d);
-    co_await co::this_task::stop();
-    co_return 0;
-}
-/// Does not end before its time, whoever asks.
-co::task<int> deaf(co::clock::duration d, int value) {
-    const co::context* const ctx = co_await co::this_task::context();
-    const co::context apart = ctx->without_stop();
-    co_await pause(d).with(apart);
-    co_return value;
-}
-co::task<> stop_at(co::clock::duration d, co::inplace_stop_source& source) {
-    co_await co::sleep_for(d);
-    source.request_stop();
-}
-
-template <class T>
-std::string text_of(const co::outcome<T>& o) {
-    if (o.is_stopped()) return "stopped";
-    if (o.is_rejected()) return "rejected";
-    if (o.has_value()) return "value";
-    try {
-        std::rethrow_exception(o.error());
-    } catch (const std::exception& e) {
-        return e.what();
-    }
-}
-
-}  // namespace
+using namespace works;
 
 TEST_CASE("the first value of a when_any wins, at the index of its branch", "[scope][when_any]") {
     simulate([]() -> co::task<> {

@@ -9,6 +9,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "scope/works.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -26,62 +27,7 @@
 namespace co = cordon;
 using namespace std::chrono_literals;
 using co::testing::simulation;
-
-namespace {
-
-/// Runs `f()` in a simulation, which must leave nothing behind.
-template <class F>
-void simulate(F&& f, std::uint64_t seed = 1) {
-    const std::size_t before = co::live_tasks().size();
-    simulation sim(seed);
-    sim.run(f());
-    CHECK(sim.armed_timers() == 0);
-    CHECK(co::live_tasks().size() == before);
-}
-
-/// Counts those of its kind that live.
-class counted {
-public:
-    explicit counted(int& n) noexcept : n_(&n) { ++n; }
-    counted(const counted& other) noexcept : counted(*other.n_) {}
-    counted& operator=(const counted&) = delete;
-    ~counted() { --*n_; }
-
-private:
-    int* n_;
-};
-
-co::task<> pause(co::clock::duration d) { co_await co::sleep_for(d); }
-co::task<> wait_here(int& alive) {
-    const counted here(alive);
-    co_await co::sleep_for(1h);
-}
-co::task<> add(int& to, co::clock::duration d) {
-    co_await co::sleep_for(d);
-    ++to;
-}
-co::task<> fail_after(co::clock::duration d, std::string what) {
-    co_await co::sleep_for(d);
-    throw std::runtime_error(what);
-}
-co::task<int> fail_with_int(co::clock::duration d, std::string what) {
-    co_await co::sleep_for(d);
-    throw std::runtime_error(what);
-}
-
-template <class T>
-std::string text_of(const co::outcome<T>& o) {
-    if (o.is_stopped()) return "stopped";
-    if (o.is_rejected()) return "rejected";
-    if (o.has_value()) return "value";
-    try {
-        std::rethrow_exception(o.error());
-    } catch (const std::exception& e) {
-        return e.what();
-    }
-}
-
-}  // namespace
+using namespace works;
 
 TEST_CASE("with_group gives what its body returned, after all children have ended", "[scope][with_group][G1]") {
     simulate([]() -> co::task<> {
@@ -162,7 +108,7 @@ TEST_CASE("after the join the context of a with_group is stopped, on success too
         });
         CHECK(after_success == co::stop_kind::closed);
         const auto keep_going = [&](co::task_group& group) -> co::task<> {
-            group.spawn(fail_after(1ms, "no"));
+            group.spawn(fail_after<void>(1ms, "no"));
             co_await group.join();
             after_failure = group.reason().kind;
         };
@@ -192,7 +138,7 @@ TEST_CASE("the first failure of a child stops siblings and body, and is thrown i
         std::optional<int> code;
         try {
             co_await co::with_group([&](co::task_group& group) -> co::task<> {
-                for (int i = 0; i < 3; ++i) group.spawn(wait_here(alive));
+                for (int i = 0; i < 3; ++i) group.spawn(wait_here<void>(alive));
                 group.spawn(child::fails());
                 const counted here(alive);
                 co_await co::sleep_for(1h);
@@ -212,7 +158,7 @@ TEST_CASE("an error of the body stops the children and is thrown", "[scope][with
     simulate([]() -> co::task<> {
         int alive = 0;
         const auto body = [&](co::task_group& group) -> co::task<int> {
-            group.spawn(wait_here(alive));
+            group.spawn(wait_here<void>(alive));
             co_await co::sleep_for(1ms);
             throw std::runtime_error("the body");
         };
@@ -231,7 +177,7 @@ TEST_CASE("children that succeed, in any order, do not hide one that failed, and
         int done = 0;
         const auto body = [&](co::task_group& group) -> co::task<> {
             group.spawn(add(done, 1ms));
-            group.spawn(fail_after(1ms, "one failed"));
+            group.spawn(fail_after<void>(1ms, "one failed"));
             group.spawn(add(done, 1ms));
             co_return;
         };
@@ -248,7 +194,7 @@ TEST_CASE("children that succeed, in any order, do not hide one that failed, and
 TEST_CASE("the error of a group can be had as a value", "[scope][with_group][G-012]") {
     simulate([]() -> co::task<> {
         const auto failing = [](co::task_group& group) -> co::task<int> {
-            group.spawn(fail_after(1ms, "as a value"));
+            group.spawn(fail_after<void>(1ms, "as a value"));
             co_return 3;
         };
         const co::outcome<int> ended = co_await co::as_outcome(co::with_group(failing));
@@ -275,9 +221,9 @@ TEST_CASE("the stops that follow a failure never hide it from who awaits the gro
             throw std::runtime_error(what);
         };
         const auto body = [&](co::task_group& group) -> co::task<> {
-            group.spawn(wait_here(alive));
+            group.spawn(wait_here<void>(alive));
             group.spawn(fails("a"));
-            group.spawn(wait_here(alive));
+            group.spawn(wait_here<void>(alive));
             group.spawn(fails("b"));
             group.spawn(pause(1ms));
             co_await co::sleep_for(1h);
@@ -294,8 +240,8 @@ TEST_CASE("a failure of a grandchild goes up to the nearest group that fails fas
     simulate([]() -> co::task<> {
         int alive = 0;
         const auto innermost = [&](co::task_group& group) -> co::task<> {
-            group.spawn(fail_after(2ms, "grandchild"));
-            group.spawn(wait_here(alive));
+            group.spawn(fail_after<void>(2ms, "grandchild"));
+            group.spawn(wait_here<void>(alive));
             co_return;
         };
         const auto inner = [&]() -> co::task<> {
@@ -304,7 +250,7 @@ TEST_CASE("a failure of a grandchild goes up to the nearest group that fails fas
         };
         const auto middle = [&](co::task_group& group) -> co::task<> {
             group.spawn(inner);
-            group.spawn(wait_here(alive));
+            group.spawn(wait_here<void>(alive));
             co_return;
         };
         const auto ended = co_await co::as_outcome(co::with_group(middle));
@@ -346,7 +292,7 @@ TEST_CASE("children see that the parent was stopped or timed out, and the join s
         int alive = 0;
         const auto body = [&](co::task_group& group) -> co::task<> {
             group.spawn(child::watches(why, alive));
-            group.spawn(wait_here(alive));
+            group.spawn(wait_here<void>(alive));
             co_return;
         };
         const auto timed_out = co_await co::as_outcome(co::with_timeout(5ms, co::with_group(body)));
@@ -425,7 +371,7 @@ TEST_CASE("a stop that the body itself asks for is no failure", "[scope][with_gr
             []() -> co::task<> {
                 int alive = 0;
                 const int n = co_await co::with_group([&](co::task_group& group) -> co::task<int> {
-                    for (int i = 0; i < 3; ++i) group.spawn(wait_here(alive));
+                    for (int i = 0; i < 3; ++i) group.spawn(wait_here<void>(alive));
                     co_await co::sleep_for(1ms);
                     group.request_stop();
                     CHECK_FALSE(group.spawn(pause(1ms)));
@@ -435,7 +381,7 @@ TEST_CASE("a stop that the body itself asks for is no failure", "[scope][with_gr
                 CHECK(alive == 0);
                 bool went_on = false;
                 co_await co::with_group([&](co::task_group& group) -> co::task<> {
-                    group.spawn(wait_here(alive));
+                    group.spawn(wait_here<void>(alive));
                     group.request_stop();
                     co_await co::sleep_for(1h);  // ends here, since the body runs under the group's stop
                     went_on = true;
@@ -447,7 +393,7 @@ TEST_CASE("a stop that the body itself asks for is no failure", "[scope][with_gr
                     group.request_stop();
                 };
                 co_await co::with_group([&](co::task_group& group) -> co::task<> {
-                    group.spawn(wait_here(alive));
+                    group.spawn(wait_here<void>(alive));
                     group.spawn(asks(group));
                     co_await group.join();
                 });
@@ -477,7 +423,7 @@ TEST_CASE("a child's error is recorded, then its future completes, then the grou
     const auto make = []() -> co::task<bool> {
         bool ready = false, got_error = false, kept = false;
         const auto body = [&](co::task_group& group) -> co::task<> {
-            auto result = group.spawn_future(fail_with_int(1ms, "the future's"));
+            auto result = group.spawn_future(fail_after(1ms, "the future's"));
             group.spawn(pause(1ms));
             const auto look = [&]() noexcept {
                 ready = result.ready();
@@ -499,7 +445,7 @@ TEST_CASE("an error that the body has caught from a future is still the group's"
     simulate([]() -> co::task<> {
         bool caught = false;
         const auto body = [&](co::task_group& group) -> co::task<int> {
-            auto result = group.spawn_future(fail_with_int(1ms, "known"));
+            auto result = group.spawn_future(fail_after(1ms, "known"));
             try {
                 co_await result;
             } catch (const std::runtime_error&) {
@@ -519,8 +465,8 @@ TEST_CASE("a with_group that keeps going runs all to their end, then throws the 
         int done = 0;
         std::size_t errors = 0;
         const auto body = [&](co::task_group& group) -> co::task<> {
-            group.spawn(fail_after(2ms, "second"));
-            group.spawn(fail_after(1ms, "first"));
+            group.spawn(fail_after<void>(2ms, "second"));
+            group.spawn(fail_after<void>(1ms, "first"));
             for (int i = 0; i < 5; ++i) group.spawn(add(done, 10ms));
             co_await group.join();
             errors = group.errors().size();
@@ -538,7 +484,7 @@ TEST_CASE("a body that throws before it has given something to await is joined a
     simulate([]() -> co::task<> {
         int alive = 0;
         const auto not_a_coroutine = [&](co::task_group& group) -> co::task<> {
-            group.spawn(wait_here(alive));
+            group.spawn(wait_here<void>(alive));
             throw std::runtime_error("at once");
         };
         const auto ended = co_await co::as_outcome(co::with_group(not_a_coroutine));
@@ -604,7 +550,7 @@ TEST_CASE("groups in groups in groups end with the outermost stop", "[scope][wit
         static co::task<> level(int depth, int& alive) {
             const counted here(alive);
             const auto body = [&](co::task_group& group) -> co::task<> {
-                group.spawn(wait_here(alive));
+                group.spawn(wait_here<void>(alive));
                 if (depth > 0) group.spawn(level(depth - 1, alive));
                 co_await co::sleep_for(1h);
             };
@@ -813,7 +759,7 @@ TEST_CASE("the first error of a for_each stops the others and is thrown, or wait
 
         const auto throws_at_once = [&](int i) -> co::task<> {
             if (i == 4) throw std::runtime_error("four");
-            return wait_here(alive);
+            return wait_here<void>(alive);
         };
         const auto early = co_await co::as_outcome(co::for_each(items, {}, throws_at_once));
         CHECK(text_of(early) == "four");
@@ -827,7 +773,7 @@ TEST_CASE("a stop ends a for_each that waits for room, and what it has started",
         int alive = 0, made = 0;
         const auto fn = [&](int) {
             ++made;
-            return wait_here(alive);
+            return wait_here<void>(alive);
         };
         const co::group_options two{.max_running = 2};
         const auto ended = co_await co::as_outcome(co::with_timeout(5ms, co::for_each(items, two, fn)));

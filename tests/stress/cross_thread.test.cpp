@@ -18,6 +18,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -39,59 +40,18 @@ using namespace std::chrono_literals;
 
 namespace {
 
-struct dice {
-    dice() : seed(std::random_device{}()), engine(seed) { std::printf("seed %lu\n", static_cast<unsigned long>(seed)); }
-    std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine() % n); }
-
-    std::uint32_t seed;
-    std::minstd_rand engine;
-};
-
-/// A while, so that things happen in different orders.
-void dawdle(std::uint32_t how_long) {
-    for (; how_long > 0; --how_long) std::atomic_signal_fence(std::memory_order_seq_cst);
-}
-
-/// A loop with a thread of its own.
-class other_thread {
-public:
-    other_thread() : thread_([this] { loop_.run(); }) {}
-    ~other_thread() {
-        loop_.stop();
-        thread_.join();
-    }
-    [[nodiscard]] co::executor_ref executor() noexcept { return loop_; }
-    [[nodiscard]] bool is_current() const noexcept { return std::this_thread::get_id() == thread_.get_id(); }
-
-private:
-    co::run_loop loop_;
-    std::thread thread_;
-};
-
-/// Counts those of its kind that live, on all threads.
-class counted {
-public:
-    explicit counted(std::atomic<int>& n) noexcept : n_(&n) { ++n; }
-    counted(const counted&) = delete;
-    counted& operator=(const counted&) = delete;
-    ~counted() { --*n_; }
-
-private:
-    std::atomic<int>* n_;
-};
-
 co::task<int> yields(std::atomic<int>& alive, std::uint32_t times, int value) {
-    const counted here(alive);
+    const stress::counted here(alive);
     for (; times > 0; --times) co_await co::this_task::yield();
     co_return value;
 }
 co::task<int> sleeps(std::atomic<int>& alive, co::clock::duration d) {
-    const counted here(alive);
+    const stress::counted here(alive);
     co_await co::sleep_for(d);
     co_return 1;
 }
 co::task<> cleans(std::atomic<int>& alive, std::atomic<int>& cleaned, std::uint32_t times) {
-    const counted here(alive);
+    const stress::counted here(alive);
     for (; times > 0; --times) co_await co::this_task::yield();
     ++cleaned;
 }
@@ -99,14 +59,14 @@ co::task<> cleans(std::atomic<int>& alive, std::atomic<int>& cleaned, std::uint3
 }  // namespace
 
 TEST_CASE("who goes elsewhere and comes back is always on its own thread, and frees what others made", "[stress][on]") {
-    dice d;
-    other_thread one, two;
+    stress::dice d;
+    stress::looping_thread one, two;
     const auto go = [&]() -> co::task<int> {
         int wrong = 0;
         const auto here = std::this_thread::get_id();
         for (int i = 0; i < 3'000; ++i) {
             const std::uint32_t what = d.below(8);
-            const co::executor_ref there = what % 2 == 0 ? one.executor() : two.executor();
+            const co::executor_ref there = what % 2 == 0 ? one.loop() : two.loop();
             const auto text = [what]() -> co::task<std::string> {
                 if (what > 5) co_await co::this_task::yield();
                 co_return std::string(100 + what, 'x');
@@ -120,15 +80,15 @@ TEST_CASE("who goes elsewhere and comes back is always on its own thread, and fr
 }
 
 TEST_CASE("a stop from a third thread ends what runs on two others, once", "[stress][on]") {
-    dice d;
-    other_thread one, two;
+    stress::dice d;
+    stress::looping_thread one, two;
     std::atomic<int> alive{0};
     for (int round = 0; round < 1'000; ++round) {
         std::optional<co::inplace_stop_source> source(std::in_place);
-        auto inner = co::when_all(co::on(one.executor(), sleeps(alive, 1h)), co::on(two.executor(), sleeps(alive, 1h)));
+        auto inner = co::when_all(co::on(one.loop(), sleeps(alive, 1h)), co::on(two.loop(), sleeps(alive, 1h)));
         auto all = co::as_outcome(co::with(std::move(inner), co::stop_on(source->get_token())));
         std::thread third([&, wait = d.below(20'000)] {
-            dawdle(wait);
+            stress::dawdle(wait);
             source->request_stop();
         });
         const auto ended = co::sync_wait(std::move(all));
@@ -141,17 +101,17 @@ TEST_CASE("a stop from a third thread ends what runs on two others, once", "[str
 
 TEST_CASE("of branches on several threads one wins, all end, and a stop that comes too late changes nothing",
           "[stress][when_any]") {
-    dice d;
-    other_thread one, two;
+    stress::dice d;
+    stress::looping_thread one, two;
     std::atomic<int> alive{0};
     for (int round = 0; round < 1'000; ++round) {
         co::inplace_stop_source source;
-        auto racing = co::when_any(co::on(one.executor(), yields(alive, d.below(5), 0)),
-                                   co::on(two.executor(), yields(alive, d.below(5), 1)), yields(alive, d.below(5), 2));
+        auto racing = co::when_any(co::on(one.loop(), yields(alive, d.below(5), 0)),
+                                   co::on(two.loop(), yields(alive, d.below(5), 1)), yields(alive, d.below(5), 2));
         std::optional<std::thread> third;
         if (d.below(2) == 0)
             third.emplace([&, wait = d.below(20'000)] {
-                dawdle(wait);
+                stress::dawdle(wait);
                 source.request_stop();
             });
         const auto ended = co::sync_wait(co::as_outcome(co::with(std::move(racing), co::stop_on(source.get_token()))));
@@ -167,18 +127,18 @@ TEST_CASE("of branches on several threads one wins, all end, and a stop that com
 }
 
 TEST_CASE("a value, a deadline and a stop race for an operation on another thread", "[stress][with]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     std::atomic<int> alive{0};
     int values = 0, timeouts = 0, stops = 0;
     for (int round = 0; round < 1'500; ++round) {
         co::inplace_stop_source source;
         const std::chrono::microseconds limit(d.below(60)), work(d.below(60));
-        auto timed = co::with_timeout(limit, co::on(there.executor(), sleeps(alive, work)));
+        auto timed = co::with_timeout(limit, co::on(there.loop(), sleeps(alive, work)));
         std::optional<std::thread> third;
         if (d.below(4) == 0)
             third.emplace([&, wait = d.below(30'000)] {
-                dawdle(wait);
+                stress::dawdle(wait);
                 source.request_stop();
             });
         const auto ended = co::sync_wait(co::as_outcome(co::with(std::move(timed), co::stop_on(source.get_token()))));
@@ -196,8 +156,8 @@ TEST_CASE("a value, a deadline and a stop race for an operation on another threa
 }
 
 TEST_CASE("a computation that polls for its stop on another thread sees the timer of this one", "[stress][with]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     const auto polls = []() -> co::task<int> {
         int rounds = 0;
         for (;; ++rounds) {
@@ -209,24 +169,24 @@ TEST_CASE("a computation that polls for its stop on another thread sees the time
     };
     for (int round = 0; round < 1'000; ++round) {
         const std::chrono::microseconds limit(d.below(200));
-        const auto ended = co::sync_wait(co::as_outcome(co::with_timeout(limit, co::on(there.executor(), polls))));
+        const auto ended = co::sync_wait(co::as_outcome(co::with_timeout(limit, co::on(there.loop(), polls))));
         REQUIRE(ended.is_error());
         REQUIRE_THROWS_AS(std::rethrow_exception(ended.error()), co::timeout_error);
     }
 }
 
 TEST_CASE("a shield whose bound passes while its stop arrives from elsewhere delivers it once", "[stress][shield]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     std::atomic<int> alive{0};
     for (int round = 0; round < 1'000; ++round) {
         co::inplace_stop_source source;
         const std::chrono::microseconds bound(d.below(100)), work(d.below(100));
         const auto shielded = [&]() -> co::task<int> {
-            co_return co_await co::shield(co::on(there.executor(), sleeps(alive, work)), bound);
+            co_return co_await co::shield(co::on(there.loop(), sleeps(alive, work)), bound);
         };
         std::thread third([&, wait = d.below(30'000)] {
-            dawdle(wait);
+            stress::dawdle(wait);
             source.request_stop();
         });
         const auto ended = co::sync_wait(co::as_outcome(co::with(shielded(), co::stop_on(source.get_token()))));
@@ -238,8 +198,8 @@ TEST_CASE("a shield whose bound passes while its stop arrives from elsewhere del
 
 TEST_CASE("finally cleans up once, on its own thread, whoever stops the work and wherever that runs",
           "[stress][finally]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     std::atomic<int> alive{0};
     for (int round = 0; round < 1'000; ++round) {
         co::inplace_stop_source source;
@@ -251,9 +211,9 @@ TEST_CASE("finally cleans up once, on its own thread, whoever stops the work and
             return cleans(alive, cleaned, times);
         };
         const std::chrono::microseconds work(d.below(100));
-        auto all = co::finally(co::on(there.executor(), sleeps(alive, work)), clean, 10s);
+        auto all = co::finally(co::on(there.loop(), sleeps(alive, work)), clean, 10s);
         std::thread third([&, wait = d.below(30'000)] {
-            dawdle(wait);
+            stress::dawdle(wait);
             source.request_stop();
         });
         const auto ended = co::sync_wait(co::as_outcome(co::with(std::move(all), co::stop_on(source.get_token()))));
@@ -267,11 +227,11 @@ TEST_CASE("finally cleans up once, on its own thread, whoever stops the work and
 
 TEST_CASE("a result from elsewhere, a deadline and a stop race for a completion, which dies at once",
           "[stress][completion]") {
-    dice d;
+    stress::dice d;
     for (int round = 0; round < 1'500; ++round) {
         const auto shared = std::make_unique<co::completion<std::unique_ptr<int>>>();
         std::thread other([&, wait = d.below(20'000)] {
-            dawdle(wait);
+            stress::dawdle(wait);
             shared->set_value(std::make_unique<int>(round));
         });
         const std::chrono::microseconds limit(d.below(60));
@@ -287,22 +247,22 @@ TEST_CASE("a result from elsewhere, a deadline and a stop race for a completion,
 }
 
 TEST_CASE("what a host starts on another loop calls back there, while scopes stop it from here", "[stress][start_on]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     std::atomic<int> alive{0};
     for (int round = 0; round < 1'000; ++round) {
-        auto scope = std::make_unique<co::cancel_scope>(there.executor(),
+        auto scope = std::make_unique<co::cancel_scope>(there.loop(),
                                                         co::deadline::after(std::chrono::microseconds(d.below(300))));
         std::atomic<int> called{0};
         std::atomic<bool> wrong_thread{false};
         const std::chrono::microseconds work(d.below(100));
         co::start_on(scope->ctx(), sleeps(alive, work), [&](co::outcome<int> o) {
-            wrong_thread = !there.is_current() || o.is_error();
+            wrong_thread = !there.loop().is_current() || o.is_error();
             ++called;
             called.notify_one();
         });
         if (d.below(2) == 0) {
-            dawdle(d.below(20'000));
+            stress::dawdle(d.below(20'000));
             scope->request_stop();
         }
         called.wait(0);
@@ -310,28 +270,38 @@ TEST_CASE("what a host starts on another loop calls back there, while scopes sto
         REQUIRE(called == 1);
         scope.reset();
     }
-    co::sync_wait(co::on(there.executor(), yields(alive, 1, 0)));  // what was started is freed after its callback
+    co::sync_wait(co::on(there.loop(), yields(alive, 1, 0)));  // what was started is freed after its callback
     CHECK(alive == 0);
 }
 
+TEST_CASE("a scope dies while its deadline passes on another thread", "[stress][cancel_scope]") {
+    stress::dice d;
+    stress::looping_thread there;
+    for (int round = 0; round < 3'000; ++round) {
+        co::cancel_scope scope(there.loop(), co::deadline::after(std::chrono::microseconds(1 + d.below(60))));
+        stress::dawdle(d.below(30'000));
+        REQUIRE((!scope.stop_requested() || scope.reason().kind == co::stop_kind::deadline));
+    }
+}
+
 TEST_CASE("a loop that is stopped by a callback from another loop may be destroyed at once", "[stress][run_loop]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     std::atomic<int> alive{0};
     for (int round = 0; round < 2'000; ++round) {
         auto loop = std::make_unique<co::run_loop>();
-        co::start_on(there.executor(), yields(alive, d.below(3), 1), [l = loop.get()](co::outcome<int>) { l->stop(); });
-        dawdle(d.below(10'000));
+        co::start_on(there.loop(), yields(alive, d.below(3), 1), [l = loop.get()](co::outcome<int>) { l->stop(); });
+        stress::dawdle(d.below(10'000));
         loop->run();
         loop.reset();
     }
-    co::sync_wait(co::on(there.executor(), yields(alive, 1, 0)));
+    co::sync_wait(co::on(there.loop(), yields(alive, 1, 0)));
     CHECK(alive == 0);
 }
 
 TEST_CASE("groups on two threads that run parts of each other end together", "[stress][with_group]") {
-    dice d;
-    other_thread there;
+    stress::dice d;
+    stress::looping_thread there;
     std::atomic<int> alive{0};
     const std::size_t before = co::live_tasks().size();
     const auto inner = [&](co::task_group& second) -> co::task<> {
@@ -341,10 +311,10 @@ TEST_CASE("groups on two threads that run parts of each other end together", "[s
     for (int round = 0; round < 300; ++round) {
         const auto go = [&](co::task_group& group) -> co::task<> {
             for (std::uint32_t i = d.below(6); i > 0; --i) {
-                group.spawn(co::on(there.executor(), yields(alive, d.below(4), 1)));
-                group.spawn(co::on(there.executor(), sleeps(alive, std::chrono::microseconds(d.below(50)))));
+                group.spawn(co::on(there.loop(), yields(alive, d.below(4), 1)));
+                group.spawn(co::on(there.loop(), sleeps(alive, std::chrono::microseconds(d.below(50)))));
             }
-            group.spawn(co::on(there.executor(), co::with_group(inner)));
+            group.spawn(co::on(there.loop(), co::with_group(inner)));
             if (d.below(3) == 0) throw std::runtime_error("on purpose");
             if (d.below(3) == 0) group.request_stop();
             co_return;

@@ -14,6 +14,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -34,19 +35,6 @@ namespace co = cordon;
 using namespace std::chrono_literals;
 
 namespace {
-
-struct dice {
-    dice() : seed(std::random_device{}()), engine(seed) { std::printf("seed %lu\n", static_cast<unsigned long>(seed)); }
-    std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine() % n); }
-
-    std::uint32_t seed;
-    std::minstd_rand engine;
-};
-
-/// A while, so that things happen in different orders.
-void dawdle(std::uint32_t how_long) {
-    for (; how_long > 0; --how_long) std::atomic_signal_fence(std::memory_order_seq_cst);
-}
 
 /// Several loops with a thread each, which take turns: an executor whose items run at the same time.
 class fleet {
@@ -71,25 +59,13 @@ private:
     std::vector<std::thread> threads_;
 };
 
-/// Counts those of its kind that live, on all threads.
-class counted {
-public:
-    explicit counted(std::atomic<int>& n) noexcept : n_(&n) { ++n; }
-    counted(const counted&) = delete;
-    counted& operator=(const counted&) = delete;
-    ~counted() { --*n_; }
-
-private:
-    std::atomic<int>* n_;
-};
-
 struct failure : std::runtime_error {
     failure() : runtime_error("on purpose") {}
 };
 
 /// Some yields, then an end of some kind.
 co::task<> child(std::atomic<int>& alive, std::uint32_t what) {
-    const counted here(alive);
+    const stress::counted here(alive);
     for (std::uint32_t i = what % 4; i > 0; --i) co_await co::this_task::yield();
     switch (what / 4 % 8) {
         case 0: throw failure();
@@ -104,7 +80,7 @@ co::task<> brief(std::atomic<int>& alive, std::uint32_t what) {
 }
 
 co::task<> spawns(co::task_group& group, std::atomic<int>& alive, std::uint32_t seed, int depth) {
-    const counted here(alive);
+    const stress::counted here(alive);
     std::minstd_rand random(seed);
     for (std::uint32_t i = 0; i < 3; ++i) {
         if (depth > 0 && random() % 2 == 0)
@@ -117,7 +93,7 @@ co::task<> spawns(co::task_group& group, std::atomic<int>& alive, std::uint32_t 
 }  // namespace
 
 TEST_CASE("a group may be destroyed as soon as its join has returned, whoever ended last", "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(3);
     std::atomic<int> alive{0};
     const std::size_t before = co::live_tasks().size();
@@ -138,7 +114,7 @@ TEST_CASE("a group may be destroyed as soon as its join has returned, whoever en
 }
 
 TEST_CASE("a group without children may be destroyed, also after joins that gave up", "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(2);
     std::atomic<int> alive{0};
     for (int round = 0; round < 500; ++round) {
@@ -154,7 +130,7 @@ TEST_CASE("a group without children may be destroyed, also after joins that gave
 }
 
 TEST_CASE("spawns from several threads, a stop and a join agree on who was started", "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(2);
     for (int round = 0; round < 300; ++round) {
         std::atomic<int> alive{0}, accepted{0}, begun{0};
@@ -173,7 +149,7 @@ TEST_CASE("spawns from several threads, a stop and a join agree on who was start
         };
         std::thread one(spawner, d.below(1u << 30)), two(spawner, d.below(1u << 30));
         const bool stops = d.below(2) == 0;
-        dawdle(d.below(20'000));
+        stress::dawdle(d.below(20'000));
         if (stops) group->request_stop();
         one.join();
         two.join();
@@ -189,7 +165,7 @@ TEST_CASE("spawns from several threads, a stop and a join agree on who was start
 
 TEST_CASE("the first failures are kept, all are counted, and a stop from elsewhere hides none",
           "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(3);
     std::atomic<int> alive{0};
     for (int round = 0; round < 500; ++round) {
@@ -207,7 +183,7 @@ TEST_CASE("the first failures are kept, all are counted, and a stop from elsewhe
         };
         for (int i = 0; i < 20; ++i) group->spawn(work(d.below(1u << 30)));
         std::thread other([&, wait = d.below(10'000)] {
-            dawdle(wait);
+            stress::dawdle(wait);
             group->request_stop();
         });
         other.join();
@@ -222,7 +198,7 @@ TEST_CASE("the first failures are kept, all are counted, and a stop from elsewhe
 }
 
 TEST_CASE("the bound holds and no room is lost while spawners wait, give up and are stopped", "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(3);
     for (int round = 0; round < 100; ++round) {
         std::atomic<int> running{0}, alive{0}, ran{0}, accepted{0};
@@ -265,7 +241,7 @@ TEST_CASE("the bound holds and no room is lost while spawners wait, give up and 
 }
 
 TEST_CASE("the stop of a group reaches every spawner that waits for room, or comes to wait", "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(3);
     for (int round = 0; round < 300; ++round) {
         std::atomic<int> told{0}, started{0}, alive{0};
@@ -279,7 +255,7 @@ TEST_CASE("the stop of a group reaches every spawner that waits for room, or com
             ++told;
         };
         for (int i = 0; i < 8; ++i) spawners.spawn(spawner());
-        dawdle(d.below(10'000));
+        stress::dawdle(d.below(10'000));
         std::thread other([&] { group->request_stop(); });
         co::sync_wait(spawners.join());
         other.join();
@@ -292,7 +268,7 @@ TEST_CASE("the stop of a group reaches every spawner that waits for room, or com
 }
 
 TEST_CASE("a future gives its result once, or ends stopped, while tasks, stops and drops race", "[stress][future]") {
-    dice d;
+    stress::dice d;
     fleet threads(3);
     for (int round = 0; round < 500; ++round) {
         auto group = std::make_unique<co::task_group>(co::executor_ref(threads));
@@ -332,7 +308,7 @@ namespace {
 
 /// A random tree of groups and combinators, as wide as the fleet is.
 co::task<> tree(std::atomic<int>& alive, std::uint32_t seed, int depth) {
-    const counted here(alive);
+    const stress::counted here(alive);
     std::minstd_rand random(seed);
     const auto next = [&] { return static_cast<std::uint32_t>(random()); };
     (void)next();
@@ -373,7 +349,7 @@ co::task<> tree(std::atomic<int>& alive, std::uint32_t seed, int depth) {
 }  // namespace
 
 TEST_CASE("random trees across threads end whole, by themselves or by a stop from elsewhere", "[stress][task_group]") {
-    dice d;
+    stress::dice d;
     fleet threads(3);
     std::atomic<int> alive{0};
     const std::size_t before = co::live_tasks().size();
@@ -382,7 +358,7 @@ TEST_CASE("random trees across threads end whole, by themselves or by a stop fro
         const std::uint32_t seed = d.below(1u << 30);
         auto running = co::on(co::executor_ref(threads), tree(alive, seed, 4));
         std::thread other([&, wait = d.below(60'000)] {
-            dawdle(wait);
+            stress::dawdle(wait);
             source.request_stop();
         });
         const auto ended = co::sync_wait(co::as_outcome(co::with(std::move(running), co::stop_on(source.get_token()))));

@@ -22,6 +22,32 @@ inline std::uint64_t fresh_seed() {
     return seed;
 }
 
+/// Small random numbers, from a seed that is printed.
+class dice {
+public:
+    std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine_() % n); }
+
+private:
+    std::minstd_rand engine_{static_cast<std::uint32_t>(fresh_seed())};
+};
+
+/// A while, so that things happen in different orders.
+inline void dawdle(std::uint32_t how_long) {
+    for (; how_long > 0; --how_long) std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+/// Counts those of its kind that live.
+class counted {
+public:
+    explicit counted(std::atomic<int>& n) noexcept : n_(&n) { ++n; }
+    counted(const counted&) = delete;
+    counted& operator=(const counted&) = delete;
+    ~counted() { --*n_; }
+
+private:
+    std::atomic<int>* n_;
+};
+
 /// A loop with a thread of its own, which ends with it.
 class looping_thread {
 public:
