@@ -34,7 +34,9 @@ inline namespace CORDON_OVER_ASIO {
 /// Cancellation:  a cancel point: a stop becomes the operation's own cancellation, and its end is waited for, so that
 ///                buffers stay valid. If it succeeds nevertheless its value counts; if it is aborted, in an `as_tuple`
 ///                too, the task is stopped. Stopped already, the operation is not begun. Aborted by anybody else, it
-///                throws `operation_aborted`
+///                throws `operation_aborted`. An operation that is composed of others must pass the cancellation on
+///                to each: Beast 1.81's reads of whole messages lose one that comes between two, so await
+///                `async_read_some` in a loop there
 /// Threads:       the task runs on the io_context of the operation's object, which one thread runs
 /// Cost:          no allocation of ours, and Asio's are those of any callback with a cancellation slot; a submission
 struct use_cordon_t {
