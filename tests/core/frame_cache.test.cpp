@@ -73,16 +73,19 @@ TEST_CASE("a frame of any size is aligned, whole and its own", "[core][frame_cac
 }
 
 TEST_CASE("frames larger than two kilobytes and of size zero pass through", "[core][frame_cache]") {
-    for (const std::size_t size : {std::size_t{0}, std::size_t{2048}, std::size_t{2049}, std::size_t{1} << 20}) {
+    for (const std::size_t size : {std::size_t{0}, std::size_t{2056}, std::size_t{2057}, std::size_t{1} << 20}) {
         deallocate(allocate(200, size), size);
     }
-    STATIC_REQUIRE(detail::frame_class(1) == 0);
-    STATIC_REQUIRE(detail::frame_class(16) == 0);
-    STATIC_REQUIRE(detail::frame_class(17) == 1);
-    STATIC_REQUIRE(detail::frame_class(2048) == detail::frame_classes - 1);
-    STATIC_REQUIRE(detail::frame_class(2049) >= detail::frame_classes);
-    STATIC_REQUIRE(detail::frame_class(0) >= detail::frame_classes);
-    STATIC_REQUIRE(detail::frame_size(detail::frame_class(0)) == 0);
+    STATIC_REQUIRE(detail::frame_class(9) == 0);
+    STATIC_REQUIRE(detail::frame_class(24) == 0);
+    STATIC_REQUIRE(detail::frame_class(25) == 1);
+    STATIC_REQUIRE(detail::frame_class(2056) == detail::frame_classes - 1);
+    STATIC_REQUIRE(detail::frame_class(2057) >= detail::frame_classes);
+    for (std::size_t size = 0; size <= 5000; ++size) {
+        const std::size_t index = detail::frame_class(size);
+        if (size <= 8) CHECK(index >= detail::frame_classes);
+        if (detail::frame_size(index) < size || detail::frame_size(index) > size + 15) CHECK(size == 0);
+    }
 }
 
 #if CORDON_FRAME_CACHE
@@ -90,17 +93,17 @@ TEST_CASE("frames larger than two kilobytes and of size zero pass through", "[co
 TEST_CASE("a frame that was freed is the next of its size class", "[core][frame_cache]") {
     void* const a = detail::allocate_frame(100);
     detail::deallocate_frame(a, 100);
-    void* const b = detail::allocate_frame(112);
+    void* const b = detail::allocate_frame(104);
     CHECK(a == b);
-    void* const c = detail::allocate_frame(96);
+    void* const c = detail::allocate_frame(88);
     CHECK(c != b);
-    detail::deallocate_frame(b, 112);
-    detail::deallocate_frame(c, 96);
+    detail::deallocate_frame(b, 104);
+    detail::deallocate_frame(c, 88);
 }
 
 TEST_CASE("a thread keeps two chains, the depot gets the rest and another thread takes it", "[core][frame_cache]") {
     age_until_empty();
-    constexpr std::size_t size = 720;
+    constexpr std::size_t size = 728;
     std::set<void*> all;
     std::size_t depot_after_128 = 1, depot_after_129 = 0, reused = 0, depot_at_exit = 0;
     on_a_thread([&] {
@@ -115,8 +118,8 @@ TEST_CASE("a thread keeps two chains, the depot gets the rest and another thread
     depot_at_exit = detail::frame_depot_bytes();
     CHECK(all.size() == 64 * 6);
     CHECK(depot_after_128 == 0);
-    CHECK(depot_after_129 == 64 * 720);
-    CHECK(depot_at_exit == 64 * 6 * 720);  // a thread that ends leaves its full chains
+    CHECK(depot_after_129 == 64 * 728);
+    CHECK(depot_at_exit == 64 * 6 * 728);  // a thread that ends leaves its full chains
     for (int heir = 0; heir < 3; ++heir) {
         std::size_t depot_when_taken = 1;
         reused = 0;
@@ -128,7 +131,7 @@ TEST_CASE("a thread keeps two chains, the depot gets the rest and another thread
         });
         CHECK(depot_when_taken == 0);
         CHECK(reused == 64 * 6);
-        CHECK(detail::frame_depot_bytes() == 64 * 6 * 720);
+        CHECK(detail::frame_depot_bytes() == 64 * 6 * 728);
     }
     age_until_empty();
 }
@@ -161,7 +164,7 @@ TEST_CASE("frames that are freed after their thread's cache is gone are not kept
 
 TEST_CASE("the depot gives back what lay unused for an epoch, and only that", "[core][frame_cache]") {
     age_until_empty();
-    constexpr std::size_t size = 512;
+    constexpr std::size_t size = 520;
     constexpr std::size_t chain = 64 * size;
     auto now = std::chrono::steady_clock::now() + std::chrono::hours(10'000);
     const auto leave = [](std::size_t chains) {
@@ -188,13 +191,15 @@ TEST_CASE("the depot gives back what lay unused for an epoch, and only that", "[
 TEST_CASE("a call gives back a bounded amount and the next one goes on", "[core][frame_cache]") {
     age_until_empty();
     auto now = std::chrono::steady_clock::now() + std::chrono::hours(20'000);
-    on_a_thread([] { deallocate(allocate(64 * 48, 1024), 1024); });  // 3 MiB
+    constexpr std::size_t size = 1032;
+    constexpr std::size_t chain = 64 * size;
+    on_a_thread([] { deallocate(allocate(64 * 48, size), size); });  // a little more than 3 MiB
     CHECK(detail::age_frame_depot(now));
     now += 1s;
     CHECK(detail::age_frame_depot(now));
-    CHECK(detail::frame_depot_bytes() == std::size_t{2} << 20);
+    CHECK(detail::frame_depot_bytes() == 32 * chain);
     CHECK(detail::age_frame_depot(now));
-    CHECK(detail::frame_depot_bytes() == std::size_t{1} << 20);
+    CHECK(detail::frame_depot_bytes() == 16 * chain);
     detail::age_frame_depot(now);
     CHECK(detail::frame_depot_bytes() == 0);
 }
@@ -202,15 +207,16 @@ TEST_CASE("a call gives back a bounded amount and the next one goes on", "[core]
 TEST_CASE("the depot is bounded", "[core][frame_cache]") {
     age_until_empty();
     constexpr std::size_t wanted = detail::frame_depot_limit + (std::size_t{4} << 20);
+    constexpr std::size_t size = 1032;
     std::size_t most = 0;
     on_a_thread([&] {
-        const auto frames = allocate(wanted / 1024, 1024);
+        const auto frames = allocate(wanted / size, size);
         for (void* const f : frames) {
-            detail::deallocate_frame(f, 1024);
+            detail::deallocate_frame(f, size);
             most = std::max(most, detail::frame_depot_bytes());
         }
     });
-    CHECK(most == detail::frame_depot_limit);
+    CHECK(most == detail::frame_depot_limit / (64 * size) * (64 * size));
     age_until_empty();
     CHECK(detail::frame_depot_bytes() == 0);
 }

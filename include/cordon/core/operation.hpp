@@ -13,6 +13,7 @@
 #include <concepts>
 #include <coroutine>
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -139,6 +140,7 @@ struct foreign_start {
 struct thread_state {
     int budget = 0;                     ///< transfers left before the next bounce; 0 outside any loop
     bool looping = false;
+    bool left = false;                  ///< something of what follows is to be done by the loop; one look for all of it
     std::coroutine_handle<> next;       ///< set by a bounce
     receiver_ref stop_receiver;         ///< set by stop_later, with the child below
     promise_base* stop_child = nullptr;
@@ -162,14 +164,17 @@ CORDON_NOINLINE inline void resume(std::coroutine_handle<> h) noexcept {
     const bool outer_looping = std::exchange(t.looping, true);
     for (;;) {
         if (h) h.resume();
+        if (!t.left) [[likely]] break;
         h = std::exchange(t.next, nullptr);
         t.budget = transfers_per_bounce;
         if (t.stop_receiver) {
             h = std::exchange(t.stop_receiver, {}).stop(std::exchange(t.stop_child, nullptr));
         } else if (t.finished != nullptr) {
+            t.left = h != nullptr || t.inline_head != nullptr;
             t.reap(*std::exchange(t.finished, nullptr));
         } else if (!h) {
-            if (outer_looping || t.inline_head == nullptr) break;
+            t.left = t.inline_head != nullptr;
+            if (outer_looping || !t.left) break;
             work_item* item = t.inline_head;
             t.inline_head = item->next;
             item->run(*item);
@@ -186,6 +191,7 @@ CORDON_NOINLINE inline std::coroutine_handle<> bounce(std::coroutine_handle<> h)
         resume(h);
     } else {
         t.next = h;
+        t.left = true;
     }
     return std::noop_coroutine();
 }
@@ -200,8 +206,9 @@ inline std::coroutine_handle<> transfer(std::coroutine_handle<> h) noexcept {
 }
 
 /// Has the loop of this thread destroy a root that has ended, once it has returned from its final suspension.
-CORDON_NOINLINE inline std::coroutine_handle<> reap_later(promise_base& root,
+CORDON_THREAD_LOCAL_ACCESS inline std::coroutine_handle<> reap_later(promise_base& root,
                                                           void (*reap)(promise_base&) noexcept) noexcept {
+    this_thread_state.left = true;
     this_thread_state.finished = &root;
     this_thread_state.reap = reap;
     return std::noop_coroutine();
@@ -212,6 +219,7 @@ CORDON_NOINLINE inline std::coroutine_handle<> reap_later(promise_base& root,
 CORDON_NOINLINE inline void run_inline_later(work_item& item) noexcept {
     thread_state& t = this_thread_state;
     item.next = nullptr;
+    t.left = true;
     (t.inline_head == nullptr ? t.inline_head : t.inline_tail->next) = &item;
     t.inline_tail = &item;
 }
@@ -235,7 +243,8 @@ inline void submit_locked(const context& c, work_item& item) noexcept {
 
 }  // namespace detail
 
-inline receiver_ref::receiver_ref(promise_base& p) noexcept : tagged_(reinterpret_cast<char*>(&p) + 1) {}
+inline receiver_ref::receiver_ref(promise_base& p) noexcept
+    : tagged_(std::assume_aligned<alignof(promise_base)>(reinterpret_cast<char*>(&p)) + 1) {}
 
 inline promise_base* receiver_ref::promise() const noexcept {
     return (reinterpret_cast<std::uintptr_t>(tagged_) & 1) != 0 ? reinterpret_cast<promise_base*>(tagged_ - 1) : nullptr;
@@ -266,6 +275,7 @@ inline std::coroutine_handle<> receiver_ref::stop(promise_base* child) const noe
     return r.done(r, child, true);
 }
 CORDON_NOINLINE inline std::coroutine_handle<> receiver_ref::stop_later(promise_base* child) const noexcept {
+    detail::this_thread_state.left = true;
     detail::this_thread_state.stop_receiver = *this;
     detail::this_thread_state.stop_child = child;
     return std::noop_coroutine();

@@ -96,6 +96,8 @@ public:
         else return std::move(value_);
     }
 
+    [[nodiscard]] bool has_value() const noexcept { return state_ == task_state::value; }
+
     /// The exception that ended the body; null if none did.
     [[nodiscard]] std::exception_ptr failure() const noexcept {
         return state_ == task_state::error || state_ == task_state::rejected ? error_ : std::exception_ptr();

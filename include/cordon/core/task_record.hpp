@@ -119,8 +119,11 @@ private:
     std::uint32_t kept_state() const noexcept {
         return (state_.load(std::memory_order_relaxed) & (group_bit | ~(step - 1))) + step;
     }
+    CORDON_NOINLINE static std::uintptr_t copy_name(std::string_view name) noexcept {
+        return reinterpret_cast<std::uintptr_t>(slab_text::copy(name));
+    }
     static void release_name(std::uintptr_t word) noexcept {
-        if (word != 0) record_slab<slab_text>::put(reinterpret_cast<slab_text*>(word));
+        if (word != 0) [[unlikely]] record_slab<slab_text>::put(reinterpret_cast<slab_text*>(word));
     }
 
     std::atomic<std::uint32_t> gen_;           // R1; 2 * life + 1
@@ -139,8 +142,7 @@ inline task_record* task_record::open(bool group, std::string_view name, std::so
                                       task_record* parent, std::uint32_t now_ms) noexcept {
     task_record* const record = record_slab<task_record>::take();
     if (record == nullptr) return nullptr;
-    const slab_text* const copied = name.empty() ? nullptr : slab_text::copy(name);
-    record->name_.store(reinterpret_cast<std::uintptr_t>(copied), std::memory_order_release);
+    record->name_.store(name.empty() ? 0 : copy_name(name), std::memory_order_release);
     record->state_.store(group ? group_bit : 0, std::memory_order_release);
     record->spawned_.store(std::bit_cast<std::uintptr_t>(spawned), std::memory_order_release);
     record->parent_.store(parent == nullptr ? 0 : parent->index(), std::memory_order_release);

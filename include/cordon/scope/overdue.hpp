@@ -50,11 +50,13 @@ namespace detail {
 /// The deadline of a `with`, which reports what it waits for once that is overdue.
 class watched_deadline_scope final : public deadline_scope {
 public:
-    watched_deadline_scope(const context& outer, cordon::deadline own, task_record* record,
-                           const std::source_location& where) noexcept
-        : deadline_scope(context_access::scope_of(outer), outer.deadline(), own, outer.executor(), where),
-          outer_(&outer), own_(own), record_(record) {}
-    ~watched_deadline_scope() = default;
+    watched_deadline_scope() noexcept : deadline_scope(later()) {}
+    void open(const context& outer, cordon::deadline own, task_record* record, const std::source_location& where) noexcept {
+        deadline_scope::open(context_access::scope_of(outer), outer.deadline(), own, outer.executor(), where);
+        outer_ = &outer;
+        record_ = record;
+    }
+    ~watched_deadline_scope() { disarm(); }
 
 private:
     overdue_policy policy() const {
@@ -67,7 +69,7 @@ private:
     }
     void on_overdue() noexcept override {
         const overdue_policy p = policy();
-        overdue_report r{where(), clock::now() - own_.time(), {}};
+        overdue_report r{where(), clock::now() - own().time(), {}};
         if (record_ != nullptr)
             for (const task_info& task : cordon::live_tasks())
                 if (task.id == record_->id()) r.task = describe(task);
@@ -75,7 +77,6 @@ private:
     }
 
     const context* outer_;
-    cordon::deadline own_;
     task_record* record_;
 };
 

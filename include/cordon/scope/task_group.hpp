@@ -164,6 +164,8 @@ private:
     void stop_for_error() noexcept;
     cordon::rejection refusal() const noexcept;
     void finish(promise_base& child, bool stopped) noexcept;
+    void finish_badly(promise_base& child, bool stopped) noexcept;
+    void return_counted_slot() noexcept;
 
     static std::coroutine_handle<> child_ended(receiver& self, promise_base* child, bool stopped) noexcept;
     static void begin(work_item& item) noexcept;

@@ -12,6 +12,7 @@
 #include <concepts>
 #include <coroutine>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <source_location>
 #include <string_view>
@@ -32,17 +33,25 @@ class deadline_attribute {
 public:
     static constexpr bool needs_executor = true;
 
-    deadline_attribute(clock::duration d, const std::source_location& where) noexcept : wait_(d), where_(where) {}
+    deadline_attribute(clock::duration d, const std::source_location& where) noexcept
+        : nanoseconds_(d), where_(where), is_absolute_(false) {}
     deadline_attribute(cordon::deadline d, const std::source_location& where) noexcept
-        : absolute_(d), is_absolute_(true), where_(where) {}
+        : nanoseconds_(d.time().time_since_epoch()), where_(where), is_absolute_(true) {}
+
+    /// Member by member, so that a compiler keeps in registers what was written just before: a copy as a block has to
+    /// wait for the memory.
+    deadline_attribute(const deadline_attribute& other) noexcept
+        : nanoseconds_(other.nanoseconds_), where_(other.where_), is_absolute_(other.is_absolute_) {}
+    deadline_attribute& operator=(const deadline_attribute&) = delete;
 
     class layer;
 
 private:
-    clock::duration wait_{0};  ///< from the start, unless there is an absolute deadline
-    cordon::deadline absolute_;
-    bool is_absolute_ = false;
+    [[nodiscard]] cordon::deadline absolute() const noexcept { return cordon::deadline::at(clock::time_point(nanoseconds_)); }
+
+    clock::duration nanoseconds_;  ///< from the start, or an absolute time
     std::source_location where_;
+    bool is_absolute_;
 };
 
 class deadline_attribute::layer {
@@ -50,26 +59,28 @@ public:
     explicit layer(deadline_attribute&& a) noexcept : attribute_(a) {}
     const context& enter(const context& outer, task_record* record) noexcept {
         const cordon::deadline own =
-            attribute_.is_absolute_ ? attribute_.absolute_ : cordon::deadline::after(attribute_.wait_);
-        scope_.emplace(outer, own, record, attribute_.where_);
-        ctx_ = context_access::with_scope(outer, *scope_, own < outer.deadline() ? own : outer.deadline());
-        return ctx_;
+            attribute_.is_absolute_ ? attribute_.absolute() : cordon::deadline::after(attribute_.nanoseconds_);
+        scope_.open(outer, own, record, attribute_.where_);
+        return *std::construct_at(&ctx_, context_access::with_scope(outer, scope_,
+                                                                    own < outer.deadline() ? own : outer.deadline()));
     }
-    void leave() noexcept { scope_->disarm(); }
+    void leave() noexcept { scope_.disarm(); }
     /// Asked before the start: whether it has passed already.
     [[nodiscard]] bool too_late() const noexcept {
-        return attribute_.is_absolute_ ? attribute_.absolute_.expired() : attribute_.wait_ <= clock::duration::zero();
+        return attribute_.is_absolute_ ? attribute_.absolute().expired()
+                                       : attribute_.nanoseconds_ <= clock::duration::zero();
     }
-    /// Asked after a stop, when the scope is armed.
-    [[nodiscard]] bool timed_out() const noexcept { return scope_->expired(); }
-    [[nodiscard]] std::exception_ptr error() const {
+    [[nodiscard]] bool timed_out() const noexcept { return scope_.expired(); }
+    [[nodiscard]] CORDON_NOINLINE std::exception_ptr error() const {
         return std::make_exception_ptr(timeout_error(attribute_.where_));
     }
 
 private:
     deadline_attribute attribute_;
-    std::optional<watched_deadline_scope> scope_;
-    context ctx_;
+    watched_deadline_scope scope_;
+    union {
+        context ctx_;  ///< made by enter
+    };
 };
 
 
@@ -222,7 +233,7 @@ public:
             requires requires(typename O::state& s) { s.get(); }
         {
             if constexpr (can_time_out)
-                if (timed_out_) [[unlikely]] return take().value();
+                if (timed_out_) [[unlikely]] return throw_timeout();
             return inner_.get();
         }
 
@@ -239,7 +250,7 @@ public:
             timed_out_ = true;
             return up.complete();
         }
-        std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
+        CORDON_NOINLINE std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
             discard(child);
             layer_.leave();
             if constexpr (can_time_out) {
@@ -248,6 +259,8 @@ public:
             }
             return up.stop();
         }
+
+        CORDON_NOINLINE value_type throw_timeout() { return take().value(); }
 
         layer layer_;
         typename O::state inner_;

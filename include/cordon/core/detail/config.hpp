@@ -40,3 +40,11 @@
 #else
 #define CORDON_NOINLINE [[gnu::noinline]]
 #endif
+
+/// For a function that reads a thread-local: Clang and MSVC may keep the address of one across a suspension that they
+/// have inlined it around. GCC splits a coroutine before it optimizes.
+#if defined(__GNUC__) && !defined(__clang__)
+#define CORDON_THREAD_LOCAL_ACCESS
+#else
+#define CORDON_THREAD_LOCAL_ACCESS CORDON_NOINLINE
+#endif

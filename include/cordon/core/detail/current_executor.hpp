@@ -17,11 +17,13 @@ struct executor_frame {
 };
 inline constinit thread_local executor_frame this_executor;
 
-CORDON_NOINLINE inline bool runs_here(const void* executor) noexcept { return this_executor.executor == executor; }
-CORDON_NOINLINE inline bool runs_any_here() noexcept { return this_executor.executor != nullptr; }
+CORDON_THREAD_LOCAL_ACCESS inline bool runs_here(const void* executor) noexcept {
+    return this_executor.executor == executor;
+}
+CORDON_THREAD_LOCAL_ACCESS inline bool runs_any_here() noexcept { return this_executor.executor != nullptr; }
 
 /// A time in milliseconds that is good enough for "since when": inside an executor the time of its present batch.
-CORDON_NOINLINE inline std::uint32_t coarse_now_ms() noexcept {
+CORDON_THREAD_LOCAL_ACCESS inline std::uint32_t coarse_now_ms() noexcept {
     return this_executor.executor != nullptr ? this_executor.now_ms : to_record_ms(clock::now());
 }
 /// For an executor whose batch goes on while its clock does.

@@ -19,18 +19,20 @@ inline void note_wait(receiver_ref r, const wait_label& what) noexcept {
     task_record* const record = r.record();
     if (record == nullptr) return;
     constexpr int reach = 16;  // frames looked at; beyond them the outermost site stays unknown
-    std::source_location inner{}, middle{}, outermost{};
+    // The next frame of the same branch, from `at` outwards; null at its end.
+    const auto next = [record](receiver_ref at) noexcept -> promise_base* {
+        for (; at; at = at.combinator().up) {
+            if (promise_base* const p = at.promise()) return p->record == record ? p : nullptr;
+            if (at.combinator().record != record) return nullptr;
+        }
+        return nullptr;
+    };
+    std::source_location sites[3]{};  // innermost, the one above it, outermost
     int frames = 0;
-    for (; r && r.record() == record && frames < reach; r = r.up()) {
-        promise_base* const p = r.promise();
-        if (p == nullptr) continue;
-        if (frames == 0) inner = p->site;
-        else if (frames == 1) middle = p->site;
-        else outermost = p->site;
-        ++frames;
-    }
-    if (frames == reach) outermost = {};
-    record->suspended(outermost, middle, inner, frames > 3, what);
+    for (promise_base* p = next(r); p != nullptr && frames < reach; p = next(p->up))
+        sites[frames < 2 ? frames : 2] = p->site, ++frames;
+    if (frames == reach) sites[2] = {};
+    record->suspended(sites[2], sites[1], sites[0], frames > 3, what);
 }
 
 inline void note_running(receiver_ref r) noexcept {
@@ -101,7 +103,7 @@ protected:
         std::uint8_t seen = arming;
         if (word_.compare_exchange_strong(seen, armed, std::memory_order_acq_rel, std::memory_order_acquire))  // L2
             return std::noop_coroutine();
-        return disconnect(seen == stopped, false) ? r.stop_later() : r.complete();
+        return disconnect(r, seen == stopped, false) ? r.stop_later() : r.complete();
     }
 
     [[nodiscard]] receiver_ref receiver() const noexcept { return receiver_; }
@@ -128,10 +130,10 @@ private:
         return requires(Derived& d) { d.leave_queue(); };
     }
     /// Returns:       whether the wait has ended stopped
-    bool disconnect(bool was_stopped, bool has_left) noexcept {
+    bool disconnect(receiver_ref r, bool was_stopped, bool has_left) noexcept {
         if (!has_left) self().dequeue(was_stopped);
         detach();
-        note_running(receiver_);
+        note_running(r);
         if constexpr (requires(Derived& d) { d.ends_stopped(); }) return was_stopped || self().ends_stopped();
         else return was_stopped;
     }
@@ -139,7 +141,9 @@ private:
         leaf& l = static_cast<leaf&>(item);
         const bool was_stopped = l.word_.load(std::memory_order_acquire) == stopped;  // L3
         const receiver_ref r = l.receiver_;
-        resume(l.disconnect(was_stopped, was_stopped && leaves_early()) ? r.stop() : r.complete());
+        const bool has_left = was_stopped && leaves_early();
+        if (promise_base* const p = r.promise()) resume(l.disconnect(r, was_stopped, has_left) ? r.stop() : p->handle());
+        else resume(l.disconnect(r, was_stopped, has_left) ? r.stop() : r.complete());
     }
     static void stop_arrived(stop_node& node) noexcept {
         static_cast<leaf&>(node).settle(stopped);

@@ -89,7 +89,7 @@ public:
     using chunk = slab_chunk<Cell>;
 
     /// Takes a free cell. Returns null when out of memory.
-    CORDON_NOINLINE static Cell* take() noexcept {
+    CORDON_THREAD_LOCAL_ACCESS static Cell* take() noexcept {
         cache& own = cache_;
         if (own.head == nullptr && !refill(own)) return nullptr;
         Cell* const cell = own.head;
@@ -99,7 +99,7 @@ public:
     }
 
     /// Gives a cell back. Requires: I2.
-    CORDON_NOINLINE static void put(Cell* cell) noexcept {
+    CORDON_THREAD_LOCAL_ACCESS static void put(Cell* cell) noexcept {
         cache& own = cache_;
         if (own.count == own.limit && !make_room(own)) return depot_.add_loose({cell, 1});
         link(cell, own.head);

@@ -10,6 +10,7 @@
 #include <cordon/core/stop_token.hpp>
 
 #include <atomic>
+#include <new>
 #include <optional>
 #include <source_location>
 
@@ -24,6 +25,9 @@ class context_access;
 class scope {
 public:
     explicit scope(scope* parent) noexcept : parent_(parent) {}
+    /// For one that is told its parent before anybody can see it.
+    struct later {};
+    explicit scope(later) noexcept {}
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
 
@@ -45,6 +49,7 @@ public:
 protected:
     ~scope() = default;
 
+    void set_parent(scope* parent) noexcept { parent_ = parent; }
     [[nodiscard]] bool armed() const noexcept { return connection_.has_value(); }
     void link_to_parent() noexcept {
         if (parent_ != nullptr) connection_->link.attach(parent_->source().get_token(), source());
@@ -72,71 +77,97 @@ private:
     std::optional<connection> connection_;
 };
 
-/// A scope that is stopped when a deadline of its own passes.
-class deadline_scope : public scope, private timer {
+/// A scope that is stopped when a deadline of its own passes. What only an armed one needs is made when it is armed.
+class deadline_scope : public scope {
 public:
     deadline_scope(scope* parent, cordon::deadline ambient, cordon::deadline own, executor_ref runs_on,
                    const std::source_location& where) noexcept
-        : scope(parent), timer(&deadline_scope::fired), own_(own < ambient ? own : cordon::deadline::never()),
-          executor_(runs_on), where_(where) {}
+        : scope(later()) {
+        open(parent, ambient, own, runs_on, where);
+    }
 
     /// Unhooks the timer and the link to the parent: afterwards nobody can stop this scope any more.
     void disarm() noexcept {
-        if (!armed()) return;
-        if (in_timers_) executor_.timers().cancel(*this);
-        in_timers_ = false;
-        unlink_from_parent();
+        if (armed() && armed_.hooked) [[unlikely]] disarm_armed();
     }
 
-    /// Whether it was this scope's own deadline that stopped it. Requires: armed; what ran under it has ended.
+    /// Whether it was this scope's own deadline that stopped it. What ran under it has ended.
     [[nodiscard]] bool expired() const noexcept {
-        if (!passed_.load(std::memory_order_relaxed)) return false;
+        if (!armed() || !armed_.passed.load(std::memory_order_relaxed)) return false;
         const stop_reason why = source().reason();
-        return why.kind == stop_kind::deadline && why.where.line() == where_.line() &&
-               why.where.column() == where_.column() && why.where.file_name() == where_.file_name();
+        return why.kind == stop_kind::deadline && why.where.line() == opened_.where.line() &&
+               why.where.column() == opened_.where.column() && why.where.file_name() == opened_.where.file_name();
     }
-    [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
+    [[nodiscard]] const std::source_location& where() const noexcept { return opened_.where; }
 
 protected:
-    ~deadline_scope() { disarm(); }
+    explicit deadline_scope(later l) noexcept : scope(l) {}
+    /// The derived class disarms: a timer that is firing on another thread calls its functions.
+    ~deadline_scope() = default;
+    void open(scope* parent, cordon::deadline ambient, cordon::deadline own, executor_ref runs_on,
+              const std::source_location& where) noexcept {
+        set_parent(parent);
+        ::new (static_cast<void*>(&opened_)) terms{own < ambient ? own : cordon::deadline::never(), runs_on, where};
+    }
+    [[nodiscard]] cordon::deadline own() const noexcept { return opened_.own; }
 
 private:
+    struct when_armed : timer {
+        explicit when_armed(deadline_scope& s) noexcept : timer(&deadline_scope::fired), owner(&s) {}
+        deadline_scope* owner;
+        bool hooked = true;
+        bool in_timers = false;
+        bool awaits_overdue = false;      ///< the timer's: it has fired for the deadline, and fires once more
+        std::atomic<bool> passed{false};  ///< set before the stop that publishes it: by the timer, or by whoever polls
+    };
+
+    CORDON_NOINLINE void disarm_armed() noexcept {
+        if (armed_.in_timers) opened_.executor.timers().cancel(armed_);
+        armed_.hooked = armed_.in_timers = false;
+        unlink_from_parent();
+    }
     void on_arm() noexcept override {
+        ::new (static_cast<void*>(&armed_)) when_armed(*this);
         link_to_parent();
-        if (own_.is_never() || !executor_) return;
-        when = own_.time();
-        in_timers_ = true;
-        executor_.timers().arm(*this);
+        if (opened_.own.is_never() || !opened_.executor) return;
+        armed_.when = opened_.own.time();
+        armed_.in_timers = true;
+        opened_.executor.timers().arm(armed_);
     }
     void on_expire(clock::time_point now) noexcept override {
-        if (!own_.is_never() && own_.time() <= now) stop();
+        if (!opened_.own.is_never() && opened_.own.time() <= now) stop();
     }
     /// Told when the deadline has passed and the stop was requested; a time that is not `max` calls `on_overdue` then.
     virtual clock::time_point overdue_at() noexcept { return (clock::time_point::max)(); }
     virtual void on_overdue() noexcept {}
 
     static void fired(timer& t) noexcept {
-        auto& self = static_cast<deadline_scope&>(t);
-        if (self.awaits_overdue_) return self.on_overdue();
+        auto& self = *static_cast<when_armed&>(t).owner;
+        if (self.armed_.awaits_overdue) return self.on_overdue();
         self.stop();
         if (!self.expired()) return;
         const clock::time_point overdue = self.overdue_at();
         if (overdue == (clock::time_point::max)()) return;
-        self.when = overdue;
-        self.awaits_overdue_ = true;
-        self.executor_.timers().arm(self);
+        self.armed_.when = overdue;
+        self.armed_.awaits_overdue = true;
+        self.opened_.executor.timers().arm(self.armed_);
     }
     void stop() noexcept {
-        passed_.store(true, std::memory_order_relaxed);
-        source().request_stop(stop_reason{stop_kind::deadline, 0, where_});
+        armed_.passed.store(true, std::memory_order_relaxed);
+        source().request_stop(stop_reason{stop_kind::deadline, 0, opened_.where});
     }
 
-    cordon::deadline own_;
-    executor_ref executor_;
-    std::source_location where_;
-    bool in_timers_ = false;
-    bool awaits_overdue_ = false;      ///< the timer's: it has fired for the deadline, and fires once more
-    std::atomic<bool> passed_{false};  ///< set before the stop that publishes it: by the timer, or by whoever polls
+    struct terms {
+        cordon::deadline own;
+        executor_ref executor;
+        std::source_location where;
+    };
+    union {
+        terms opened_;  ///< made by open
+    };
+    union {
+        when_armed armed_;  ///< made by on_arm
+    };
 };
 
 }  // namespace detail

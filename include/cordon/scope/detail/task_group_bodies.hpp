@@ -260,7 +260,9 @@ inline bool task_group::take_slot() noexcept {
 
 /// Hands the slot to whoever has waited longest for one.
 inline void task_group::return_slot() noexcept {
-    if (max_running_ == group_options::unlimited) return;
+    if (max_running_ != group_options::unlimited) return_counted_slot();
+}
+CORDON_NOINLINE inline void task_group::return_counted_slot() noexcept {
     const detail::waking_guard guard(lock_);
     while (!spawners_.empty())
         if (spawners_.pop_front().wake(true)) return;
@@ -294,6 +296,14 @@ inline void task_group::reap(promise_base& child) noexcept {
 /// The end of a child: its error is kept, its frame destroyed, the group stopped if that is how it fails, and then the
 /// child counted down.
 inline void task_group::finish(promise_base& child, bool stopped) noexcept {
+    if (stopped || !static_cast<detail::task_promise<void>&>(child).has_value()) [[unlikely]]
+        return finish_badly(child, stopped);
+    detail::task_record* const of = child.record;
+    child.handle().destroy();
+    if (of != nullptr) of->close();
+    leave();
+}
+CORDON_NOINLINE inline void task_group::finish_badly(promise_base& child, bool stopped) noexcept {
     detail::task_record* const of = child.record;
     std::exception_ptr error;
     if (!stopped) error = static_cast<detail::task_promise<void>&>(child).failure();
