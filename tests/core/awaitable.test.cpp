@@ -10,10 +10,12 @@
 #include <cordon/scope/with.hpp>
 #include <cordon/sync/async_event.hpp>
 #include <cordon/sync/async_semaphore.hpp>
+#include <cordon/sync/completion.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "last_words.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -461,9 +463,11 @@ TEST_CASE("a stop that is pending when a host's coroutine begins to wait reaches
     scope.request_stop(3);
     auto told = host::told(scope.ctx());
     told.start();
+    loop.poll();
     CHECK(told.promise().was_stopped);
     auto thrown = host::thrown(scope.ctx());
     thrown.start();
+    loop.poll();
     CHECK(thrown.done());
     CHECK_THROWS_AS(thrown.get(), canceled);
 }
@@ -694,9 +698,8 @@ TEST_CASE("an operation that is given a context runs with that one alone", "[cor
             co_return true;
         }
     };
-    run_loop unused;
-    const context other{executor_ref(unused)};
     simulation sim;
+    const context other{executor_ref(sim)};
     CHECK(sim.run(with(program::run(other), number(4))) == 40);
 
     struct under_a_stop {
@@ -775,4 +778,60 @@ TEST_CASE("a task's context flows into a host's coroutine that carries one, and 
         const outcome<void> stopped = co_await as_outcome(with(sleeps(), stop_on(source.get_token())));
         CHECK(stopped.is_stopped());
     }());
+}
+
+TEST_CASE("a host's coroutine that is destroyed while it waits says so", "[core][awaitable]") {
+    struct program {
+        static host_task<int> run(async_semaphore& s) {
+            co_await s.acquire();
+            co_return 1;
+        }
+    };
+    const std::string words = last_words([] {
+        async_semaphore s(0);
+        {
+            auto waits = program::run(s);
+            waits.start();
+        }
+    });
+    CHECK(says(words, "a coroutine was destroyed while it waits"));
+}
+
+TEST_CASE("an operation with a context begins on the executor of that context", "[core][awaitable][A5]") {
+    struct program {
+        static task<bool> here(const run_loop& loop) { co_return loop.is_current(); }
+        static host_task<bool> run(const context& ctx, const run_loop& loop) {
+            const bool there = co_await here(loop).with(ctx);
+            co_return there;
+        }
+    };
+    run_loop loop;
+    const context ctx{executor_ref(loop)};
+    auto asks = program::run(ctx, loop);
+    asks.start();
+    CHECK_FALSE(asks.done());
+    loop.poll();
+    CHECK(asks.done());
+    CHECK(asks.get());
+}
+
+TEST_CASE("a hook may end its own wait", "[core][awaitable]") {
+    struct program {
+        static host_task<int, context_carrier> run(cordon::completion<int>& c, int& stops) {
+            const int given = co_await c.wait([&c, &stops, n = 42] {
+                c.set_value(n);
+                stops = n;
+            });
+            co_return given;
+        }
+    };
+    cordon::completion<int> c;
+    cancel_scope scope;
+    int stops = 0;
+    auto waits = program::run(c, stops);
+    waits.promise().set_context(scope.ctx());
+    waits.start();
+    scope.request_stop();
+    CHECK(waits.done());
+    CHECK(waits.get() == stops);
 }

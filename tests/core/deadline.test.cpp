@@ -142,3 +142,12 @@ TEST_CASE("deadlines are ordered by time, never last", "[core][deadline][X5]") {
     CHECK(early == deadline::at(clock::time_point(1s)));
     CHECK((std::min)(late, early) == early);
 }
+
+TEST_CASE("what is no number has passed, and moving a deadline later ends at the last time there is", "[core][deadline]") {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    CHECK(deadline::after(std::chrono::duration<double>(nan)).expired());
+    const deadline last = deadline::at((clock::time_point::max)() - 1ns);
+    CHECK(last.less(-1s).is_never());
+    CHECK(last.less(-1ns).is_never());
+    CHECK(deadline::at(clock::time_point()).less(-1s).time() == clock::time_point() + 1s);
+}

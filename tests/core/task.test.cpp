@@ -707,3 +707,11 @@ TEST_CASE("sleeping without an executor says so and terminates", "[core][task]")
 }
 
 #endif
+
+// A reference that is returned refers to what stays: not to a temporary that was made of the operand.
+template <class T, class U>
+concept returns = requires(cordon::detail::task_promise<T>& p, U&& u) { p.return_value(std::forward<U>(u)); };
+static_assert(returns<int&, int&> && returns<const int&, int&> && returns<const int&, const int&>);
+static_assert(returns<std::exception&, std::runtime_error&>);
+static_assert(!returns<const std::string&, const char (&)[2]> && !returns<const int&, long&> && !returns<const int&, int>);
+static_assert(!returns<int&, const int&> && returns<std::string, const char (&)[2]>);

@@ -688,6 +688,28 @@ TEST_CASE(NET_NAME ": as_tuple makes errors values, but a stop and a deadline st
     }
 }
 
+TEST_CASE(NET_NAME ": a stop and a deadline cancel a coroutine of the host that a task awaits", TAGS "[use_cordon]") {
+    host h;
+    const auto slow = []() -> net::awaitable<int> {
+        net::steady_timer t(co_await net::this_coro::executor, 1h);
+        co_await t.async_wait(net::use_awaitable);
+        co_return 1;
+    };
+    const auto quick = []() -> net::awaitable<int> { co_return 7; };
+    int got = 0;
+    run(h, [&]() -> co::task<> { got = co_await net::co_spawn(h.io, quick(), over::use_cordon); });
+    CHECK(got == 7);
+    CHECK_THROWS_AS(run(h, [&]() -> co::task<> {
+        (void)co_await co::with_timeout(3ms, net::co_spawn(h.io, slow(), over::use_cordon));
+    }), co::timeout_error);
+    co::task_group group{h.executor};
+    group.spawn([&]() -> co::task<> { (void)co_await net::co_spawn(h.io, slow(), over::use_cordon); });
+    h.poll();
+    group.request_stop();
+    join(h, group);
+    CHECK(group.error_count() == 0);
+}
+
 TEST_CASE(NET_NAME ": a stop cancels the operation, and the task ends only with it", TAGS "[use_cordon]") {
     host h;
     manual<error_code, int> op;

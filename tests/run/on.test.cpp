@@ -241,3 +241,8 @@ TEST_CASE("inside a simulation nothing runs on another executor", "[run][on]") {
     };
     CHECK(sim.run(same()) == 1);
 }
+
+TEST_CASE("going to no executor says so", "[run][on]") {
+    const std::string words = last_words([] { co::sync_wait(co::on(co::executor_ref(), co::this_task::yield())); });
+    CHECK(says(words, "on(): there is no executor"));
+}

@@ -210,3 +210,16 @@ TEST_CASE("a callback that throws terminates", "[run][start_on]") {
     });
     CHECK(says(survived, "terminated"));
 }
+
+TEST_CASE("a callable whose copy throws leaves no record behind", "[run][start_on]") {
+    struct fragile {
+        fragile() = default;
+        fragile(const fragile&) { throw std::runtime_error("copied"); }
+        co::task<> operator()() const { co_return; }
+    };
+    const std::size_t before = co::live_tasks().size();
+    co::run_loop loop;
+    const fragile f;
+    CHECK_THROWS_AS(co::start_on(loop, f, {.name = "ghost"}), std::runtime_error);
+    CHECK(co::live_tasks().size() == before);
+}

@@ -279,3 +279,48 @@ TEST_CASE("a future awaited twice, or by two tasks at once, says so and terminat
     CAPTURE(at_once);
     CHECK(says(at_once, "by two tasks at once"));
 }
+
+TEST_CASE("what is made of a temporary future keeps the result alive", "[scope][future]") {
+    simulate([](simulation& sim) -> co::task<> {
+        co::task_group group{co::executor_ref(sim)};
+        const auto bounded = [](co::future<int> f) { return co::with_timeout(1s, std::move(f)); };
+        auto timed = bounded(group.spawn_future(later(1ms, 3)));
+        const int three = co_await std::move(timed);
+        CHECK(three == 3);
+        std::optional<int> called;
+        co::start_on(co::executor_ref(sim), group.spawn_future(later(1ms, 4)),
+                     [&](co::outcome<int> o) { called = *std::move(o); });
+        group.spawn(group.spawn_future(later(1ms, 5)));
+        co_await group.join();
+        co_await co::sleep_for(1ms);
+        CHECK(called == 4);
+    });
+}
+
+TEST_CASE("awaiting a future that has been moved from says so", "[scope][future]") {
+    const std::string words = last_words([] {
+        simulation sim;
+        sim.run([](co::executor_ref here) -> co::task<> {
+            co::task_group group{here};
+            auto first = group.spawn_future(later(1ms, 1));
+            auto second = std::move(first);
+            co_await first;
+        }(co::executor_ref(sim)));
+    });
+    CHECK(says(words, "awaiting a future that has been moved from"));
+}
+
+TEST_CASE("a callable whose copy throws leaves nothing behind", "[scope][future]") {
+    struct fragile {
+        fragile() = default;
+        fragile(const fragile&) { throw std::runtime_error("copied"); }
+        co::task<int> operator()() const { co_return 1; }
+    };
+    simulate([](simulation& sim) -> co::task<> {
+        co::task_group group{co::executor_ref(sim)};
+        const fragile f;
+        CHECK_THROWS_AS(group.spawn_future(f), std::runtime_error);
+        CHECK(group.size() == 0);
+        co_await group.join();
+    });
+}

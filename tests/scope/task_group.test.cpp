@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/scope/task_group.hpp>
 
+#include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
+#include <cordon/run/start_on.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/finally.hpp>
 #include <cordon/scope/when_all.hpp>
@@ -18,6 +20,7 @@
 
 #include <algorithm>
 #include <array>
+#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -1033,4 +1036,51 @@ TEST_CASE("a group destroyed with a live child prints it by name and place, and 
     CAPTURE(text);
     CHECK(says(text, "\"sessions\"", "3 live tasks", "task_group.test.cpp:", "sleep"));
     CHECK(says(text, "\"crawler\"", "\"indexer\"", "\"newcomer\""));
+}
+
+namespace {
+
+/// A host's coroutine that runs at once and carries no context.
+struct fire_and_forget {
+    struct promise_type {
+        fire_and_forget get_return_object() noexcept { return {}; }
+        std::suspend_never initial_suspend() const noexcept { return {}; }
+        std::suspend_never final_suspend() const noexcept { return {}; }
+        void return_void() const noexcept {}
+        [[noreturn]] void unhandled_exception() const noexcept { std::terminate(); }
+    };
+};
+
+}  // namespace
+
+TEST_CASE("a host's coroutine without a context joins a group whose child is stopped before it runs",
+          "[scope][task_group]") {
+    co::run_loop loop;
+    bool joined = false;
+    co::task_group group{loop};
+    const auto joins = [](co::task_group& g, bool& done) -> fire_and_forget {
+        co_await g.join();
+        done = true;
+    };
+    group.spawn(pause(1h));
+    joins(group, joined);
+    group.request_stop();
+    for (int i = 0; i < 3; ++i) loop.poll();
+    CHECK(joined);
+}
+
+TEST_CASE("a group that dies while others wait for its room says so", "[scope][task_group]") {
+    const std::string words = last_words([] {
+        simulation sim;
+        sim.run([]() -> co::task<> {
+            const auto here = co_await co::this_task::executor();
+            std::optional<bool> started;
+            auto group = std::make_unique<co::task_group>(here, co::group_options{.name = "jobs", .max_running = 0});
+            co::start_on(here, spawn_one(*group, pause(1ms), started));
+            co_await simulation::settle();
+            co_await group->join();
+            group.reset();
+        }());
+    });
+    CHECK(says(words, "task_group \"jobs\" destroyed while 1 tasks are in its spawn_when_ready"));
 }

@@ -958,3 +958,30 @@ TEST_CASE("a deadline noticed on one thread while its timer fires on another is 
     other.stop();
     runs.join();
 }
+
+TEST_CASE("a description with a deadline can be assigned", "[scope][with]") {
+    auto first = with_timeout(1ms, cordon::sleep_for(1h));
+    first = with_timeout(2ms, cordon::sleep_for(1h));
+    simulation sim;
+    const auto before = sim.now();
+    sim.run([](decltype(first) op) -> task<> { (void)co_await as_outcome(std::move(op)); }(std::move(first)));
+    CHECK(sim.now() - before == 2ms);
+}
+
+TEST_CASE("a context is copied into what runs with it", "[scope][with]") {
+    simulate([]() -> task<> {
+        const auto apart = []() -> task<cordon::deadline> {
+            const cordon::deadline d = co_await this_task::deadline();
+            co_return d;
+        };
+        const auto describes = [&](const cordon::context& ctx) { return with(apart(), ctx.without_stop()); };
+        const auto inner = [&]() -> task<cordon::deadline> {
+            const cordon::context* const ctx = co_await this_task::context();
+            auto op = describes(*ctx);
+            const cordon::deadline d = co_await std::move(op);
+            co_return d;
+        };
+        const cordon::deadline seen = co_await with_timeout(1s, inner());
+        CHECK(seen.is_never());
+    });
+}

@@ -3,8 +3,10 @@
 
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/scope/finally.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
+#include <cordon/sync/async_semaphore.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -16,9 +18,11 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -784,5 +788,72 @@ TEST_CASE("a stop ends a for_each that waits for room, and what it has started",
         const auto nobody = co_await co::as_outcome(co::with_timeout(5ms, co::for_each(items, none, fn)));
         CHECK(nobody.is_error());
         CHECK(made == 2);
+    });
+}
+
+TEST_CASE("a body that stops itself stops its children too", "[scope][with_group]") {
+    simulate([]() -> co::task<> {
+        int alive = 0;
+        const auto before = co::clock::now();
+        auto body = [&](co::task_group& group) -> co::task<int> {
+            group.spawn(wait_here<void>(alive));
+            co_await co::sleep_for(1ms);
+            co_await co::this_task::stop();
+            co_return 1;
+        };
+        const auto ended = co_await co::as_outcome(co::with_group(body));
+        CHECK(ended.is_stopped());
+        CHECK(alive == 0);
+        CHECK(co::clock::now() - before == 1ms);
+    });
+}
+
+TEST_CASE("a group that was stopped from inside keeps its value, whatever stops it later", "[scope][with_group][G2]") {
+    simulate([]() -> co::task<> {
+        co::inplace_stop_source source;
+        auto body = [](co::task_group& group) -> co::task<int> {
+            auto cleans = []() -> co::task<> {
+                auto waits = co::finally(pause(1h), [] { return pause(5ms); }, 1s);
+                co_await std::move(waits);
+            };
+            group.spawn(cleans);
+            co_await co::sleep_for(1ms);
+            group.request_stop();
+            co_return 42;
+        };
+        auto stoppable = co::as_outcome(co::with(co::with_group(body), co::stop_on(source.get_token())));
+        auto both = co::when_all(std::move(stoppable), stop_at(3ms, source));
+        const auto ended = co_await std::move(both);
+        REQUIRE(std::get<0>(ended).has_value());
+        CHECK(*std::get<0>(ended) == 42);
+    });
+}
+
+TEST_CASE("a body that is ready is not waited for", "[scope][with_group]") {
+    simulate([]() -> co::task<> {
+        co::async_semaphore slots{1};
+        auto takes = [&](co::task_group&) { return slots.acquire(); };
+        co_await co::with_group(takes);
+        CHECK(slots.stats().available == 0);
+    });
+}
+
+TEST_CASE("for_each keeps what an iterator that goes once gives", "[scope][for_each]") {
+    simulate([]() -> co::task<> {
+        std::istringstream text("1 2 3");
+        struct numbers {
+            std::istringstream* from;
+            std::istream_iterator<int> begin() const { return std::istream_iterator<int>(*from); }
+            std::istream_iterator<int> end() const { return {}; }
+        };
+        std::vector<int> seen;
+        const auto fn = [&](int i) -> co::task<> {
+            seen.push_back(i);
+            co_return;
+        };
+        const numbers all{&text};
+        co_await co::for_each(all, {}, fn);
+        std::sort(seen.begin(), seen.end());
+        CHECK(seen == std::vector{1, 2, 3});
     });
 }

@@ -195,6 +195,40 @@ TEST_CASE("an event that dies while somebody waits for it says which, and how ma
     CHECK(says(words, "async_event \"door\" destroyed while 1 wait for it"));
 }
 
+TEST_CASE("an event that dies before those it has let go went on says so", "[sync][async_event]") {
+    const std::string words = last_words([] {
+        simulation sim;
+        std::string order;
+        const auto root = [&]() -> task<> {
+            const auto here = co_await co::this_task::executor();
+            async_event e({.name = "door"});
+            co::start_on(here, pass(e, order, 'a'));
+            co_await simulation::settle();
+            e.set();
+        };
+        sim.run(root());
+    });
+    CHECK(says(words, "async_event \"door\" destroyed while 1 that it has woken have not gone on yet"));
+}
+
+TEST_CASE("who is stopped has left the event at once", "[sync][async_event]") {
+    const auto root = []() -> task<> {
+        async_event e;
+        co::inplace_stop_source source;
+        const auto asks = [&]() -> task<> {
+            co_await simulation::settle();
+            CHECK(e.waiting() == 1);
+            source.request_stop();
+            CHECK(e.waiting() == 0);
+            co_return;
+        };
+        auto both = co::when_all(co::as_outcome(co::with(e.wait(), co::stop_on(source.get_token()))), asks());
+        const auto ended = co_await std::move(both);
+        CHECK(std::get<0>(ended).is_stopped());
+    };
+    simulation().run(root());
+}
+
 TEST_CASE("who has waited alone for an event may destroy it at once", "[sync][async_event]") {
     const auto root = []() -> task<> {
         auto e = std::make_unique<async_event>();

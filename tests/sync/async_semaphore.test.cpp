@@ -638,3 +638,18 @@ TEST_CASE("the walk over the semaphore's word sees what its invariants are for",
     INFO(stuck.fault);
     CHECK(says(stuck.fault, "the first waits although there is enough for it"));
 }
+
+TEST_CASE("a semaphore that dies before those it has served went on says so", "[sync][async_semaphore]") {
+    const std::string words = last_words([] {
+        simulation sim;
+        const auto root = []() -> task<> {
+            const auto here = co_await co::this_task::executor();
+            async_semaphore s(0, {.name = "connections"});
+            co::start_on(here, s.acquire());
+            co_await simulation::settle();
+            s.release();
+        };
+        sim.run(root());
+    });
+    CHECK(says(words, "async_semaphore \"connections\" destroyed while 1 that it has woken have not gone on yet"));
+}

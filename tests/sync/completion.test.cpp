@@ -346,3 +346,34 @@ TEST_CASE("a hook runs on the thread that asks to stop", "[sync][completion]") {
     CHECK(got == 2);
     CHECK(asked_on == expected);
 }
+
+TEST_CASE("a completion whose waiter was stopped can be awaited again at once", "[sync][completion]") {
+    const auto root = []() -> task<> {
+        completion<int> c;
+        co::inplace_stop_source source;
+        const auto again = [&]() -> task<int> {
+            source.request_stop();
+            auto sets = [&]() -> task<> {
+                co_await co::sleep_for(1ms);
+                c.set_value(3);
+            };
+            auto both = co::when_all(c.wait(), sets());
+            const auto got = co_await std::move(both);
+            co_return std::get<0>(got);
+        };
+        auto first = co::as_outcome(co::with(c.wait(), co::stop_on(source.get_token())));
+        auto both = co::when_all(std::move(first), again());
+        const auto ended = co_await std::move(both);
+        CHECK(std::get<0>(ended).is_stopped());
+        CHECK(std::get<1>(ended) == 3);
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("a completion refuses an error that is none", "[sync][completion]") {
+    const std::string words = last_words([] {
+        completion<int> c;
+        c.set_error(nullptr);
+    });
+    CHECK(says(words, "an outcome was made of a null exception_ptr"));
+}

@@ -627,3 +627,18 @@ TEST_CASE("a task that behaves differently from run to run is found", "[testing]
     };
     CHECK(any_finding(sweep_twin(drifts), sweep_variant::stop, "not deterministic", ""));
 }
+
+TEST_CASE("a check may run simulations, and a sweep inside a run is refused", "[testing][cancel_sweep]") {
+    int checked = 0;
+    const auto result = co::testing::cancel_sweep({}, [] { return co::sleep_for(1ms); },
+                                                  [&](const co::outcome<void>&, const co::testing::sweep_point&) {
+                                                      co::testing::simulation().run(co::sleep_for(1s));
+                                                      ++checked;
+                                                  });
+    CHECK(result.findings.empty());
+    CHECK(checked > 1);
+    CHECK_THROWS_AS(co::testing::simulation().run([]() -> co::task<> {
+        (void)co::testing::cancel_sweep({}, [] { return co::sleep_for(1ms); });
+        co_return;
+    }()), std::logic_error);
+}

@@ -4,8 +4,10 @@
 // Who may await what: operations inside tasks, operations inside coroutines of a host, and a host's awaitables inside
 // tasks.
 
+#include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/foreign_operation.hpp>
+#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <concepts>
@@ -211,7 +213,8 @@ class operation_base {
 public:
     auto operator co_await() && { return foreign_awaiter<Derived>(std::move(static_cast<Derived&>(*this))); }
 
-    /// Runs it with `ctx` instead of the context of the awaiting coroutine. `ctx` outlives it.
+    /// Runs it with `ctx` instead of the context of the awaiting coroutine, on the executor of `ctx` if it has one.
+    /// Lifetime:      the context is copied; the scopes and values that it refers to outlive the operation
     [[nodiscard]] auto with(const context& ctx) && { return in_context(std::move(static_cast<Derived&>(*this)), ctx); }
 };
 
@@ -222,18 +225,24 @@ public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = false;
 
-    context_bound(O&& description, const context& ctx) noexcept : op_(std::move(description)), ctx_(&ctx) {}
+    context_bound(O&& description, const context& ctx) noexcept : op_(std::move(description)), ctx_(ctx) {}
 
-    class state : private receiver {
+    class state : private receiver, private work_item {
     public:
         explicit state(context_bound&& b)
-            : receiver(b.ctx_, nullptr, {}, &state::done_below), inner_(std::move(b.op_)) {}
-        const context& given_context() const noexcept { return *ctx; }
+            : receiver(&given_, nullptr, {}, &state::done_below), work_item(&state::arrive), given_(b.ctx_),
+              inner_(std::move(b.op_)) {}
+        const context& given_context() const noexcept { return given_; }
         bool ready() noexcept { return inner_.ready(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             record = r.record();
             up = r;
-            return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
+            const executor_ref there = given_.executor();
+            if (there && simulated_here() && !there.is_current())
+                fail("with a context: inside a simulation nothing runs on another executor");
+            if (!there || there.is_current()) return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
+            there.submit(*this);
+            return std::noop_coroutine();
         }
         outcome<value_type> take() noexcept { return inner_.take(); }
 
@@ -243,13 +252,18 @@ public:
             if (stopped) discard(child);
             return s.home_.go(s.up, stopped);
         }
+        static void arrive(work_item& item) noexcept {
+            auto& s = static_cast<state&>(item);
+            resume(s.inner_.start(receiver_ref(static_cast<receiver&>(s))));
+        }
+        context given_;
         typename O::state inner_;
         homecoming home_;
     };
 
 private:
     O op_;
-    const context* ctx_;
+    context ctx_;
 };
 
 template <operation O>
@@ -268,7 +282,8 @@ auto describe(A&& a) {
     } else {
         static_assert(native_awaitable<A>,
                       "this cannot be awaited: a cordon operation or task that has a name is awaited with std::move, "
-                      "and anything else needs an awaiter of its own");
+                      "and anything else needs an awaiter of its own (an asio::awaitable: co_spawn(executor, it, "
+                      "use_cordon))");
         if constexpr (native_awaitable<A>) return foreign_operation<A>(std::forward<A>(a));
     }
 }

@@ -10,6 +10,11 @@
 #include <chrono>
 #include <cstdint>
 
+// One copy for a whole process, also when its parts are built with hidden visibility.
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility push(default)
+#endif
+
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
@@ -46,3 +51,7 @@ struct clock {
 };
 
 }  // namespace cordon::inline CORDON_ABI
+
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility pop
+#endif

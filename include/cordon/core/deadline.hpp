@@ -28,7 +28,7 @@ template <class Rep, class Period>
         constexpr double most = 9.2e9;  // seconds; the clock's 64-bit nanoseconds end at 9.223e9
         const double seconds = std::chrono::duration_cast<std::chrono::duration<double>>(d).count();
         if (seconds >= most) return (clock::duration::max)();
-        if (seconds <= -most) return (clock::duration::min)();
+        if (!(seconds > -most)) return (clock::duration::min)();  // what is no number has passed
     }
     return std::chrono::duration_cast<clock::duration>(d);
 }
@@ -73,8 +73,9 @@ public:
     /// This deadline, moved earlier by `reserve`: time kept back for the answer.
     [[nodiscard]] constexpr deadline less(clock::duration reserve) const noexcept {
         if (is_never()) return *this;
-        constexpr clock::time_point earliest = (clock::time_point::min)();
-        return at(reserve > clock::duration::zero() && when_ < earliest + reserve ? earliest : when_ - reserve);
+        constexpr clock::time_point earliest = (clock::time_point::min)(), latest = (clock::time_point::max)();
+        if (reserve > clock::duration::zero()) return at(when_ < earliest + reserve ? earliest : when_ - reserve);
+        return at(when_ > latest + reserve ? latest : when_ - reserve);
     }
 
     friend constexpr auto operator<=>(deadline, deadline) noexcept = default;

@@ -50,6 +50,7 @@ public:
     executor_ref(E& e) noexcept : object_(&e), functions_(&functions_of<E>) {}
 
     [[nodiscard]] explicit operator bool() const noexcept { return object_ != nullptr; }
+    /// Requires:      there is an executor; so does `timers`
     void submit(work_item& item) const noexcept { functions_->submit(object_, item); }
     [[nodiscard]] bool is_current() const noexcept { return object_ != nullptr && functions_->is_current(object_); }
     [[nodiscard]] timer_service& timers() const noexcept { return functions_->timers(object_); }

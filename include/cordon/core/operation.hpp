@@ -18,6 +18,11 @@
 #include <type_traits>
 #include <utility>
 
+// One copy for a whole process, also when its parts are built with hidden visibility.
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility push(default)
+#endif
+
 namespace cordon::inline CORDON_ABI {
 
 class receiver;
@@ -140,7 +145,8 @@ struct foreign_start {
 struct thread_state {
     int budget = 0;                     ///< transfers left before the next bounce; 0 outside any loop
     bool looping = false;
-    bool left = false;                  ///< something of what follows is to be done by the loop; one look for all of it
+    bool has_leftovers = false;         ///< set with each of `next`, `stop_receiver`, `finished` and `inline_head`, so
+                                        ///< that the loop looks at one member for all; cleared when none is left
     std::coroutine_handle<> next;       ///< set by a bounce
     receiver_ref stop_receiver;         ///< set by stop_later, with the child below
     promise_base* stop_child = nullptr;
@@ -164,17 +170,17 @@ CORDON_NOINLINE inline void resume(std::coroutine_handle<> h) noexcept {
     const bool outer_looping = std::exchange(t.looping, true);
     for (;;) {
         if (h) h.resume();
-        if (!t.left) [[likely]] break;
+        if (!t.has_leftovers) [[likely]] break;
         h = std::exchange(t.next, nullptr);
         t.budget = transfers_per_bounce;
         if (t.stop_receiver) {
             h = std::exchange(t.stop_receiver, {}).stop(std::exchange(t.stop_child, nullptr));
         } else if (t.finished != nullptr) {
-            t.left = h != nullptr || t.inline_head != nullptr;
+            t.has_leftovers = h != nullptr || t.inline_head != nullptr;
             t.reap(*std::exchange(t.finished, nullptr));
         } else if (!h) {
-            t.left = t.inline_head != nullptr;
-            if (outer_looping || !t.left) break;
+            t.has_leftovers = t.inline_head != nullptr;
+            if (outer_looping || !t.has_leftovers) break;
             work_item* item = t.inline_head;
             t.inline_head = item->next;
             item->run(*item);
@@ -191,7 +197,7 @@ CORDON_NOINLINE inline std::coroutine_handle<> bounce(std::coroutine_handle<> h)
         resume(h);
     } else {
         t.next = h;
-        t.left = true;
+        t.has_leftovers = true;
     }
     return std::noop_coroutine();
 }
@@ -207,8 +213,8 @@ inline std::coroutine_handle<> transfer(std::coroutine_handle<> h) noexcept {
 
 /// Has the loop of this thread destroy a root that has ended, once it has returned from its final suspension.
 CORDON_THREAD_LOCAL_ACCESS inline std::coroutine_handle<> reap_later(promise_base& root,
-                                                          void (*reap)(promise_base&) noexcept) noexcept {
-    this_thread_state.left = true;
+                                                                     void (*reap)(promise_base&) noexcept) noexcept {
+    this_thread_state.has_leftovers = true;
     this_thread_state.finished = &root;
     this_thread_state.reap = reap;
     return std::noop_coroutine();
@@ -219,7 +225,7 @@ CORDON_THREAD_LOCAL_ACCESS inline std::coroutine_handle<> reap_later(promise_bas
 CORDON_NOINLINE inline void run_inline_later(work_item& item) noexcept {
     thread_state& t = this_thread_state;
     item.next = nullptr;
-    t.left = true;
+    t.has_leftovers = true;
     (t.inline_head == nullptr ? t.inline_head : t.inline_tail->next) = &item;
     t.inline_tail = &item;
 }
@@ -228,6 +234,21 @@ CORDON_NOINLINE inline void run_woken() noexcept {
     const thread_state& t = this_thread_state;
     if (!t.looping && t.inline_head != nullptr) resume(nullptr);
 }
+
+/// Until the end of the block nothing that waits without an executor goes on here; then it does.
+class deferred_wakes {
+public:
+    CORDON_NOINLINE deferred_wakes() noexcept : outer_(std::exchange(this_thread_state.looping, true)) {}
+    deferred_wakes(const deferred_wakes&) = delete;
+    deferred_wakes& operator=(const deferred_wakes&) = delete;
+    CORDON_NOINLINE ~deferred_wakes() {
+        this_thread_state.looping = outer_;
+        run_woken();
+    }
+
+private:
+    const bool outer_;
+};
 
 /// Has `item` run on the executor of `c`.
 inline void submit(const context& c, work_item& item) noexcept {
@@ -275,10 +296,14 @@ inline std::coroutine_handle<> receiver_ref::stop(promise_base* child) const noe
     return r.done(r, child, true);
 }
 CORDON_NOINLINE inline std::coroutine_handle<> receiver_ref::stop_later(promise_base* child) const noexcept {
-    detail::this_thread_state.left = true;
+    detail::this_thread_state.has_leftovers = true;
     detail::this_thread_state.stop_receiver = *this;
     detail::this_thread_state.stop_child = child;
     return std::noop_coroutine();
 }
 
 }  // namespace cordon::inline CORDON_ABI
+
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility pop
+#endif

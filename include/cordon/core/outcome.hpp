@@ -54,7 +54,9 @@ public:
     outcome()
         requires std::is_void_v<T>
         : outcome(std::in_place) {}
+    /// An error. Requires:      it is not null
     outcome(std::exception_ptr error) noexcept : kind_(kind::error) {
+        if (error == nullptr) [[unlikely]] detail::fail("an outcome was made of a null exception_ptr");
         std::construct_at(std::addressof(error_), std::move(error));
     }
     outcome(const cordon::rejection& why) noexcept : kind_(kind::rejected) {

@@ -53,6 +53,11 @@ struct stop_reason {
     stop_kind kind = stop_kind::none;
     int code = 0;                  ///< the requester's own number, 0 if it gave none
     std::source_location where{};  ///< where the stop was requested; line 0 if nobody said
+
+    [[nodiscard]] friend bool operator==(const stop_reason& a, const stop_reason& b) noexcept {
+        return a.kind == b.kind && a.code == b.code && a.where.line() == b.where.line() &&
+               a.where.column() == b.where.column() && a.where.file_name() == b.where.file_name();
+    }
 };
 
 /// Asks whether a source was stopped: one pointer, copied freely. A default one belongs to no source and never stops.

@@ -150,12 +150,26 @@ private:
     task_state state_ = task_state::running;
 };
 
+/// Whether a frame may hold a T: GCC and Clang misplace what is aligned to more than `new` gives.
+template <class T>
+inline constexpr bool fits_a_frame = [] {
+    if constexpr (std::is_object_v<T>) return alignof(T) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+    else return true;
+}();
+
+/// Whether a `T&` made of a `U&&` refers to that object, or to a part of it, and not to a temporary.
+template <class T, class U>
+inline constexpr bool refers_to_what_stays =
+    std::is_lvalue_reference_v<U> &&
+    std::is_convertible_v<std::remove_reference_t<U>*, std::remove_reference_t<T>*>;
+
 template <class T>
 class task_promise final : public task_promise_base<T> {
 public:
     task<T> get_return_object() noexcept;
     template <class U = T>
-        requires std::is_constructible_v<T, U>
+        requires(std::is_reference_v<T> ? std::is_convertible_v<U&&, T> && refers_to_what_stays<T, U>
+                                        : std::is_constructible_v<T, U>)
     void return_value(U&& value) {
         if constexpr (std::is_reference_v<T>) this->set_value(std::addressof(static_cast<T>(value)));
         else this->set_value(std::forward<U>(value));
@@ -181,6 +195,9 @@ public:
 /// Cost:          one frame, from a cache per thread
 template <class T = void>
 class [[nodiscard("a task does nothing until it is awaited or spawned")]] task : public detail::operation_base<task<T>> {
+    static_assert(detail::fits_a_frame<T>, "a task's result is aligned to more than 16 bytes: compilers misplace those "
+                                           "in coroutine frames; return a std::unique_ptr");
+
 public:
     using value_type = T;
     using promise_type = detail::task_promise<T>;

@@ -96,9 +96,12 @@ template <class T>
     return detail::context_query([](const context& c) noexcept { return c.executor(); });
 }
 
-/// Yields the whole context, by reference: valid as long as the scopes around this `co_await` are.
+/// Yields a pointer to the whole context, valid as long as the scopes around this `co_await` are.
 [[nodiscard]] inline auto context() noexcept {
-    return detail::context_query([](const cordon::context& c) noexcept { return &c; });
+    return detail::context_query([](const cordon::context& c) noexcept {
+        detail::context_access::arm(c);  // since other threads may now ask it whether to stop
+        return &c;
+    });
 }
 
 /// Lets what else is ready on this executor run first.

@@ -34,6 +34,7 @@ public:
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             if (simulated_here() && !there_.is_current())
                 fail("on(): inside a simulation nothing runs on another executor");
+            if (!there_) fail("on(): there is no executor");
             record = r.record();
             up = r;
             context_access::arm(r.ctx());  // before another thread can see the scopes above

@@ -24,8 +24,8 @@ namespace detail {
 template <operation O, class F>
 class detached_root final : public root<O> {
 public:
-    detached_root(const context& c, O&& op, F&& callback, task_record* r)
-        : root<O>(std::move(op), context_, r), context_(c), done_(std::move(callback)) {}
+    detached_root(const context& c, O&& op, F&& callback)
+        : root<O>(std::move(op), context_), context_(c), done_(std::move(callback)) {}
 
 private:
     void on_ended() noexcept override {
@@ -53,7 +53,7 @@ struct start_options {
     std::string_view name = {};
 };
 
-/// Starts `a` on `there`, later, and calls `done(outcome)` there when it has ended; an exception from `done`
+/// Starts `a` on `there`, later (at once if there is no executor), and calls `done(outcome)` there when it has ended; an exception from `done`
 /// terminates. Prefer a `task_group` where somebody can wait.
 /// Threads:       from any
 /// Lifetime:      `there` outlives what was started. Nothing else owns it
@@ -70,8 +70,9 @@ template <runnable A, class F>
 void start_on(const context& ctx, A&& a, F&& done, start_options options = {},
               std::source_location where = std::source_location::current()) {
     using root = detail::detached_root<detail::runnable_operation<A>, std::decay_t<F>>;
-    auto* const r = new root(ctx, detail::describe_runnable(std::forward<A>(a)), std::decay_t<F>(std::forward<F>(done)),
-                             detail::task_record::open(false, options.name, where, nullptr, detail::coarse_now_ms()));
+    detail::context_access::arm(ctx);  // before another thread can see its scopes
+    auto* const r = new root(ctx, detail::describe_runnable(std::forward<A>(a)), std::decay_t<F>(std::forward<F>(done)));
+    r->open_record(options.name, where);
     r->start();
 }
 /// The same for whom the outcome does not matter.

@@ -21,8 +21,7 @@ namespace detail {
 template <operation O>
 class waited_root final : public root<O> {
 public:
-    waited_root(O&& op, const context& c, task_record* r, run_loop& loop) noexcept
-        : root<O>(std::move(op), c, r), loop_(&loop) {}
+    waited_root(O&& op, const context& c, run_loop& loop) noexcept : root<O>(std::move(op), c), loop_(&loop) {}
 
 private:
     void on_ended() noexcept override { loop_->stop(); }
@@ -44,9 +43,8 @@ await_result_t<A> sync_wait(A&& a, std::source_location here = std::source_locat
     using op = detail::operation_for<A>;
     run_loop loop;
     const context ctx{executor_ref(loop)};
-    detail::waited_root<op> root(
-        detail::describe(std::forward<A>(a)), ctx,
-        detail::task_record::open(false, "sync_wait", here, nullptr, detail::coarse_now_ms()), loop);
+    detail::waited_root<op> root(detail::describe(std::forward<A>(a)), ctx, loop);
+    root.open_record("sync_wait", here);
     root.start();
     loop.run();
     return root.take().value();

@@ -82,23 +82,38 @@ public:
     /// Whether the result is there.
     [[nodiscard]] bool ready() const noexcept { return side_.get()->is_set(); }
 
+    /// Awaits the result; made of a temporary future it keeps the result alive itself.
     class operation : public detail::operation_base<operation> {
     public:
         using value_type = T;
         static constexpr bool needs_executor = false;
-        explicit operation(detail::future_state<T>* s) noexcept : state_(s) {}
+        explicit operation(detail::future_state<T>& s) noexcept : shared_(&s), side_(nullptr) {}
+        explicit operation(detail::future_side<T>&& s) noexcept : shared_(s.get()), side_(std::move(s)) {}
 
-        class state : public detail::one_shot<T>::waiter {
+        class state : private detail::future_side<T>, public detail::one_shot<T>::waiter {
         public:
-            explicit state(operation&& o) noexcept : detail::one_shot<T>::waiter(*o.state_, detail::future_label) {}
+            explicit state(operation&& o) noexcept
+                : detail::future_side<T>(std::move(o.side_)),
+                  detail::one_shot<T>::waiter(*o.shared_, detail::future_label) {}
         };
 
     private:
-        detail::future_state<T>* state_;
+        detail::future_state<T>* shared_;
+        detail::future_side<T> side_;
     };
-    [[nodiscard]] operation as_operation() const noexcept { return operation(side_.get()); }
+    [[nodiscard]] operation as_operation() const& noexcept {
+        check();
+        return operation(*side_.get());
+    }
+    [[nodiscard]] operation as_operation() && noexcept {
+        check();
+        return operation(std::move(side_));
+    }
 
 private:
+    void check() const noexcept {
+        if (side_.get() == nullptr) [[unlikely]] detail::fail("awaiting a future that has been moved from");
+    }
     detail::future_side<T> side_;
 };
 

@@ -47,13 +47,13 @@ enum class on_error : std::uint8_t {
 struct group_options {
     static constexpr std::size_t unlimited = static_cast<std::size_t>(-1);
 
-    std::string_view name = {};
+    std::string_view name = {};           ///< copied when the group is made, and lives until then
     std::size_t max_running = unlimited;  ///< children at the same time; 0: none may start
     on_error errors = on_error::by_kind;
 };
 
 struct spawn_options {
-    std::string_view name = {};
+    std::string_view name = {};  ///< copied when the child starts, and lives until then
 };
 
 /// A failure of a child.
@@ -106,8 +106,8 @@ public:
         using result = detail::runnable_result_t<A>;
         auto* const shared = new detail::future_state<result>;
         future<result> there(shared);
-        task<void> child = run_for_future(this, detail::describe_runnable(std::forward<A>(a)),
-                                          detail::future_promise<result>(shared));
+        detail::future_promise<result> promise(shared);
+        task<void> child = run_for_future(this, detail::describe_runnable(std::forward<A>(a)), std::move(promise));
         if (!launch(child, options, where, false)) shared->set(outcome<result>(refusal()));
         return there;
     }
@@ -198,6 +198,7 @@ private:
     detail::intrusive_list<slot_waiter> spawners_;
     bool ended_ = false;                                  // those who join have been completed
     bool told_ = false;                                   // T2
+    std::size_t spawners_present_ = 0;                    // in spawners_, or woken and not gone on yet
     std::size_t running_ = 0;                             // counted only where max_running says so
     std::vector<task_error> errors_;
 

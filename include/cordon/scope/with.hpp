@@ -42,7 +42,7 @@ public:
     /// wait for the memory.
     deadline_attribute(const deadline_attribute& other) noexcept
         : nanoseconds_(other.nanoseconds_), where_(other.where_), is_absolute_(other.is_absolute_) {}
-    deadline_attribute& operator=(const deadline_attribute&) = delete;
+    deadline_attribute& operator=(const deadline_attribute&) = default;
 
     class layer;
 

@@ -40,6 +40,7 @@ public:
             record = task_record::open(false, "body", where_, group_, coarse_now_ms());
             if (record != nullptr) record->running();
             up = r;
+            if (inner_.ready()) return ended(*this, nullptr, false);
             return inner_.start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<value_type> take() noexcept {
@@ -77,6 +78,20 @@ public:
         g.note_error(std::move(error), of);
         g.stop_for_error();
     }
+    /// A body that was stopped, or stops itself, stops the rest.
+    static void stop_rest(task_group& g) noexcept {
+        g.scope_.source().request_stop(stop_reason{stop_kind::failure, 0, {}});
+    }
+    /// Whether a `with_group` without errors ends stopped: if something in it was stopped by the context around, or if
+    /// its body was, unless that has no value to miss and the group itself was asked to stop.
+    template <class T>
+    static bool ends_stopped(const outcome<T>& body, const task_group& g, const context& outer) noexcept {
+        const stop_reason why = g.reason();
+        const stop_reason around = outer.reason();
+        const bool by_outer = around.kind != stop_kind::none && why == around;
+        if (body.is_stopped()) return by_outer || !std::is_void_v<T> || why.kind != stop_kind::requested;
+        return by_outer && child_stopped(g);
+    }
     static std::exception_ptr first_error(const task_group& g) {
         const spin_guard guard(g.lock_);
         return g.errors_.empty() ? std::exception_ptr() : g.errors_.front().error;
@@ -97,17 +112,14 @@ task<T> group_access::run(group_options options, std::source_location where, F f
     if (!body.has_value()) ended = as_failure<T>(body);
     else ended = co_await body_operation(*std::move(body), group.ctx(), record(group), where);
     if (ended.is_error() || ended.is_rejected()) fail(group, failure_of(ended), nullptr);
+    if (ended.is_stopped()) stop_rest(group);
     co_await group.join().with(joining);
 
     const std::exception_ptr error = first_error(group);
     if (error != nullptr) std::rethrow_exception(error);
-    if ((ended.is_stopped() || child_stopped(group)) && outer.stop_requested()) co_await this_task::stop();
-    if constexpr (std::is_void_v<T>) {
-        if (ended.is_stopped() && group.reason().kind != stop_kind::requested) co_await this_task::stop();
-    } else {
-        if (ended.is_stopped()) co_await this_task::stop();
-        co_return *std::move(ended);
-    }
+    const bool stopped = ends_stopped(ended, group, outer);
+    if (stopped) co_await this_task::stop();
+    if constexpr (!std::is_void_v<T>) co_return *std::move(ended);
 }
 
 template <class F>
@@ -117,9 +129,10 @@ using body_result_t = await_result_t<std::invoke_result_t<F&, task_group&>>;
 template <class Range, class F>
 task<void> feed(task_group& group, Range& range, F& fn) {
     for (auto&& element : range) {
-        // what is no lvalue would be gone before the task runs
-        using kept = std::conditional_t<std::is_lvalue_reference_v<decltype(element)>, decltype(element),
-                                        std::remove_cvref_t<decltype(element)>>;
+        // what is no lvalue, or belongs to an iterator that goes over its range once, would be gone before the task runs
+        constexpr bool stays = std::is_lvalue_reference_v<decltype(element)> &&
+                               std::forward_iterator<decltype(std::begin(range))>;
+        using kept = std::conditional_t<stays, decltype(element), std::remove_cvref_t<decltype(element)>>;
         auto child = call_with<F, kept>(fn, std::forward<decltype(element)>(element));
         const bool started = co_await group.spawn_when_ready(std::move(child));
         if (!started) co_return;
@@ -143,7 +156,8 @@ concept group_body = std::invocable<std::remove_reference_t<F>&, task_group&> &&
 ///                around is stopped and something ended by it; else what the body returned
 /// Cancellation:  children and body are stopped with the context around; all are waited for
 /// Lifetime:      children may refer to what lives outside `with_group`; locals of the body die before the join, unless
-///                the body ends with `co_await group.join()`
+///                the body ends with `co_await group.join()`. A joined group is closed, and its context stopped: a
+///                body awaits nothing more after it
 /// Cost:          one frame
 template <group_body F>
 [[nodiscard]] auto with_group(group_options options, F&& body,

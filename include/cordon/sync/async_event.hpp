@@ -37,8 +37,8 @@ public:
     async_event(const async_event&) = delete;
     async_event& operator=(const async_event&) = delete;
     ~async_event() {
-        if (const std::size_t n = waiting(); n != 0)
-            detail::fail("async_event \"" + name_ + "\" destroyed while " + std::to_string(n) + " wait for it");
+        if (present_ != 0) [[unlikely]]
+            detail::fail_in_use("async_event", name_, waiters_.size(), present_);
     }
 
     /// Waits until the event is set; not at all if it is.
@@ -67,6 +67,7 @@ private:
 
     mutable detail::flagged_lock lock_;       ///< its flag says that the event is set
     detail::intrusive_list<waiter> waiters_;  ///< under lock_
+    std::size_t present_ = 0;                 ///< under lock_: those who wait, or were let go and have not gone on yet
     std::string name_;
     detail::named_wait_label label_;
 };
@@ -82,6 +83,7 @@ private:
     friend class leaf<waiter>;
     void enqueue() noexcept {
         event_->lock_.lock();
+        ++event_->present_;
         if (event_->lock_.raised_inside()) complete();
         else event_->waiters_.push_back(*this);
         event_->lock_.unlock();
@@ -89,8 +91,10 @@ private:
     void dequeue(bool) noexcept {
         event_->lock_.lock();
         event_->waiters_.remove(*this);
+        --event_->present_;
         event_->lock_.unlock();
     }
+    void leave_queue() noexcept { dequeue(true); }
     const detail::wait_label& label() const noexcept { return event_->label_; }
 
     async_event* event_;

@@ -99,6 +99,7 @@ private:
     std::atomic<std::uint64_t> word_;
     mutable detail::spin_lock lock_;
     detail::intrusive_list<waiter> waiters_;  // under lock_
+    std::size_t present_ = 0;                 // under lock_: those who wait, or were served and have not gone on yet
     std::string name_;
     detail::named_wait_label label_;
 };
@@ -148,8 +149,8 @@ inline async_semaphore::async_semaphore(std::size_t permits, semaphore_options o
 }
 
 inline async_semaphore::~async_semaphore() {
-    if (const std::size_t waiting = stats().waiting; waiting != 0)
-        detail::fail("async_semaphore \"" + name_ + "\" destroyed while " + std::to_string(waiting) + " wait for it");
+    if (present_ != 0) [[unlikely]]
+        detail::fail_in_use("async_semaphore", name_, waiters_.size(), present_);
 }
 
 inline bool async_semaphore::try_acquire(std::size_t n) noexcept {
@@ -190,11 +191,13 @@ inline void async_semaphore::serve(std::uint64_t free) noexcept {
 inline void async_semaphore::enqueue(waiter& w) noexcept {
     const detail::waking_guard guard(lock_);
     const std::uint64_t seen = word_.fetch_or(contended, std::memory_order_acquire);  // S2
+    ++present_;
     waiters_.push_back(w);
     serve(seen / one_permit * one_permit);
 }
 inline void async_semaphore::dequeue(waiter& w) noexcept {
     const detail::waking_guard guard(lock_);
+    --present_;
     if (!w.linked()) return;
     waiters_.remove(w);
     serve(word_.load(std::memory_order_relaxed) / one_permit * one_permit);  // the next may want less

@@ -46,14 +46,19 @@ public:
             context_ = r.ctx().without_stop();
             if (scope* const s = context_access::scope_of(r.ctx())) {
                 s->arm();
-                if (!attach(s->source())) hook_();
+                if (!attach(s->source())) call_hook();
             }
             return waiter_.start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<T> take() noexcept { return waiter_.take(); }
 
     private:
-        static void stop_arrived(stop_node& node) noexcept { static_cast<state&>(node).hook_(); }
+        /// From the stack: the hook may set the result, and without an executor that ends this wait at once.
+        void call_hook() noexcept {
+            Hook hook = std::forward<Hook>(hook_);
+            hook();
+        }
+        static void stop_arrived(stop_node& node) noexcept { static_cast<state&>(node).call_hook(); }
         static std::coroutine_handle<> ended(receiver& self, promise_base*, bool stopped) noexcept {
             auto& s = static_cast<state&>(self);
             s.detach();

@@ -17,11 +17,16 @@
 #include <cstdint>
 #include <new>
 
+// One copy for a whole process, also when its parts are built with hidden visibility.
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility push(default)
+#endif
+
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
 inline constexpr std::size_t frame_granule = 16;    // size classes are this far apart
-inline constexpr std::size_t frame_classes = 128;   // up to 2 KiB; larger frames are not kept
+inline constexpr std::size_t frame_classes = 128;   // up to 2056 bytes; larger frames are not kept
 inline constexpr std::uint32_t frames_in_chain = 64;
 inline constexpr std::size_t frame_depot_limit = std::size_t{128} << 20;  // bytes in the depot, all classes together
 inline constexpr std::size_t frame_aging_step = std::size_t{1} << 20;     // bytes that one call gives back at most
@@ -230,12 +235,8 @@ CORDON_NOINLINE inline void spill_frame(void* memory, std::size_t size) noexcept
 }
 
 /// A frame of at least `size` bytes with the default alignment. Errors: as operator new.
-// Not inlined where a compiler may keep a thread-local's address across a suspension; the empty asm keeps GCC from
-// proving that two calls are one.
-#if !defined(__GNUC__) || defined(__clang__)
-CORDON_NOINLINE
-#endif
-inline void* allocate_frame(std::size_t size) {
+// The empty asm keeps GCC from proving that two calls are one.
+CORDON_THREAD_LOCAL_ACCESS inline void* allocate_frame(std::size_t size) {
 #if defined(__GNUC__)
     asm volatile("");
 #endif
@@ -318,3 +319,7 @@ inline bool age_frame_depot() noexcept { return false; }
 
 }  // namespace detail
 }  // namespace cordon::inline CORDON_ABI
+
+#if defined(__ELF__) || defined(__MACH__)
+#pragma GCC visibility pop
+#endif

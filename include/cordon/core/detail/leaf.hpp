@@ -29,8 +29,10 @@ inline void note_wait(receiver_ref r, const wait_label& what) noexcept {
     };
     std::source_location sites[3]{};  // innermost, the one above it, outermost
     int frames = 0;
-    for (promise_base* p = next(r); p != nullptr && frames < reach; p = next(p->up))
-        sites[frames < 2 ? frames : 2] = p->site, ++frames;
+    for (promise_base* p = next(r); p != nullptr && frames < reach; p = next(p->up)) {
+        sites[frames < 2 ? frames : 2] = p->site;
+        ++frames;
+    }
     if (frames == reach) sites[2] = {};
     record->suspended(sites[2], sites[1], sites[0], frames > 3, what);
 }
@@ -86,7 +88,10 @@ public:
 
 protected:
     leaf() noexcept : work_item(&leaf::wake), stop_node(&leaf::stop_arrived) {}
-    ~leaf() = default;
+    ~leaf() {
+        if (word_.load(std::memory_order_relaxed) == armed) [[unlikely]]
+            fail("a coroutine was destroyed while it waits: stop it, and let it end");
+    }
 
     /// Suspends: connects everything, unless the wait ends meanwhile. `r` is resumed on the executor of its context.
     CORDON_NOINLINE std::coroutine_handle<> suspend(receiver_ref r) noexcept {

@@ -74,6 +74,7 @@ public:
             if (shot_->waiter_ == this) shot_->waiter_ = nullptr;
             shot_->lock_.unlock();
         }
+        void leave_queue() noexcept { dequeue(true); }
         const wait_label& label() const noexcept { return *label_; }
         bool ends_stopped() const noexcept { return shot_->result_ && shot_->result_->is_stopped(); }
 

@@ -3,6 +3,7 @@
 
 #include <cordon/core/detail/config.hpp>
 
+#include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -29,6 +30,14 @@ template <class Error>
     std::fprintf(stderr, "cordon: %s\n", why.c_str());
     std::fflush(stderr);
     std::terminate();
+}
+
+/// For the destructor of a primitive to which `present` tasks still refer, `waiting` of them in its queue.
+[[noreturn]] CORDON_NOINLINE inline void fail_in_use(const char* kind, const std::string& name, std::size_t waiting,
+                                                     std::size_t present) noexcept {
+    const std::string who = std::string(kind) + " \"" + name + "\" destroyed while ";
+    if (waiting != 0) fail(who + std::to_string(waiting) + " wait for it");
+    fail(who + std::to_string(present) + " that it has woken have not gone on yet");
 }
 
 }  // namespace detail

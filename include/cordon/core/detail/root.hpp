@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/task_record.hpp>
 
 #include <coroutine>
+#include <source_location>
+#include <string_view>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
@@ -14,14 +20,18 @@ namespace detail {
 template <operation O>
 class root : private receiver, protected work_item {
 public:
-    root(O&& op, const context& c, task_record* r) noexcept
-        : receiver(&c, r, {}, &root::ended), work_item(&root::begin), state_(std::move(op)) {}
+    root(O&& op, const context& c) noexcept
+        : receiver(&c, nullptr, {}, &root::ended), work_item(&root::begin), state_(std::move(op)) {}
     ~root() {
         if (record != nullptr) record->close();
     }
 
+    /// Before the start, and after all that can throw.
+    void open_record(std::string_view name, const std::source_location& where) noexcept {
+        record = task_record::open(false, name, where, nullptr, coarse_now_ms());
+    }
     void start() noexcept { submit(*ctx, *this); }
-    /// Requires: it has ended, and was not stopped.
+    /// Requires: it has ended.
     outcome<typename O::value_type> take() noexcept {
         return stopped_ ? outcome<typename O::value_type>::stopped() : state_.take();
     }

@@ -94,9 +94,7 @@ public:
     /// Whether it was this scope's own deadline that stopped it. What ran under it has ended.
     [[nodiscard]] bool expired() const noexcept {
         if (!armed() || !armed_.passed.load(std::memory_order_relaxed)) return false;
-        const stop_reason why = source().reason();
-        return why.kind == stop_kind::deadline && why.where.line() == opened_.where.line() &&
-               why.where.column() == opened_.where.column() && why.where.file_name() == opened_.where.file_name();
+        return source().reason() == stop_reason{stop_kind::deadline, 0, opened_.where};
     }
     [[nodiscard]] const std::source_location& where() const noexcept { return opened_.where; }
 

@@ -37,6 +37,7 @@ inline namespace CORDON_OVER_ASIO {
 ///                throws `operation_aborted`. An operation that is composed of others must pass the cancellation on
 ///                to each: Beast 1.81's reads of whole messages lose one that comes between two, so await
 ///                `async_read_some` in a loop there
+/// Lifetime:      the object of the operation outlives it: destroyed earlier, a stop would reach into it
 /// Threads:       the task runs on the io_context of the operation's object, which one thread runs
 /// Cost:          no allocation of ours, and Asio's are those of any callback with a cancellation slot; a submission
 struct use_cordon_t {
@@ -68,6 +69,17 @@ struct asio_values<T> {
     return std::make_exception_ptr(CORDON_ASIO_ERROR::system_error(e));
 }
 
+/// How a host's coroutine tells that it was cancelled.
+[[nodiscard]] inline bool says_aborted(const std::exception_ptr& e) noexcept {
+    try {
+        std::rethrow_exception(e);
+    } catch (const CORDON_ASIO_ERROR::system_error& thrown) {
+        return thrown.code() == net::error::operation_aborted;
+    } catch (...) {
+        return false;
+    }
+}
+
 /// How the arguments of a completion handler become an outcome; an error that says "aborted" becomes stopped.
 template <class... Values>
 struct asio_result {
@@ -87,6 +99,7 @@ template <class... Values>
 struct asio_result<std::exception_ptr, Values...> {
     using type = typename asio_values<Values...>::type;
     static outcome<type> make(std::exception_ptr e, Values... values) {
+        if (e && says_aborted(e)) return outcome<type>::stopped();
         if (e) return outcome<type>(std::move(e));
         return outcome<type>(std::in_place, std::move(values)...);
     }

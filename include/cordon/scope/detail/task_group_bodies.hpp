@@ -80,6 +80,7 @@ private:
     friend class leaf<slot_waiter>;
     void enqueue() noexcept {
         const detail::spin_guard guard(group_->lock_);
+        ++group_->spawners_present_;
         if (group_->scope_.source().stop_requested()) complete();
         else if (group_->spawners_.empty() && group_->running_ < group_->max_running_) {
             if (wake(true)) ++group_->running_;  // else a stop was faster
@@ -88,6 +89,7 @@ private:
     void dequeue(bool) noexcept {
         const detail::spin_guard guard(group_->lock_);
         group_->spawners_.remove(*this);
+        --group_->spawners_present_;
     }
     const detail::wait_label& label() const noexcept { return detail::room_label; }
 
@@ -170,6 +172,9 @@ inline task_group::~task_group() {
         for (const task_info& child : children()) report += describe(child);
         detail::fail(report);
     }
+    if (spawners_present_ != 0)
+        detail::fail("task_group \"" + name_ + "\" destroyed while " + std::to_string(spawners_present_) +
+                     " tasks are in its spawn_when_ready; end them first");
     on_stop_.detach();
     if (record != nullptr) record->close();
 }
@@ -240,8 +245,9 @@ inline bool task_group::close_if_idle(bool or_later) noexcept {
 /// The one who closed the group completes those who join, before its stop could end them: the body of the group is one
 /// of them. They wait in `dequeue` for the store that unlocks, which is the last access to the group (T2).
 inline void task_group::closed() noexcept {
+    const detail::deferred_wakes until_told;
     {
-        const detail::waking_guard guard(lock_);
+        const detail::spin_guard guard(lock_);
         ended_ = true;
         while (!joiners_.empty()) joiners_.pop_front().complete();
     }

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <type_traits>
@@ -149,7 +150,7 @@ private:
         const auto note = [&](std::string what) {
             result_.findings.push_back({point, std::move(what), watch.where});
         };
-        const sweep_access::session here(*sim);
+        std::optional<sweep_access::session> here(std::in_place, *sim);
 
         const overdue_policy nobody_is_told((clock::duration::max)(), &overdue_policy::print);
         std::unique_ptr<run_type> whole;
@@ -177,8 +178,10 @@ private:
         if (const std::string left = sim->who_waits(); !left.empty()) note("leaves tasks behind:\n" + left);
         if (sim->armed_timers() != 0) note("leaves " + std::to_string(sim->armed_timers()) + " timers armed");
         if (const std::string why = unexplained(ended); !why.empty() && why != expected_) note(why);
+        const bool idle = sweep_access::idle(*sim);
+        here.reset();  // a check may run simulations of its own
         ask(ended, point, note);
-        if (!sweep_access::idle(*sim)) keep_for_ever(std::move(sim));
+        if (!idle) keep_for_ever(std::move(sim));
     }
 
     void learn(sweep_watch& watch, testing::simulation& sim, const outcome<value_type>& ended) {

@@ -26,7 +26,7 @@ namespace testing {
 /// Makes a simulation the executor and the clock of this thread.
 class simulation::session {
 public:
-    explicit session(simulation& s) : entry_(&s, s.now_) {
+    explicit session(simulation& s) : entry_(&checked(s), s.now_) {
         s.trace_.clear();
         s.steps_ = 0;
         current_ = &s;
@@ -42,6 +42,12 @@ public:
     session& operator=(const session&) = delete;
 
 private:
+    static simulation& checked(simulation& s) {
+        if (current_ != nullptr || detail::runs_any_here())
+            detail::raise(std::logic_error("simulation::run inside a run, or on a thread that runs an executor"),
+                          "simulation::run inside a run, or on a thread that runs an executor");
+        return s;
+    }
     detail::executor_entry entry_;
 };
 
@@ -89,8 +95,7 @@ template <operation O>
 class simulation::one_run {
     class ending_root final : public detail::root<O> {
     public:
-        ending_root(O&& op, const context& c, detail::task_record* r, bool& ended)
-            : detail::root<O>(std::move(op), c, r), done_(&ended) {}
+        ending_root(O&& op, const context& c, bool& ended) : detail::root<O>(std::move(op), c), done_(&ended) {}
 
     private:
         void on_ended() noexcept override { *done_ = true; }
@@ -99,10 +104,8 @@ class simulation::one_run {
 
 public:
     one_run(simulation& s, O&& op, const std::source_location& where)
-        : scope(executor_ref(s)), root(std::move(op), scope.ctx(),
-                                       detail::task_record::open(false, "simulation", where, nullptr,
-                                                                 detail::coarse_now_ms()),
-                                       done) {
+        : scope(executor_ref(s)), root(std::move(op), scope.ctx(), done) {
+        root.open_record("simulation", where);
         root.start();
     }
 
@@ -150,9 +153,6 @@ inline task<void> simulation::advance_by(clock::duration d) {
 
 template <runnable A>
 detail::runnable_result_t<A> simulation::run(A&& a, std::source_location where) {
-    if (current_ != nullptr || detail::runs_any_here())
-        detail::raise(std::logic_error("simulation::run inside a run, or on a thread that runs an executor"),
-                      "simulation::run inside a run, or on a thread that runs an executor");
     const session here(*this);
     const auto finish = [&]<operation O>(O&& op) -> typename O::value_type {
         one_run<O> run(*this, std::move(op), where);
