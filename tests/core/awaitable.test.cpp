@@ -818,10 +818,12 @@ TEST_CASE("an operation with a context begins on the executor of that context", 
 TEST_CASE("a hook may end its own wait", "[core][awaitable]") {
     struct program {
         static host_task<int, context_carrier> run(cordon::completion<int>& c, int& stops) {
-            const int given = co_await c.wait([&c, &stops, n = 42] {
+            const int n = 42;
+            auto hook = [&c, &stops, n] {
                 c.set_value(n);
                 stops = n;
-            });
+            };
+            const int given = co_await c.wait(std::move(hook));
             co_return given;
         }
     };

@@ -697,11 +697,13 @@ TEST_CASE(NET_NAME ": a stop and a deadline cancel a coroutine of the host that 
     };
     const auto quick = []() -> net::awaitable<int> { co_return 7; };
     int got = 0;
-    run(h, [&]() -> co::task<> { got = co_await net::co_spawn(h.io, quick(), over::use_cordon); });
+    auto gets = [&]() -> co::task<> { got = co_await net::co_spawn(h.io, quick(), over::use_cordon); };
+    run(h, gets);
     CHECK(got == 7);
-    CHECK_THROWS_AS(run(h, [&]() -> co::task<> {
+    auto times_out = [&]() -> co::task<> {
         (void)co_await co::with_timeout(3ms, net::co_spawn(h.io, slow(), over::use_cordon));
-    }), co::timeout_error);
+    };
+    CHECK_THROWS_AS(run(h, times_out), co::timeout_error);
     co::task_group group{h.executor};
     group.spawn([&]() -> co::task<> { (void)co_await net::co_spawn(h.io, slow(), over::use_cordon); });
     h.poll();
