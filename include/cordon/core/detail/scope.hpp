@@ -10,9 +10,11 @@
 #include <cordon/core/stop_token.hpp>
 
 #include <atomic>
-#include <new>
+#include <cassert>
+#include <memory>
 #include <optional>
 #include <source_location>
+#include <type_traits>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
@@ -100,12 +102,12 @@ public:
 
 protected:
     explicit deadline_scope(later l) noexcept : scope(l) {}
-    /// The derived class disarms: a timer that is firing on another thread calls its functions.
-    ~deadline_scope() = default;
+    /// Requires:      the derived class has disarmed: a timer that is firing on another thread calls its functions
+    ~deadline_scope() { assert(!armed() || !armed_.hooked); }
     void open(scope* parent, cordon::deadline ambient, cordon::deadline own, executor_ref runs_on,
               const std::source_location& where) noexcept {
         set_parent(parent);
-        ::new (static_cast<void*>(&opened_)) terms{own < ambient ? own : cordon::deadline::never(), runs_on, where};
+        std::construct_at(&opened_, own < ambient ? own : cordon::deadline::never(), runs_on, where);
     }
     [[nodiscard]] cordon::deadline own() const noexcept { return opened_.own; }
 
@@ -113,7 +115,7 @@ private:
     struct when_armed : timer {
         explicit when_armed(deadline_scope& s) noexcept : timer(&deadline_scope::fired), owner(&s) {}
         deadline_scope* owner;
-        bool hooked = true;
+        bool hooked = true;               ///< until disarm(): linked to the parent, and to a timer if in_timers
         bool in_timers = false;
         bool awaits_overdue = false;      ///< the timer's: it has fired for the deadline, and fires once more
         std::atomic<bool> passed{false};  ///< set before the stop that publishes it: by the timer, or by whoever polls
@@ -125,7 +127,7 @@ private:
         unlink_from_parent();
     }
     void on_arm() noexcept override {
-        ::new (static_cast<void*>(&armed_)) when_armed(*this);
+        std::construct_at(&armed_, *this);
         link_to_parent();
         if (opened_.own.is_never() || !opened_.executor) return;
         armed_.when = opened_.own.time();
@@ -156,15 +158,21 @@ private:
     }
 
     struct terms {
-        cordon::deadline own;
+        terms(cordon::deadline d, executor_ref e, const std::source_location& w) noexcept
+            : own(d), executor(e), where(w) {}
+        cordon::deadline own;  ///< never, if an outer one is earlier
         executor_ref executor;
         std::source_location where;
     };
+    static_assert(std::is_trivially_destructible_v<terms> && std::is_trivially_destructible_v<when_armed>);
+
+    // Most timeouts end without ever being armed, so writing these members beforehand would be most of their cost.
+    // opened_ is there from open() on, armed_ exactly while armed() is true; neither has to be destroyed.
     union {
-        terms opened_;  ///< made by open
+        terms opened_;
     };
     union {
-        when_armed armed_;  ///< made by on_arm
+        when_armed armed_;
     };
 };
 
