@@ -60,6 +60,8 @@ public:
     [[nodiscard]] receiver_ref up() const noexcept { return up_; }
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
     [[nodiscard]] std::size_t winner() const noexcept { return winner_.load(std::memory_order_relaxed); }
+    /// Whether somebody has won already; then nobody asks what else comes.
+    [[nodiscard]] bool is_won() const noexcept { return first_value_wins_ && winner() != none; }
     [[nodiscard]] std::size_t first_failed() const noexcept { return failed_.load(std::memory_order_relaxed); }
 
     enum class end { value, failure, stop };
@@ -143,6 +145,10 @@ private:
         return self.end(stopped);
     }
     std::coroutine_handle<> end(bool stopped) noexcept {
+        if (!stopped && fan_->is_won()) {  // not taken: what can go back, as a channel's item can, does so with state_
+            close();
+            return fan_->branch_ended(index_, fan::end::stop);
+        }
         result_.emplace(stopped ? outcome<value_type>::stopped() : state_.take());
         close();
         return fan_->branch_ended(index_, result_->has_value()    ? fan::end::value
