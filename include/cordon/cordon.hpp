@@ -7,4 +7,5 @@
 #include <cordon/sync.hpp>
 #include <cordon/run.hpp>
 #include <cordon/scope.hpp>
+#include <cordon/observe.hpp>
 #include <cordon/version.hpp>

@@ -3,6 +3,7 @@
 
 // The whole room core.
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/deadline.hpp>

@@ -3,6 +3,9 @@
 
 // The whole room run.
 #include <cordon/run/on.hpp>
+#include <cordon/run/run_blocking.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
 #include <cordon/run/sync_wait.hpp>
+#include <cordon/run/thread_group.hpp>
+#include <cordon/run/thread_pool.hpp>

@@ -2,8 +2,11 @@
 #include <cordon/scope/task_group.hpp>
 
 #include <cordon/core/this_task.hpp>
+#include <cordon/run/on.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
+#include <cordon/run/sync_wait.hpp>
+#include <cordon/run/thread_pool.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/finally.hpp>
 #include <cordon/scope/when_all.hpp>
@@ -11,6 +14,7 @@
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
+#include <cordon/sync/completion.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -20,6 +24,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -29,7 +34,9 @@
 #include <random>
 #include <source_location>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -203,6 +210,54 @@ TEST_CASE("a join that gives up does not keep another from ending", "[scope][tas
     const auto seen = co::testing::explore_all(20'000, make, [](bool held) { return held; });
     CHECK(seen.complete);
     CHECK_FALSE(seen.failing.has_value());
+}
+
+TEST_CASE("a thread joins a group that runs elsewhere, and so may a task beside it", "[scope][task_group]") {
+    co::thread_pool pool(2);
+    std::atomic<int> ended{0};
+    const auto child = [&]() -> co::task<> {
+        co_await co::sleep_for(1ms);
+        ++ended;
+    };
+    co::task_group group(pool, {.name = "jobs"});
+    for (int i = 0; i < 20; ++i) group.spawn(child);
+    co::completion<void> joined_there;
+    co::start_on(pool, group.join(), [&](co::outcome<void> o) { joined_there.set(std::move(o)); });
+    CHECK(group.join_blocking().has_value());
+    CHECK(ended == 20);
+    CHECK_FALSE(group.spawn(child));
+    CHECK(group.join_blocking().has_value());  // it has ended
+    CHECK(joined_there.wait_blocking().has_value());
+    co::task_group empty(pool);
+    CHECK(empty.join_blocking().has_value());
+}
+
+TEST_CASE("a thread that gives up its join leaves the group as it was", "[scope][task_group]") {
+    co::thread_pool pool(1);
+    co::async_event may_end;
+    const auto child = [&]() -> co::task<> { co_await may_end.wait(); };
+    co::task_group group(pool);
+    group.spawn(child);
+    CHECK(group.join_blocking(co::deadline::after(1ms)).is_stopped());
+    std::jthread asked([&](std::stop_token stop) { CHECK(group.join_blocking(stop).is_stopped()); });
+    asked.request_stop();
+    asked.join();
+    CHECK(group.spawn(child));
+    CHECK(group.size() == 2);
+    may_end.set();
+    CHECK(group.join_blocking().has_value());
+    CHECK(group.size() == 0);
+    co::task_group of_no_use(pool);
+    const auto joins = [&]() -> co::task<bool> {
+        bool refused = false;
+        try {
+            (void)of_no_use.join_blocking();
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        co_return refused;
+    };
+    CHECK(co::sync_wait(co::on(pool, joins)));
 }
 
 TEST_CASE("a spawned callable and its captures live in the child's frame", "[scope][task_group]") {

@@ -8,14 +8,22 @@
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/callable.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/operation.hpp>
 
+#include <concepts>
 #include <coroutine>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
+
+/// An operation during which a dump shows the awaiting task as waiting. A simulation runs it as a step of its own.
+template <class O>
+concept runs_a_function = requires {
+    { O::waits_for() } -> std::same_as<const wait_label&>;
+};
 
 template <operation O>
 class on_operation : public operation_base<on_operation<O>> {
@@ -32,14 +40,17 @@ public:
               inner_(std::move(o.op_)) {}
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
-            if (simulated_here() && !there_.is_current())
-                fail("on(): inside a simulation nothing runs on another executor");
             if (!there_) fail("on(): there is no executor");
+            if (simulated_here() && !there_.is_current()) {
+                if constexpr (runs_a_function<O>) there_ = r.ctx().executor();
+                else fail("on(): inside a simulation nothing runs on another executor");
+            }
             record = r.record();
             up = r;
             context_access::arm(r.ctx());  // before another thread can see the scopes above
             context_ = context_access::with_executor(r.ctx(), there_);
-            there_.submit(*this);
+            if constexpr (runs_a_function<O>) note_wait(r, O::waits_for());
+            submit(context_, *this);
             return std::noop_coroutine();
         }
         outcome<value_type> take() noexcept { return inner_.take(); }
@@ -47,13 +58,16 @@ public:
     private:
         static void arrive(work_item& item) noexcept {
             auto& s = static_cast<state&>(item);
-            resume(s.inner_.ready() ? s.home_.go(s.up, false)
-                                    : s.inner_.start(receiver_ref(static_cast<receiver&>(s))));
+            resume(s.inner_.ready() ? s.go_home(false) : s.inner_.start(receiver_ref(static_cast<receiver&>(s))));
         }
         static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
             auto& s = static_cast<state&>(self);
             if (stopped) discard(child);
-            return s.home_.go(s.up, stopped);
+            return s.go_home(stopped);
+        }
+        std::coroutine_handle<> go_home(bool stopped) noexcept {
+            if constexpr (runs_a_function<O>) note_running(up);
+            return home_.go(up, stopped);
         }
 
         executor_ref there_;

@@ -10,6 +10,7 @@
 //     });                                                    // both have ended here, whatever happened
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/detail/callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
@@ -17,6 +18,7 @@
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/scope/future.hpp>
@@ -115,6 +117,8 @@ public:
     /// Waits until every child has ended, and closes the group. Errors of children are not thrown: see `errors()`.
     /// Cancellation:  a cancel point; stopped, the group is as it was
     [[nodiscard]] join_operation join() noexcept;
+    /// The same on a thread that runs no executor; stopped, the group is as it was.
+    [[nodiscard]] outcome<void> join_blocking(const blocking_scope& heeds = {});
 
     /// Asks all children to stop, and refuses new ones.
     bool request_stop(int code = 0, std::source_location where = std::source_location::current()) noexcept {

@@ -4,11 +4,13 @@
 // A door: closed, tasks wait in front of it; once `set()`, all pass until `reset()`.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/detail/block_on.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/flagged_lock.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
-#include <cordon/core/detail/flagged_lock.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <coroutine>
@@ -44,6 +46,9 @@ public:
     /// Waits until the event is set; not at all if it is.
     /// Cancellation:  a cancel point while it waits
     [[nodiscard]] wait_operation wait() noexcept;
+
+    /// The same on a thread.
+    [[nodiscard]] outcome<void> wait_blocking(const blocking_scope& heeds = {});
 
     /// Lets all who wait go on, and those who come. Never resumes anybody inside the call.
     void set() noexcept;
@@ -116,6 +121,10 @@ private:
 };
 
 inline async_event::wait_operation async_event::wait() noexcept { return wait_operation(*this); }
+
+inline outcome<void> async_event::wait_blocking(const blocking_scope& heeds) {
+    return detail::block_on(wait(), heeds);
+}
 
 inline void async_event::set() noexcept {
     lock_.lock();

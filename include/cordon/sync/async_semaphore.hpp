@@ -9,6 +9,8 @@
 //     connections.release();
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/detail/block_on.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/leaf.hpp>
@@ -60,6 +62,9 @@ public:
     /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing. Permits that are free are taken
     ///                even by a task that is to stop
     [[nodiscard]] acquire_operation acquire(std::size_t n = 1);
+
+    /// The same on a thread.
+    [[nodiscard]] outcome<void> acquire_blocking(const blocking_scope& heeds = {}, std::size_t n = 1);
 
     /// Gives `n` permits back, or adds some; hands them to those who wait. Never resumes anybody inside the call.
     /// Requires:      there are never more than `max_permits` in all
@@ -163,6 +168,10 @@ inline async_semaphore::acquire_operation async_semaphore::acquire(std::size_t n
                                             ", allowed are 0 to " + std::to_string(max_permits)),
                       "async_semaphore::acquire: too many permits");
     return acquire_operation(*this, n);
+}
+
+inline outcome<void> async_semaphore::acquire_blocking(const blocking_scope& heeds, std::size_t n) {
+    return detail::block_on(acquire(n), heeds);
 }
 
 inline void async_semaphore::release(std::size_t n) noexcept {

@@ -8,6 +8,8 @@
 //     std::size_t n = co_await read.wait([&] { library_cancel(file); });
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/detail/block_on.hpp>
 #include <cordon/core/detail/callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/leaf.hpp>
@@ -121,6 +123,9 @@ public:
     /// Waits for the result.
     /// Cancellation:  a cancel point: stopped, the wait ends at once, and the callback may still come later
     [[nodiscard]] auto wait() noexcept { return detail::plain_wait<T>(shot_); }
+
+    /// The same on a thread.
+    [[nodiscard]] outcome<T> wait_blocking(const blocking_scope& heeds = {}) { return detail::block_on(wait(), heeds); }
 
     /// Waits for the result; a stop calls `on_stop()`, once, which asks the library to end early, and the wait goes on:
     /// what the callback refers to stays alive, and a value that is there already is not lost.

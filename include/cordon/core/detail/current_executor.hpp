@@ -18,12 +18,17 @@ namespace detail {
 /// The executor whose items this thread runs now, and the time when it last looked at the clock.
 struct executor_frame {
     const void* executor = nullptr;
+    void* worker = nullptr;  ///< the executor's own: which of its threads this is
     std::uint32_t now_ms = 0;
 };
 inline constinit thread_local executor_frame this_executor;
 
 CORDON_THREAD_LOCAL_ACCESS inline bool runs_here(const void* executor) noexcept {
     return this_executor.executor == executor;
+}
+/// What the executor said about this thread; null elsewhere.
+CORDON_THREAD_LOCAL_ACCESS inline void* worker_here(const void* executor) noexcept {
+    return this_executor.executor == executor ? this_executor.worker : nullptr;
 }
 CORDON_THREAD_LOCAL_ACCESS inline bool runs_any_here() noexcept { return this_executor.executor != nullptr; }
 
@@ -37,9 +42,9 @@ CORDON_NOINLINE inline void set_coarse_now(clock::time_point now) noexcept { thi
 /// Makes `executor` the one that runs on this thread, until the end of the block.
 class executor_entry {
 public:
-    CORDON_NOINLINE executor_entry(const void* executor, clock::time_point now) noexcept : outer_(this_executor) {
-        this_executor.executor = executor;
-        this_executor.now_ms = to_record_ms(now);
+    CORDON_NOINLINE executor_entry(const void* executor, clock::time_point now, void* worker = nullptr) noexcept
+        : outer_(this_executor) {
+        this_executor = {executor, worker, to_record_ms(now)};
     }
     CORDON_NOINLINE ~executor_entry() { this_executor = outer_; }
     executor_entry(const executor_entry&) = delete;

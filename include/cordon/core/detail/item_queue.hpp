@@ -13,10 +13,11 @@ namespace detail {
 class item_fifo {
 public:
     [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
-    void push(work_item& item) noexcept {
-        item.next = nullptr;
-        (head_ == nullptr ? head_ : tail_->next) = &item;
-        tail_ = &item;
+    void push(work_item& item) noexcept { push_chain(item, item); }
+    void push_chain(work_item& first, work_item& last) noexcept {
+        last.next = nullptr;
+        (head_ == nullptr ? head_ : tail_->next) = &first;
+        tail_ = &last;
     }
     work_item& pop() noexcept {
         work_item& item = *head_;

@@ -3,6 +3,8 @@
 
 // The bodies of <cordon/scope/task_group.hpp>, which includes this; a page of its own, so that the class stays a page.
 
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/detail/block_on.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/task_group.hpp>
@@ -151,6 +153,8 @@ task_group::spawn_operation task_group::spawn_when_ready(A&& a, spawn_options op
     return spawn_operation(*this, detail::as_child(std::forward<A>(a)), options, where);
 }
 inline task_group::join_operation task_group::join() noexcept { return join_operation(*this); }
+
+inline outcome<void> task_group::join_blocking(const blocking_scope& heeds) { return detail::block_on(join(), heeds); }
 
 inline task_group::task_group(const context& outer, const group_options& options, on_error by_kind,
                               detail::task_record* parent, const std::source_location& where)

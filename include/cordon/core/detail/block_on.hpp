@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// How a thread waits for an operation that is a leaf: one that arms no timer and runs nothing.
+
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/clock.hpp>
+#include <cordon/core/context.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/current_executor.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/scope.hpp>
+#include <cordon/core/executor.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/std_stop_token.hpp>
+#include <cordon/core/timer.hpp>
+
+#include <condition_variable>
+#include <coroutine>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// The executor of one wait, and the scope that stops it. The thread sleeps until an item comes or the deadline passes.
+class blocking_wait {
+public:
+    explicit blocking_wait(const blocking_scope& heeds)
+        : heeds_(heeds), scope_(heeds.ctx_ != nullptr ? context_access::scope_of(*heeds.ctx_) : nullptr),
+          ctx_(context_access::with_scope(context(executor_ref(*this)), scope_)) {
+        scope_.arm();
+#if defined(__cpp_lib_jthread)
+        if (heeds.stop_ != nullptr) adopted_.emplace(*heeds.stop_, scope_.source());
+#endif
+    }
+    [[nodiscard]] const context& ctx() const noexcept { return ctx_; }
+
+    void submit(work_item& item) noexcept {
+        const std::lock_guard lock(mutex_);
+        item_ = &item;
+        arrived_.notify_one();
+    }
+    [[nodiscard]] bool is_current() const noexcept { return runs_here(this); }
+    [[nodiscard]] timer_service& timers() noexcept { fail("a blocking wait has no timers"); }
+
+    /// Runs the item that the leaf submits, once it has ended.
+    void wait() noexcept {
+        std::unique_lock lock(mutex_);
+        bool may_pass = !heeds_.until_.is_never();
+        while (item_ == nullptr) {
+            if (!may_pass) {
+                arrived_.wait(lock);
+            } else if (arrived_.wait_until(lock, heeds_.until_.time()) == std::cv_status::timeout && item_ == nullptr) {
+                lock.unlock();
+                may_pass = false;
+                expire();
+                lock.lock();
+            }
+        }
+        lock.unlock();
+        const executor_entry entry(this, clock::now());
+        item_->run(*item_);
+    }
+
+private:
+    class own_scope final : public scope {
+    public:
+        using scope::scope;
+        ~own_scope() { unlink_from_parent(); }
+    };
+
+    /// Nobody fires a timer for it, unless the scope above has an executor: it is asked first, for its own reason.
+    void expire() noexcept {
+        if (heeds_.ctx_ != nullptr) static_cast<void>(heeds_.ctx_->stop_requested());
+        scope_.source().request_stop(stop_reason{stop_kind::deadline, 0, {}});
+    }
+
+    const blocking_scope& heeds_;
+    std::mutex mutex_;
+    std::condition_variable arrived_;
+    work_item* item_ = nullptr;  // under mutex_
+    own_scope scope_;
+    context ctx_;
+#if defined(__cpp_lib_jthread)
+    std::optional<std_stop_parent> adopted_;
+#endif
+};
+
+/// Who waits for the operation.
+template <operation O>
+class blocked final : private receiver {
+public:
+    blocked(O&& op, const context& c) noexcept : receiver(&c, nullptr, {}, &blocked::ended), state_(std::move(op)) {}
+
+    /// Returns:       whether it has ended at once
+    bool start() noexcept {
+        if (state_.ready()) return true;
+        resume(state_.start(receiver_ref(static_cast<receiver&>(*this))));
+        return ended_;
+    }
+    outcome<typename O::value_type> take() noexcept {
+        return stopped_ ? outcome<typename O::value_type>::stopped() : state_.take();
+    }
+
+private:
+    static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+        discard(stopped ? child : nullptr);
+        static_cast<blocked&>(self).ended_ = true;
+        static_cast<blocked&>(self).stopped_ = stopped;
+        return std::noop_coroutine();
+    }
+
+    typename O::state state_;
+    bool ended_ = false;
+    bool stopped_ = false;
+};
+
+[[noreturn]] CORDON_NOINLINE inline void raise_would_block() {
+    raise(std::logic_error("a blocking wait on a thread that runs an executor: co_await instead, or wait inside "
+                           "run_blocking"),
+          "a blocking wait on a thread that runs an executor: co_await instead, or wait inside run_blocking");
+}
+
+template <operation O>
+[[nodiscard]] outcome<typename O::value_type> block_on(O op, const blocking_scope& heeds) {
+    if (runs_any_here() || simulated_here()) raise_would_block();
+    blocking_wait wait(heeds);
+    blocked<O> root(std::move(op), wait.ctx());
+    if (!root.start()) wait.wait();
+    return root.take();
+}
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI
