@@ -2,6 +2,8 @@
 #define CATCH_CONFIG_RUNNER
 #include "catch.hpp"
 
+#include <cordon/interop/catch2.hpp>  // every test ends under a leak_check
+
 int main(int argc, char* argv[]) {
     Catch::Session session;
     if (const int bad = session.applyCommandLine(argc, argv); bad != 0) return bad;

@@ -4,4 +4,5 @@
 // The whole room testing.
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/explore.hpp>
+#include <cordon/testing/leak_check.hpp>
 #include <cordon/testing/simulation.hpp>

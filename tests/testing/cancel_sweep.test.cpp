@@ -427,7 +427,7 @@ TEST_CASE("a permit that is lost because a stop came with it is found", "[testin
     CHECK(found);
 }
 
-TEST_CASE("a child that outlives the run is found, with the place of its start", "[testing][cancel_sweep][T7]") {
+TEST_CASE("a child that outlives the run is found, with the place of its start", "[testing][cancel_sweep][T7][leaks]") {
     const auto child = []() -> task<> { co_await co::sleep_for(1h); };
     unsigned start_line = 0;
     const auto leaks = [&](shared) -> task<> {
@@ -500,7 +500,7 @@ private:
 
 }  // namespace
 
-TEST_CASE("a catch that swallows the stop and goes on is found, with the place", "[testing][cancel_sweep][T7]") {
+TEST_CASE("a catch that swallows the stop and goes on is found, with the place", "[testing][cancel_sweep][T7][leaks]") {
     // The event is set by another branch, which is stopped.
     const auto polls = [](const co::context& ctx, shared w) -> host_coroutine {
         while (!w->event.is_set()) {
@@ -524,7 +524,7 @@ TEST_CASE("a catch that swallows the stop and goes on is found, with the place",
     CHECK(any_finding(swept, sweep_variant::stop, line(wait_line), ""));
 }
 
-TEST_CASE("what a stop leaves waiting for ever, or busy for ever, is found", "[testing][cancel_sweep][T7]") {
+TEST_CASE("what a stop leaves waiting for ever, or busy for ever, is found", "[testing][cancel_sweep][T7][leaks]") {
     SECTION("waiting") {
         const auto asks = [](shared w) -> task<> { (void)co_await w->answer.wait([] {}); };  // asks nobody to end
         const auto answers = [](shared w) -> task<> {
@@ -597,7 +597,7 @@ TEST_CASE("an error that the baseline does not end with is a finding", "[testing
     CHECK(any_finding(sweep_twin(refuses), sweep_variant::stop, "pool: rejected, full", ""));
 }
 
-TEST_CASE("a baseline that does not work is all that is found", "[testing][cancel_sweep][T7]") {
+TEST_CASE("a baseline that does not work is all that is found", "[testing][cancel_sweep][T7][leaks]") {
     const auto waits = [](shared w) -> task<> { co_await w->event.wait(); };
     const sweep_result stuck = sweep_twin(waits);
     REQUIRE(stuck.findings.size() == 1);
