@@ -13,6 +13,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -37,11 +38,12 @@ public:
     co::task<> write(std::string_view method, std::string_view target, unsigned status, co::clock::duration took) {
         const std::string* const id = co_await co::this_task::get(request_id);
         const trace_parent* const in = co_await co::this_task::get(trace);
-        std::ostream& out = file_.is_open() ? file_ : std::clog;
-        write_time(out);
-        out << ' ' << (id != nullptr ? *id : "-") << ' ' << (in != nullptr ? in->trace_id : "-") << ' ' << method << ' '
-            << target << ' ' << status << ' ' << std::fixed << std::setprecision(1)
-            << std::chrono::duration<double, std::milli>(took).count() << std::endl;
+        std::ostringstream line;  // written as one piece: other threads write to the same file
+        write_time(line);
+        line << ' ' << (id != nullptr ? *id : "-") << ' ' << (in != nullptr ? in->trace_id : "-") << ' ' << method << ' '
+             << target << ' ' << status << ' ' << std::fixed << std::setprecision(1)
+             << std::chrono::duration<double, std::milli>(took).count() << '\n';
+        (file_.is_open() ? file_ : std::clog) << line.str() << std::flush;
     }
 
 private:

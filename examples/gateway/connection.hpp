@@ -20,6 +20,7 @@
 #include <exception>
 #include <optional>
 #include <random>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -78,7 +79,6 @@ private:
     co::task<bool> serve_request() {
         const co::clock::time_point began = co::clock::now();
         ++served_;
-        ++shared_.requests;
         request_parser parser;
         parser.header_limit(static_cast<std::uint32_t>(shared_.opts.max_header_bytes));
         parser.body_limit(shared_.opts.max_body_bytes);
@@ -86,8 +86,10 @@ private:
         const co::outcome<void> header = co_await patiently(read, shared_.opts.header, shared_.linger());
         if (!header.has_value()) {
             response made = refused(header.error());
+            ++shared_.requests;
             co_return co_await send(parser, made, began);
         }
+        ++shared_.requests;
         request& asked = parser.get();
         std::optional<trace_parent> in = parse_traceparent(sole(asked, "traceparent").value_or(""));
         if (!in) {
@@ -116,10 +118,7 @@ private:
         if (until.expired()) co_return late();
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(until)));
         if (!body.has_value()) co_return refused(body.error());
-        if (asked.target() == "/healthz") co_return own_answer(http::status::ok, "alive");
-        if (asked.target() == "/readyz" && shared_.is_draining())
-            co_return own_answer(http::status::service_unavailable, "draining");
-        if (asked.target() == "/readyz") co_return own_answer(http::status::ok, "ready");
+        if (std::optional<response> made = own_page(asked.target())) co_return *std::move(made);
 
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
@@ -127,6 +126,21 @@ private:
         co::outcome<response> got = co_await co::as_outcome(co::with(upstream_.exchange(onward), co::until(until)));
         if (got.has_value()) co_return *std::move(got);
         co_return failed(got.error());
+    }
+
+    /// What the gateway says itself; nothing for what is passed on.
+    std::optional<response> own_page(std::string_view target) const {
+        if (target == "/healthz") return own_answer(http::status::ok, "alive");
+        if (target == "/readyz" && shared_.is_draining())
+            return own_answer(http::status::service_unavailable, "draining");
+        if (target == "/readyz") return own_answer(http::status::ok, "ready");
+        const bool json = target == "/debug/tasks?format=json";
+        if (!json && target != "/debug/tasks") return std::nullopt;
+        std::ostringstream dump;
+        co::write_task_dump(dump, {.format = json ? co::dump_format::json : co::dump_format::text});
+        response made = own_answer(http::status::ok, dump.str());
+        if (json) made.set(http::field::content_type, "application/json");
+        return made;
     }
 
     co::task<> receive_body(request_parser& parser) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// An HTTP/1.1 reverse proxy on one thread: a group of connections, a deadline, an id and a trace for each request, and
-// an end that loses nothing. SIGTERM: not ready, accept what has connected, close the listener, answer what is in
-// flight and what comes in shortly after, then stop the rest and say what it was.
-#include "connection.hpp"
+// An HTTP/1.1 reverse proxy on one thread or several: a group of connections on each, a deadline, an id and a trace for
+// each request, and an end that loses nothing. SIGTERM: not ready, accept what has connected, close the listener, answer
+// what is in flight and what comes in shortly after, then stop the rest and say what it was. SIGQUIT: say what every task
+// is doing now, and go on.
 #include "options.hpp"
+#include "server.hpp"
 #include "service.hpp"
 
 #include <cordon/cordon.hpp>
@@ -17,128 +18,67 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <exception>
 #include <iostream>
-#include <memory>
-#include <sstream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 namespace gateway {
 
-using namespace std::chrono_literals;
-
-/// The right to one connection, given back with the frame that holds it.
-struct give_back {
-    void operator()(co::async_semaphore* slots) const noexcept { slots->release(); }
-};
-using slot = std::unique_ptr<co::async_semaphore, give_back>;
-
-co::task<> serve(service& shared, tcp::socket client, slot) {
-    connection served(shared, std::move(client));
-    co_await served.run();
-}
-
-class server {
+/// One thread's worth: a loop, what its connections share, and who accepts them. Nothing in it needs a lock.
+class lane {
 public:
-    server(asio::io_context& io, co::asio_executor& executor, service& shared)
-        : shared_(shared), slots_(shared.opts.max_connections, {.name = "connections"}),
-          connections_(executor, {.name = "connections"}), acceptor_(io, shared.opts.listen),
-          signals_(io, SIGTERM, SIGINT) {}
-
-    /// Serves until a signal comes, then drains, until a second one or the drain deadline.
-    co::task<> run() {
-        std::cout << "listening on " << acceptor_.local_endpoint() << std::endl;
-        co_await co::when_any(accept_all(), signals_.async_wait(co::use_cordon));
-
-        const co::clock::time_point began = co::clock::now();
-        shared_.draining.request_stop();
-        accept_rest();
-        std::cout << "draining: " << connections_.size() + late_.size() << " connections" << std::endl;
-        auto drained = co::when_any(finish(), signals_.async_wait(co::use_cordon));
-        (void)co_await co::as_outcome(co::with_timeout(shared_.opts.drain, std::move(drained)));
-        signals_.clear();  // the next signal ends the process
-        co_await stop_rest(began);
+    lane(const options& opts, process& all, const tcp::endpoint& address)
+        : all_(all), shared_(opts), server_(io_, executor_, shared_, all, address) {
+        all_.serving.fetch_add(1);
     }
+
+    /// Runs the loop until the server has drained, and what else was started on it has ended.
+    void run() {
+        co::start_on(executor_, server_.run(), [this](co::outcome<drained> o) {
+            if (o.has_value()) ended_ = *std::move(o);
+            if (all_.serving.fetch_sub(1) == 1) all_.ended.request_stop();
+        });
+        io_.run();
+    }
+    [[nodiscard]] asio::io_context& io() noexcept { return io_; }
+    [[nodiscard]] co::executor_ref executor() noexcept { return executor_; }
+    [[nodiscard]] tcp::endpoint address() const { return server_.address(); }
+    /// Once `run` has returned: nothing if it failed.
+    [[nodiscard]] const std::optional<drained>& ended() const noexcept { return ended_; }
+    [[nodiscard]] const service& shared() const noexcept { return shared_; }
 
 private:
-    /// Accepts while there is room; who comes when there is none waits in the listener's queue.
-    co::task<> accept_all() {
-        for (;;) {
-            co_await slots_.acquire();
-            slot room(&slots_);
-            auto client = co_await co::as_outcome(acceptor_.async_accept(co::use_cordon));
-            if (client.has_value()) start(*std::move(client), std::move(room));
-            else co_await co::sleep_for(20ms);  // the peer is gone again, or the machine is short of something
-        }
-    }
-
-    /// Takes what has connected already, and closes the door: a listener that is closed resets who waits in its queue.
-    void accept_rest() {
-        error_code error;
-        acceptor_.non_blocking(true, error);
-        while (!error) {
-            tcp::socket client = acceptor_.accept(error);
-            if (!error) late_.push_back(std::move(client));
-        }
-        acceptor_.close(error);
-    }
-
-    void start(tcp::socket client, slot room) {
-        std::ostringstream peer;
-        error_code error;
-        peer << client.remote_endpoint(error);
-        ++shared_.connections;
-        connections_.spawn(serve(shared_, std::move(client), std::move(room)), {.name = peer.str()});
-    }
-
-    /// Serves those who came last, and waits until all connections have ended.
-    co::task<> finish() {
-        while (!late_.empty()) {
-            co_await slots_.acquire();
-            start(std::move(late_.front()), slot(&slots_));
-            late_.pop_front();
-        }
-        co_await connections_.join();
-    }
-
-    co::task<> stop_rest(co::clock::time_point began) {
-        const std::size_t left = connections_.size();
-        for (const co::task_info& task : connections_.children()) {
-            std::istringstream lines(co::describe(task));
-            for (std::string line; std::getline(lines, line);) std::cout << "left: " << line << '\n';
-        }
-        connections_.request_stop();
-        co_await connections_.join();
-        for (const co::task_error& failure : connections_.errors()) report(failure);
-        const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(co::clock::now() - began);
-        std::cout << "connections=" << shared_.connections << "\nrequests=" << shared_.requests
-                  << "\nmalformed=" << shared_.malformed << "\ndeadline_hits=" << shared_.deadline_hits
-                  << "\nupstream_failures=" << shared_.upstream_failures
-                  << "\nanswered_while_draining=" << shared_.answered_while_draining
-                  << "\nnever_served=" << late_.size() << "\nfailed=" << connections_.error_count()
-                  << "\ntasks_left=" << left << "\ndrain_ms=" << took.count() << std::endl;
-    }
-
-    static void report(const co::task_error& failure) {
-        try {
-            std::rethrow_exception(failure.error);
-        } catch (const std::exception& e) {
-            std::cerr << "gateway: connection " << failure.name << " failed: " << e.what() << '\n';
-        } catch (...) {
-            std::cerr << "gateway: connection " << failure.name << " failed\n";
-        }
-    }
-
-    service& shared_;
-    co::async_semaphore slots_;
-    co::task_group connections_;
-    tcp::acceptor acceptor_;
-    asio::signal_set signals_;
-    std::deque<tcp::socket> late_;
+    process& all_;
+    asio::io_context io_{1};
+    co::asio_executor executor_{io_};
+    service shared_;
+    server server_;
+    std::optional<drained> ended_;
 };
+
+/// Turns the first signal into a drain and the second into its end; the third ends the process.
+co::task<> heed_signals(asio::io_context& io, process& all, co::clock::time_point& began) {
+    asio::signal_set signals(io, SIGTERM, SIGINT);
+    co_await signals.async_wait(co::use_cordon);
+    began = co::clock::now();
+    all.ending.set();
+    co_await signals.async_wait(co::use_cordon);
+    all.at_once.set();
+}
+
+co::task<> dump_on_sigquit(asio::io_context& io) {
+    asio::signal_set signals(io, SIGQUIT);
+    for (;;) {
+        co_await signals.async_wait(co::use_cordon);
+        co::write_task_dump(std::cerr);
+        std::cerr << std::flush;
+    }
+}
 
 /// Sees to it that every connection can have its two sockets.
 void raise_file_limit(const options& opts) {
@@ -151,6 +91,30 @@ void raise_file_limit(const options& opts) {
                "what the limit of open files (ulimit -n) leaves room for");
 }
 
+/// Returns:       the exit code
+int report(const std::deque<lane>& lanes, co::clock::duration took) {
+    drained sum;
+    std::uint64_t connections = 0, requests = 0, malformed = 0, late = 0, failures = 0, while_draining = 0;
+    bool whole = true;
+    for (const lane& l : lanes) {
+        const drained ended = l.ended().value_or(drained{});
+        whole = whole && l.ended().has_value();
+        sum = {sum.left + ended.left, sum.never_served + ended.never_served, sum.failed + ended.failed};
+        connections += l.shared().connections;
+        requests += l.shared().requests;
+        malformed += l.shared().malformed;
+        late += l.shared().deadline_hits;
+        failures += l.shared().upstream_failures;
+        while_draining += l.shared().answered_while_draining;
+    }
+    std::cout << "connections=" << connections << "\nrequests=" << requests << "\nmalformed=" << malformed
+              << "\ndeadline_hits=" << late << "\nupstream_failures=" << failures
+              << "\nanswered_while_draining=" << while_draining << "\nnever_served=" << sum.never_served
+              << "\nfailed=" << sum.failed << "\ntasks_left=" << sum.left
+              << "\ndrain_ms=" << std::chrono::duration_cast<std::chrono::milliseconds>(took).count() << std::endl;
+    return whole ? 0 : 1;
+}
+
 int run(int argc, char** argv) {
     if (argc > 1 && argv[1] == std::string_view("--help")) {
         std::cout << usage;
@@ -159,14 +123,24 @@ int run(int argc, char** argv) {
     const options opts = parse(argc, argv);
     raise_file_limit(opts);
     std::signal(SIGPIPE, SIG_IGN);
-    service shared(opts);
-    asio::io_context io(1);
-    co::asio_executor executor(io);
-    server gateway(io, executor, shared);
-    int code = 1;
-    co::start_on(executor, gateway.run(), [&](co::outcome<void> ended) { code = ended.has_value() ? 0 : 1; });
-    io.run();
-    return code;
+    process all(opts.max_connections);
+    std::deque<lane> lanes;
+    lanes.emplace_back(opts, all, opts.listen);
+    const tcp::endpoint address = lanes.front().address();
+    while (lanes.size() < opts.threads) lanes.emplace_back(opts, all, address);
+    std::cout << "listening on " << address << std::endl;
+
+    co::clock::time_point began = co::clock::now();
+    lane& first = lanes.front();
+    auto watch = co::when_all(heed_signals(first.io(), all, began), dump_on_sigquit(first.io()));
+    co::start_on(first.executor(), co::with(std::move(watch), co::stop_on(all.ended.get_token())), {.name = "signals"});
+    {
+        co::thread_group threads{{.name = "gateway"}};
+        for (std::size_t i = 1; i < lanes.size(); ++i)
+            threads.spawn("lane " + std::to_string(i), [&l = lanes[i]] { l.run(); });
+        first.run();
+    }
+    return report(lanes, co::clock::now() - began);
 }
 
 }  // namespace gateway

@@ -30,8 +30,9 @@ inline constexpr std::string_view usage = R"(usage: gateway --upstream ADDRESS:P
   --max-connections N      connections at the same time, 1 to 1000000; more of them wait to be accepted (default 1024)
   --max-header-bytes N     larger ones are answered 431, 64 to 1048576 (default 8192)
   --max-body-bytes N       larger ones are answered 413, 0 to 1073741824 (default 1048576)
-  --threads N              1 is the only number that works yet (default 1)
+  --threads N              each with its own listener and connections, 1 to 256 (default 1)
   --log FILE               where a line for each request is appended (default: stderr)
+/debug/tasks says what every task is doing, /debug/tasks?format=json the same for programs, and SIGQUIT says it on stderr.
 SIGTERM or SIGINT ends it when what is in flight has been answered, a second one at once. It then prints what was left.
 )";
 
@@ -95,7 +96,7 @@ inline options parse(int argc, char** argv) {
         else if (name == "--max-connections") parsed.max_connections = number(name, value, 1, 1'000'000);
         else if (name == "--max-header-bytes") parsed.max_header_bytes = number(name, value, 64, 1'048'576);
         else if (name == "--max-body-bytes") parsed.max_body_bytes = number(name, value, 0, 1'073'741'824);
-        else if (name == "--threads") parsed.threads = number(name, value, 1, 1);
+        else if (name == "--threads") parsed.threads = number(name, value, 1, 256);
         else if (name == "--log") parsed.log = value;
         else throw std::invalid_argument(std::string(name) + " is not an option, see --help");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What all connections of the gateway share. One thread runs them, so nothing here needs a lock.
+// What all connections of one thread share, so that nothing here needs a lock.
 
 #include "access_log.hpp"
 #include "options.hpp"

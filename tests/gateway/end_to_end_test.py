@@ -514,6 +514,50 @@ class EndToEnd(unittest.TestCase):
         report, left = self.ended(gateway, 1)
         self.assertEqual((report["tasks_left"], report["never_served"], left), ("0", "0", []))
 
+    def test_several_threads_serve_and_drain_together(self):
+        gateway = self.start("--threads", 3)
+        clients = [self.connect(gateway) for _ in range(30)]
+        for _ in range(2):
+            for client in clients:
+                client.send_request()
+            for client in clients:
+                self.assertEqual(client.answer()[0], 200)
+        for client in clients:
+            client.send_request()
+        gateway.signal()
+        for client in clients:
+            self.assertEqual(client.answer()[0], 200)
+            client.close()
+        report, left = self.ended(gateway)
+        self.assertEqual((report["connections"], report["requests"], report["tasks_left"], left), ("30", "90", "0", []))
+
+    def test_the_dump_says_what_every_task_waits_for(self):
+        self.control("latency?ms=400")
+        self.addCleanup(self.control, "latency?ms=1")
+        gateway = self.start()
+        asks, looks = self.connect(gateway), self.connect(gateway)
+        asks.send_request()
+        time.sleep(0.1)
+        peer = "127.0.0.1:%d" % asks.getsockname()[1]
+        status, headers, text = looks.ask("/debug/tasks")
+        self.assertEqual((status, headers["content-type"]), (200, "text/plain"))
+        entry = text.decode().partition(f'"{peer}"')[2]
+        self.assertRegex(entry, r"(?s)^  alive \d+ ms  spawned at server.hpp:\d+ in start.*?in converse\n")
+        self.assertIn("event ending", text.decode())
+        status, headers, text = looks.ask("/debug/tasks?format=json")
+        self.assertEqual((status, headers["content-type"]), (200, "application/json"))
+        (task,) = (task for task in json.loads(text)["tasks"] if task["name"] == peer)
+        self.assertEqual(task["waits_for"], "an Asio operation")
+        self.assertIn("converse", [place["function"] for place in task["waits"]])
+        gateway.signal(signal.SIGQUIT)
+        self.assertEqual(asks.answer()[0], 200)
+        gateway.signal()
+        for client in (asks, looks):
+            client.close()
+        out, err = gateway.process.communicate(timeout=5)
+        self.assertEqual(gateway.process.returncode, 0)
+        self.assertIn(f'"{peer}"', err.decode())
+
     def test_sigterm_serves_connections_that_nobody_has_accepted_yet(self):
         gateway = self.start()
         idle = [self.connect(gateway) for _ in range(10)]
@@ -560,7 +604,7 @@ class EndToEnd(unittest.TestCase):
             ("--deadline-ms", "0", "from 1 to 600000"), ("--deadline-ms", "600001", "from 1 to 600000"),
             ("--drain-ms", "-1", "from 1 to"), ("--header-ms", "1s", "from 1 to"), ("--idle-ms", "", "from 1 to"),
             ("--max-connections", "0", "from 1 to 1000000"), ("--max-header-bytes", "63", "from 64 to"),
-            ("--max-body-bytes", "99999999999999999999", "from 0 to"), ("--threads", "2", "from 1 to 1"),
+            ("--max-body-bytes", "99999999999999999999", "from 0 to"), ("--threads", "0", "from 1 to 256"),
             ("--listen", "localhost", "an address"), ("--listen", "::1:80", "an address"),
             ("--upstream", "1.2.3.4.5:80", "an address"), ("--log", "/nonexistent/log", "a file"),
         ):  # fmt: skip
