@@ -181,16 +181,18 @@ TEST_CASE("one worker runs what is submitted in order", "[run][thread_pool]") {
 }
 
 TEST_CASE("items that keep a worker busy do not keep those from outside out", "[run][thread_pool]") {
-    std::atomic<bool> heard{false};
+    std::atomic<bool> busy{false}, heard{false};
     countdown all(1);
     thread_pool pool(1);
     job self([] {});
     self.run_it = [&] {
+        busy = true;
         if (heard) all();
         else pool.submit(self);
     };
     job from_outside([&] { heard = true; });
     pool.submit(self);
+    while (!busy) std::this_thread::yield();
     pool.submit(from_outside);
     all.wait();
     CHECK(heard);
@@ -199,6 +201,7 @@ TEST_CASE("items that keep a worker busy do not keep those from outside out", "[
 TEST_CASE("what a worker has queued is taken by another while it is busy", "[run][thread_pool]") {
     countdown both(2), last(1);
     thread_pool pool(2);
+    until_all_sleep(pool);
     std::thread::id first_on, second_on;
     job second([&] {
         second_on = std::this_thread::get_id();
@@ -206,6 +209,7 @@ TEST_CASE("what a worker has queued is taken by another while it is busy", "[run
     });
     job first([&] {
         first_on = std::this_thread::get_id();
+        while (pool.stats().sleeping == 0) std::this_thread::yield();
         pool.submit(second);
         both();
         both.wait();  // until the other has run it
@@ -325,6 +329,42 @@ TEST_CASE("a timer fires while one worker is held up and the others sleep", "[ru
     done.wait();
     pool.timers().cancel(f);
     CHECK(co::clock::now() >= f.when);
+}
+
+TEST_CASE("a timer fires while one sleeper was woken by a timer before it and is held up", "[run][thread_pool]") {
+    countdown fired(1), done(1);
+    thread_pool pool(3);
+    const auto now = co::clock::now();
+    job holds([&] {
+        fired.wait();
+        done();
+    });
+    fuse first(now + 1ms, [&] { pool.submit(holds); }), second(now + 3ms, [&] { fired(); });
+    until_all_sleep(pool);
+    pool.timers().arm(second);
+    pool.timers().arm(first);
+    done.wait();
+    for (fuse* f : {&first, &second}) pool.timers().cancel(*f);
+}
+
+TEST_CASE("a timer fires while the only worker is busy", "[run][thread_pool]") {
+    std::atomic<bool> fired{false};
+    countdown done(1);
+    thread_pool pool(1);
+    job busy([] {});
+    busy.run_it = [&] {
+        if (fired) done();
+        else pool.submit(busy);
+    };
+    fuse f({}, [&] { fired = true; });
+    job arms([&] {
+        pool.submit(busy);  // from here on there is always one
+        f.when = co::clock::now() + 1ms;
+        pool.timers().arm(f);
+    });
+    pool.submit(arms);
+    done.wait();
+    pool.timers().cancel(f);
 }
 
 TEST_CASE("a timer fires while all workers are busy", "[run][thread_pool]") {

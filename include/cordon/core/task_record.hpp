@@ -467,7 +467,7 @@ inline std::string label_text(const task_info& task) {
 
 /// Where it is: the rest of the line that says where it was spawned, and the lines of its waits.
 inline std::string places_text(const task_info& task, site_texts& sites) {
-    std::string text = "spawned at " + sites(task.spawned_at);
+    std::string text = task.spawned_at.line() != 0 ? "spawned at " + sites(task.spawned_at) : "a branch";
     const std::string what = on_one_line(task.waits_for);
     text += task.state == task_info::activity::running ? "\n    running\n" : "\n";
     if (task.waits.empty() && !what.empty()) text += "    waits for " + what + '\n';
