@@ -9,6 +9,7 @@
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
+#include <cordon/sync/channel.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -16,6 +17,8 @@
 #include "last_words.hpp"
 #include "scope/works.hpp"
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -322,5 +325,51 @@ TEST_CASE("a callable whose copy throws leaves nothing behind", "[scope][future]
         CHECK_THROWS_AS(group.spawn_future(f), std::runtime_error);
         CHECK(group.size() == 0);
         co_await group.join();
+    });
+}
+
+TEST_CASE("results are taken in the order of the spawns, whoever ends first, and producers are held back",
+          "[scope][future][G-025]") {
+    simulate([](simulation& sim) -> co::task<> {
+        constexpr std::size_t limit = 4;
+        co::channel<co::future<int>> in_order{limit};
+        std::minstd_rand random(7);
+        std::size_t running = 0, most = 0;
+        const auto work = [&](int i) -> co::task<int> {
+            most = std::max(most, ++running);
+            co_await co::sleep_for(std::chrono::milliseconds(random() % 20));
+            --running;
+            if (i == 60) throw std::runtime_error("60");
+            co_return i;
+        };
+        bool all_sent = false;
+        const auto produce = [&](co::task_group& group) -> co::task<> {
+            for (int i = 0; i < 100; ++i) {
+                auto result = group.spawn_future(work(i));
+                const bool sent = co_await in_order.send(std::move(result));
+                if (!sent) break;
+            }
+            all_sent = true;
+            in_order.close();
+        };
+        std::vector<int> taken;
+        int errors = 0;
+        const auto consume = [&]() -> co::task<> {
+            for (;;) {
+                std::optional<co::future<int>> next = co_await in_order.receive();
+                if (!next) break;
+                const co::outcome<int> ended = co_await co::as_outcome(*next);
+                if (ended.has_value()) taken.push_back(*ended);
+                else ++errors;
+            }
+        };
+        co::task_group group{co::executor_ref(sim)};
+        co_await co::when_all(produce(group), consume());
+        co_await group.join();
+        CHECK(all_sent);
+        CHECK(errors == 1);
+        CHECK(taken.size() == 99);
+        CHECK(std::is_sorted(taken.begin(), taken.end()));
+        CHECK(most <= limit + 2);  // those in the channel, the one that is sent and the one that is awaited
     });
 }

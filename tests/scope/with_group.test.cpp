@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/scope/with_group.hpp>
 
+#include <cordon/core/this_task.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/finally.hpp>
@@ -855,5 +856,33 @@ TEST_CASE("for_each keeps what an iterator that goes once gives", "[scope][for_e
         co_await co::for_each(all, {}, fn);
         std::sort(seen.begin(), seen.end());
         CHECK(seen == std::vector{1, 2, 3});
+    });
+}
+
+TEST_CASE("for_each takes empty and huge ranges, changes elements, and can be used again", "[scope][for_each][G-026]") {
+    simulate([]() -> co::task<> {
+        int calls = 0;
+        const auto fn = [&](int& i) -> co::task<> {
+            co_await co::this_task::yield();
+            ++i;
+            ++calls;
+        };
+        std::vector<int> none;
+        co_await co::for_each(none, {}, fn);
+        CHECK(calls == 0);
+        std::vector<int> three(3, 1);
+        const co::group_options more_room_than_work{.max_running = 100};
+        for (int round = 0; round < 2; ++round) co_await co::for_each(three, more_room_than_work, fn);
+        CHECK(three == std::vector(3, 3));
+        std::vector<int> many(10'000, 0);
+        const co::group_options few{.max_running = 8};
+        co_await co::for_each(many, few, fn);
+        CHECK(std::count(many.begin(), many.end(), 1) == 10'000);
+        const auto fails = [&](int& i) -> co::task<> {
+            if (&i == &many[5000]) throw std::runtime_error("5000");
+            co_return;
+        };
+        const auto ended = co_await co::as_outcome(co::for_each(many, few, fails));
+        CHECK(text_of(ended) == "5000");
     });
 }

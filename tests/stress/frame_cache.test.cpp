@@ -2,6 +2,7 @@
 #include <cordon/core/detail/frame_cache.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <array>
 #include <atomic>
@@ -12,33 +13,9 @@
 #include <thread>
 #include <vector>
 
-#if defined(__linux__)
-#include <unistd.h>
-#endif
-
 namespace detail = cordon::detail;
 
 namespace {
-
-std::uint64_t fresh_seed() {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    return seed;
-}
-
-/// Resident bytes of this process; 0 where nobody tells.
-std::size_t resident() {
-#if defined(__linux__)
-    unsigned long long total = 0, pages = 0;
-    if (std::FILE* const f = std::fopen("/proc/self/statm", "r")) {
-        if (std::fscanf(f, "%llu %llu", &total, &pages) != 2) pages = 0;
-        std::fclose(f);
-    }
-    return static_cast<std::size_t>(pages) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-#else
-    return 0;
-#endif
-}
 
 // One producer, one consumer, a window of frames in flight.
 class ring {
@@ -93,9 +70,9 @@ TEST_CASE("memory stays flat when one thread allocates and another frees", "[str
         consumer.join();
     };
     transfer(100'000);  // whatever is set up once
-    const std::size_t before = resident();
+    const std::size_t before = stress::resident();
     transfer(frames);
-    const std::size_t after = resident();
+    const std::size_t after = stress::resident();
 #if CORDON_FRAME_CACHE  // without it, the allocator's own habits would be measured, such as a sanitizer's quarantine
     // A leak of every tenth frame would be 35 MB.
     CHECK(after < before + (std::size_t{16} << 20));
@@ -117,9 +94,9 @@ TEST_CASE("a thread that ends takes nothing with it", "[stress][core][frame_cach
         }
     };
     briefly(50);
-    const std::size_t before = resident();
+    const std::size_t before = stress::resident();
     briefly(600);  // 36 MB, if all of it were lost
-    const std::size_t after = resident();
+    const std::size_t after = stress::resident();
 #if CORDON_FRAME_CACHE
     CHECK(after < before + (std::size_t{16} << 20));
 #else
@@ -128,7 +105,7 @@ TEST_CASE("a thread that ends takes nothing with it", "[stress][core][frame_cach
 }
 
 TEST_CASE("threads that come and go pass frames to each other", "[stress][core][frame_cache]") {
-    const std::uint64_t seed = fresh_seed();
+    const std::uint64_t seed = stress::fresh_seed();
     std::mt19937_64 random(seed);
     std::atomic<int> wrong{0};
     std::atomic<bool> stop{false};

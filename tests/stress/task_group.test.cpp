@@ -368,3 +368,24 @@ TEST_CASE("random trees across threads end whole, by themselves or by a stop fro
         REQUIRE(co::live_tasks().size() == before);
     }
 }
+
+#if CORDON_FRAME_CACHE
+
+TEST_CASE("a million spawns leave the process no larger than the first hundred thousand", "[stress][task_group]") {
+    const auto spawns = [](int n) -> co::task<> {
+        for (int done = 0; done < n; done += 1'000) {
+            auto body = [](co::task_group& group) -> co::task<> {
+                for (int i = 0; i < 1'000; ++i) group.spawn(co::this_task::yield(), {.name = "one of many"});
+                co_return;
+            };
+            co_await co::with_group(body);
+        }
+    };
+    co::sync_wait(spawns(100'000));
+    const std::size_t before = stress::resident();
+    co::sync_wait(spawns(1'000'000));
+    const std::size_t after = stress::resident();
+    CHECK(after < before + (std::size_t{2} << 20));
+}
+
+#endif

@@ -8,11 +8,16 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <random>
 #include <thread>
 #include <utility>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
 
 namespace stress {
 
@@ -20,6 +25,20 @@ inline std::uint64_t fresh_seed() {
     const std::uint64_t seed = std::random_device{}();
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     return seed;
+}
+
+/// Resident bytes of this process; 0 where nobody tells.
+inline std::size_t resident() {
+#if defined(__linux__)
+    unsigned long long total = 0, pages = 0;
+    if (std::FILE* const f = std::fopen("/proc/self/statm", "r")) {
+        if (std::fscanf(f, "%llu %llu", &total, &pages) != 2) pages = 0;
+        std::fclose(f);
+    }
+    return static_cast<std::size_t>(pages) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+#else
+    return 0;
+#endif
 }
 
 /// Small random numbers, from a seed that is printed.

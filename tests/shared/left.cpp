@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+#include "parked.hpp"
+
+#define EXPORTED __attribute__((visibility("default")))
+
+EXPORTED void* park_left() { return new parked("left"); }
+EXPORTED void release_left(void* p) { delete static_cast<parked*>(p); }
+EXPORTED std::size_t left_sees(const char* name) { return seen(name); }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// Two shared libraries with hidden visibility and a program: all three see the tasks of all.
+#include "parked.hpp"
+
+#include <cstdio>
+
+void* park_left();
+void release_left(void*);
+std::size_t left_sees(const char* name);
+void* park_right();
+void release_right(void*);
+std::size_t right_sees(const char* name);
+
+int main() {
+    int wrong = 0;
+    const auto expect = [&wrong](const char* who, std::size_t sees, std::size_t wanted) {
+        if (sees != wanted) std::printf("%s sees %zu instead of %zu\n", who, sees, wanted), ++wrong;
+    };
+    void* const left = park_left();
+    void* const right = park_right();
+    {
+        const parked own("own");
+        for (const char* name : {"left", "right", "own"}) {
+            expect("the program", seen(name), 1);
+            expect("left", left_sees(name), 1);
+            expect("right", right_sees(name), 1);
+        }
+    }
+    release_left(left);
+    expect("right", right_sees("left"), 0);
+    release_right(right);
+    expect("left", left_sees("right"), 0);
+    expect("the program", seen("own"), 0);
+    return wrong == 0 ? 0 : 1;
+}
