@@ -79,7 +79,9 @@ static_assert(sizeof(std::source_location) == sizeof(void*) && std::is_trivially
 ///      between two equal odd values belongs to that life.
 ///  R2  `state_` changes before the places change and after them. What was read between two equal values that say
 ///      suspended belongs to that suspension. While the record says anything else, the places mean nothing.
-///  R3  A text is given back only after `gen_` or `state_` has changed.
+///  R3  A label is given back only after `gen_` or `state_` has changed; a name after `gen_` or `name_`, so that a task
+///      which changes its state all the time can be read. (One that is renamed twice meanwhile, and gets its first cell
+///      again, may show parts of two names.)
 /// Fields are stored with release and loaded with acquire (I1 of record_slab.hpp), which makes both comparisons sound
 /// without fences: a reader that met a newer value also sees the mark that was stored before it.
 class alignas(64) task_record {
@@ -279,7 +281,8 @@ private:
         const auto said = activity(state & task_record::activity_bits);
         const bool waits = with_places && said == activity::suspended;
         const auto unchanged = [&] {
-            return (gen & 1) != 0 && ((!waits && name == 0) || record.state_.load(acquire) == state) &&
+            return (gen & 1) != 0 &&
+                   (waits ? record.state_.load(acquire) == state : record.name_.load(acquire) == name) &&
                    record.gen_.load(acquire) == gen;
         };
         if (!unchanged()) return false;   // else: pointers point to what they should, and may be followed
