@@ -262,3 +262,53 @@ TEST_CASE("an event may be set by another thread, and what was written before is
     CHECK(co::sync_wait(root()) == 42);
     setter.join();
 }
+
+TEST_CASE("those who wait for an event that nobody can set any more are refused, and named", "[sync][async_event]") {
+    const auto root = []() -> task<> {
+        async_event door({.name = "door"});
+        co::outcome<void> ended, later;
+        const auto waits = [&]() -> task<> { ended = co_await co::as_outcome(door.wait()); };
+        const auto gives_up = [&](async_event::setter first) -> task<> {
+            async_event::setter second = first;
+            co_await simulation::settle();
+            first.reset();
+            co_await simulation::settle();
+            CHECK(door.waiting() == 1);
+            CHECK_FALSE(door.is_abandoned());
+        };
+        co_await co::when_all(waits(), gives_up(door.make_setter()));
+        REQUIRE(ended.is_rejected());
+        CHECK(ended.rejection().reason == co::rejection_reason::closed);
+        CHECK(ended.rejection().who() == "door");
+        CHECK(door.is_abandoned());
+        later = co_await co::as_outcome(door.wait());
+        CHECK(later.is_rejected());
+        door.set();
+        co_await door.wait();
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("an event that is set before its last setter goes is not abandoned", "[sync][async_event]") {
+    const auto root = []() -> task<> {
+        async_event e;
+        {
+            const async_event::setter setter = e.make_setter();
+            const async_event::setter other(setter);
+            setter.set();
+        }
+        CHECK_FALSE(e.is_abandoned());
+        co_await e.wait();
+        CHECK_FALSE(async_event::setter());
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("an event that dies while somebody has a setter of it says so", "[sync][async_event]") {
+    const std::string words = last_words([] {
+        async_event::setter left;
+        async_event e({.name = "door"});
+        left = e.make_setter();
+    });
+    CHECK(says(words, "async_event \"door\" destroyed while somebody has a setter of it"));
+}
