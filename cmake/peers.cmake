@@ -26,6 +26,12 @@ if(UV_FOUND)
     target_link_libraries(peer_uv INTERFACE PkgConfig::UV)
 endif()
 
+find_package(TBB CONFIG QUIET)
+if(TBB_FOUND)
+    add_library(peer_tbb INTERFACE)
+    target_link_libraries(peer_tbb INTERFACE TBB::tbb)
+endif()
+
 if(TARGET peer_asio AND TARGET peer_boost)
     set_property(TARGET cordon APPEND PROPERTY INTERFACE_HEADER_SETS_TO_VERIFY interop)
 endif()

@@ -7,6 +7,11 @@
 #include <asio.hpp>
 #endif
 
+#if __has_include(<tbb/task_group.h>)
+#include <tbb/task_arena.h>
+#include <tbb/task_group.h>
+#endif
+
 #include <atomic>
 #include <exception>
 
@@ -204,5 +209,65 @@ void skynet_100k(State& state) {
 }
 BENCHMARK(skynet_100k<1>)->Name("pool_skynet_1t/cordon")->UseRealTime();
 BENCHMARK(skynet_100k<2>)->Name("pool_skynet_2t/cordon")->UseRealTime();
+
+#if __has_include(<tbb/task_group.h>)
+// Functions, not tasks: one that waits for others keeps its thread, which runs others meanwhile.
+
+template <int threads, std::int64_t n>
+void tbb_spawn(State& state) {
+    tbb::task_arena arena(threads);
+    for (auto _ : state)
+        arena.execute([] {
+            tbb::task_group group;
+            for (std::int64_t i = 0; i < n; ++i) group.run([] {});
+            group.wait();
+        });
+    state.SetItemsProcessed(state.iterations() * n);
+}
+BENCHMARK(tbb_spawn<1, 1'000'000>)->Name("pool_spawn_1t_1m/tbb")->Iterations(1)->UseRealTime();
+BENCHMARK(tbb_spawn<2, 1'000'000>)->Name("pool_spawn_2t_1m/tbb")->Iterations(1)->UseRealTime();
+BENCHMARK(tbb_spawn<1, 1'000>)->Name("pool_spawn_1t_1k/tbb")->UseRealTime();
+BENCHMARK(tbb_spawn<2, 1'000>)->Name("pool_spawn_2t_1k/tbb")->UseRealTime();
+
+int tbb_fib(int n) {
+    if (n < 2) return n;
+    int a = 0, b = 0;
+    tbb::task_group group;
+    group.run([&a, n] { a = tbb_fib(n - 1); });
+    group.run_and_wait([&b, n] { b = tbb_fib(n - 2); });
+    return a + b;
+}
+template <int threads>
+void tbb_fib_25(State& state) {
+    tbb::task_arena arena(threads);
+    for (auto _ : state)
+        if (arena.execute([] { return tbb_fib(25); }) != 75'025) state.SkipWithError("the work was not done");
+    state.SetItemsProcessed(state.iterations() * calls_of_fib_25);
+}
+BENCHMARK(tbb_fib_25<1>)->Name("pool_fib25_1t/tbb")->UseRealTime();
+BENCHMARK(tbb_fib_25<2>)->Name("pool_fib25_2t/tbb")->UseRealTime();
+
+std::int64_t tbb_skynet(std::int64_t first, std::int64_t leaves) {
+    if (leaves == 1) return first;
+    std::int64_t sums[10];
+    tbb::task_group group;
+    for (int i = 0; i < 10; ++i)
+        group.run([&sum = sums[i], first, leaves, i] { sum = tbb_skynet(first + i * (leaves / 10), leaves / 10); });
+    group.wait();
+    std::int64_t sum = 0;
+    for (const std::int64_t s : sums) sum += s;
+    return sum;
+}
+template <int threads>
+void tbb_skynet_100k(State& state) {
+    tbb::task_arena arena(threads);
+    for (auto _ : state)
+        if (arena.execute([] { return tbb_skynet(0, 100'000); }) != 4'999'950'000)
+            state.SkipWithError("the work was not done");
+    state.SetItemsProcessed(state.iterations() * 111'111);
+}
+BENCHMARK(tbb_skynet_100k<1>)->Name("pool_skynet_1t/tbb")->UseRealTime();
+BENCHMARK(tbb_skynet_100k<2>)->Name("pool_skynet_2t/tbb")->UseRealTime();
+#endif
 
 }  // namespace
