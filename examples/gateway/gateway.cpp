@@ -82,7 +82,7 @@ co::task<> dump_on_sigquit(asio::io_context& io) {
 
 /// Sees to it that every connection can have its two sockets.
 void raise_file_limit(const options& opts) {
-    const rlim_t needed = 2 * opts.max_connections + 64;
+    const rlim_t needed = 2 * opts.max_connections + 4 * opts.threads + 64;
     rlimit limit{};
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
     limit.rlim_cur = std::min(needed, limit.rlim_max);
@@ -132,12 +132,19 @@ int run(int argc, char** argv) {
 
     co::clock::time_point began = co::clock::now();
     lane& first = lanes.front();
-    auto watch = co::when_all(heed_signals(first.io(), all, began), dump_on_sigquit(first.io()));
-    co::start_on(first.executor(), co::with(std::move(watch), co::stop_on(all.ended.get_token())), {.name = "signals"});
     {
         co::thread_group threads{{.name = "gateway"}};
-        for (std::size_t i = 1; i < lanes.size(); ++i)
-            threads.spawn("lane " + std::to_string(i), [&l = lanes[i]] { l.run(); });
+        try {
+            for (std::size_t i = 1; i < lanes.size(); ++i)
+                threads.spawn("lane " + std::to_string(i), [&l = lanes[i]] { l.run(); });
+        } catch (...) {  // those that run end again
+            all.ending.set();
+            all.at_once.set();
+            throw;
+        }
+        auto watch = co::when_all(heed_signals(first.io(), all, began), dump_on_sigquit(first.io()));
+        auto stoppable = co::with(std::move(watch), co::stop_on(all.ended.get_token()));
+        co::start_on(first.executor(), std::move(stoppable), {.name = "signals"});
         first.run();
     }
     return report(lanes, co::clock::now() - began);

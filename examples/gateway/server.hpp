@@ -58,6 +58,7 @@ inline tcp::acceptor listen_at(asio::io_context& io, const tcp::endpoint& addres
     if (shared) made.set_option(reuse_port(true));
     made.bind(address);
     made.listen();
+    made.non_blocking(true);
     return made;
 }
 
@@ -93,23 +94,28 @@ private:
     /// Accepts while there is room; who comes when there is none waits in the listener's queue.
     co::task<> accept_all() {
         for (;;) {
-            co_await all_.slots.acquire();
+            co_await acceptor_.async_wait(tcp::acceptor::wait_read, co::use_cordon);
+            co_await all_.slots.acquire();  // only when somebody has come: other threads want them, too
             slot room(&all_.slots);
-            auto client = co_await co::as_outcome(acceptor_.async_accept(co::use_cordon));
-            if (client.has_value()) start(*std::move(client), std::move(room));
-            else co_await co::sleep_for(20ms);  // the peer is gone again, or the machine is short of something
+            error_code error;
+            tcp::socket client = acceptor_.accept(error);
+            if (!error) start(std::move(client), std::move(room));
+            else if (error != asio::error::would_block) co_await co::sleep_for(20ms);  // short of something
         }
     }
 
-    /// Takes what has connected already, and closes the door: a listener that is closed resets who waits in its queue.
+    /// Takes what has connected already, and closes the door, unless there are too few descriptors to take all: a
+    /// listener that is closed resets who waits in its queue.
     void accept_rest() {
-        error_code error;
-        acceptor_.non_blocking(true, error);
-        while (!error) {
+        for (error_code error; acceptor_.is_open() && !is_short(error);) {
             tcp::socket client = acceptor_.accept(error);
             if (!error) late_.push_back(std::move(client));
+            else if (error == asio::error::would_block) acceptor_.close(error);
         }
-        acceptor_.close(error);
+    }
+    static bool is_short(const error_code& error) {
+        return error == asio::error::no_descriptors || error == boost::system::errc::too_many_files_open_in_system ||
+               error == asio::error::no_buffer_space || error == asio::error::no_memory;
     }
 
     void start(tcp::socket client, slot room) {
@@ -122,7 +128,10 @@ private:
 
     /// Serves those who came last, and waits until all connections have ended.
     co::task<> finish() {
-        while (!late_.empty()) {
+        while (acceptor_.is_open() || !late_.empty()) {
+            accept_rest();  // what ends gives descriptors back
+            if (late_.empty() && acceptor_.is_open()) co_await co::sleep_for(20ms);
+            if (late_.empty()) continue;
             co_await all_.slots.acquire();
             start(std::move(late_.front()), slot(&all_.slots));
             late_.pop_front();

@@ -319,3 +319,25 @@ TEST_CASE("threads spawn, fail, stop and join at the same time", "[run][thread_g
         joiner.join();
     }
 }
+
+TEST_CASE("what a thread's function owned may spawn the next one as it is destroyed", "[run][thread_group]") {
+    struct respawns {
+        co::thread_group* group;
+        std::atomic<int>* left;
+        ~respawns() {
+            if (group != nullptr && left->fetch_sub(1) > 1) {
+                respawns next{group, left};
+                group->spawn("next", [kept = std::move(next)] {});
+            }
+        }
+        respawns(co::thread_group* g, std::atomic<int>* l) : group(g), left(l) {}
+        respawns(respawns&& other) noexcept : group(std::exchange(other.group, nullptr)), left(other.left) {}
+        respawns& operator=(respawns&&) = delete;
+    };
+    std::atomic<int> left{5};
+    co::thread_group threads;
+    threads.spawn("first", [kept = respawns(&threads, &left)] {});
+    while (left > 0) std::this_thread::yield();
+    threads.join();
+    CHECK(left == 0);
+}

@@ -24,6 +24,7 @@
 #include <cstdlib>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -218,6 +219,47 @@ TEST_CASE("what a worker has queued is taken by another while it is busy", "[run
     pool.submit(first);
     last.wait();
     CHECK(first_on != second_on);
+}
+
+TEST_CASE("what a worker has queued is taken by one that always has work of its own, too", "[run][thread_pool]") {
+    countdown done(2);
+    std::atomic<bool> ran{false}, held{false};
+    thread_pool pool(2);
+    job queued([&] { ran = true; });
+    job holds([&] {
+        pool.submit(queued);
+        held = true;
+        while (!ran) std::this_thread::yield();
+        done();
+    });
+    job* again = nullptr;
+    job busy([&] {
+        if (!held) return pool.submit(*again);
+        if (!ran) return pool.submit(*again);
+        done();
+    });
+    again = &busy;
+    pool.submit(busy);
+    pool.submit(holds);
+    done.wait();
+    CHECK(ran);
+}
+
+TEST_CASE("a pool that is being destroyed runs what its last item submits and waits for", "[run][thread_pool]") {
+    std::atomic<bool> ran{false}, destroying{false};
+    job last([&] { ran = true; });
+    auto pool = std::make_unique<thread_pool>(2);
+    thread_pool* const there = pool.get();
+    job waits([&] {
+        while (!destroying) std::this_thread::yield();
+        std::this_thread::sleep_for(5ms);  // for the destructor to begin: real, since that tells nobody
+        there->submit(last);
+        while (!ran) std::this_thread::yield();
+    });
+    pool->submit(waits);
+    destroying = true;
+    pool.reset();
+    CHECK(ran);
 }
 
 TEST_CASE("a pool and its threads have names", "[run][thread_pool]") {

@@ -6,6 +6,7 @@
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/when_all.hpp>
+#include <cordon/scope/when_any.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_semaphore.hpp>
@@ -652,4 +653,20 @@ TEST_CASE("a semaphore that dies before those it has served went on says so", "[
         sim.run(root());
     });
     CHECK(says(words, "async_semaphore \"connections\" destroyed while 1 that it has woken have not gone on yet"));
+}
+
+TEST_CASE("a when_any that has a winner gives back the permits of its losers, in any order", "[sync][async_semaphore]") {
+    const auto root = []() -> task<bool> {
+        async_semaphore a(0), b(0);
+        const auto races = [&]() -> task<> { (void)co_await co::when_any(a.acquire(), co::with_timeout(1s, b.acquire())); };
+        const auto gives = [](async_semaphore& s) -> task<> {
+            s.release();
+            co_return;
+        };
+        co_await co::when_all(races(), gives(a), gives(b));
+        co_return a.stats().available + b.stats().available == 1;
+    };
+    const auto all = explore_all(100'000, root, [](bool right) { return right; });
+    CHECK(all.complete);
+    CHECK_FALSE(all.failing);
 }

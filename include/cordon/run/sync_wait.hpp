@@ -4,6 +4,7 @@
 // From ordinary code into coroutines: `int n = sync_wait(count())` runs it on this thread until it has ended.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
@@ -33,11 +34,12 @@ private:
 /// Runs `a` on this thread until it has ended, timers included.
 /// Returns:       its value
 /// Errors:        throws its error; `canceled` if it was stopped, `rejected` if it was refused; `std::logic_error` on
-///                a thread that runs an executor already, where waiting would hold up everything else on it
+///                a thread that runs an executor already, where waiting would hold up everything else on it, and in a
+///                simulation
 /// Cost:          a run loop on the stack; no allocation but `a`'s own
 template <awaitable A>
 await_result_t<A> sync_wait(A&& a, std::source_location here = std::source_location::current()) {
-    if (detail::runs_any_here())
+    if (detail::runs_any_here() || detail::simulated_here())
         detail::raise(std::logic_error("sync_wait on a thread that runs an executor: co_await it instead"),
                       "sync_wait on a thread that runs an executor: co_await it instead");
     using op = detail::operation_for<A>;

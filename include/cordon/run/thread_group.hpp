@@ -107,7 +107,7 @@ private:
     };
 
     template <class F>
-    void run(member& self, F& f) noexcept;
+    void run(member& self, std::optional<F>& f) noexcept;
     void ended(member& self, std::exception_ptr error) noexcept;
     void wait(std::unique_lock<std::mutex>& lock);
     [[nodiscard]] bool is_own_thread() const;
@@ -157,7 +157,7 @@ bool thread_group::spawn(std::string_view name, F&& f) {
     std::list<member> done;
     std::unique_lock lock(mutex_);  // the thread cannot end before it is counted
     if (stop_.stop_requested()) return false;
-    self.thread = std::thread([this, &self, kept = std::decay_t<F>(std::forward<F>(f))]() mutable {
+    self.thread = std::thread([this, &self, kept = std::optional<std::decay_t<F>>(std::forward<F>(f))]() mutable {
         detail::name_this_thread(self.name);
         run(self, kept);
     });
@@ -171,11 +171,11 @@ bool thread_group::spawn(std::string_view name, F&& f) {
 }
 
 template <class F>
-void thread_group::run(member& self, F& f) noexcept {
+void thread_group::run(member& self, std::optional<F>& f) noexcept {
     std::exception_ptr error;
     const auto call = [&] {
-        if constexpr (std::invocable<F&, std::stop_token>) static_cast<void>(f(stop_.get_token()));
-        else static_cast<void>(f());
+        if constexpr (std::invocable<F&, std::stop_token>) static_cast<void>((*f)(stop_.get_token()));
+        else static_cast<void>((*f)());
     };
 #if defined(__cpp_exceptions)
     try {
@@ -188,6 +188,7 @@ void thread_group::run(member& self, F& f) noexcept {
 #else
     call();
 #endif
+    f.reset();  // before this thread counts as ended: what is destroyed may spawn another one here
     ended(self, std::move(error));
 }
 
@@ -209,7 +210,7 @@ inline void thread_group::ended(member& self, std::exception_ptr error) noexcept
 inline bool thread_group::request_stop() noexcept {
     {
         const std::lock_guard lock(mutex_);
-        if (!stopped_at_) stopped_at_ = clock::now();
+        if (!stopped_at_) stopped_at_ = std::chrono::steady_clock::now();  // threads run in real time
         changed_.notify_all();  // who waits has a report to make later
     }
     return stop_.request_stop();
@@ -255,7 +256,7 @@ inline clock::time_point thread_group::report_at() const noexcept {
 inline void thread_group::report_late(std::unique_lock<std::mutex>& lock) {
     if (report_at() == (clock::time_point::max)()) return;
     reported_ = true;
-    const auto late_by = std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - *stopped_at_);
+    const auto late_by = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - *stopped_at_);
     std::string text = "thread_group \"" + name_ + "\": " + std::to_string(running_) + " threads have not ended " +
                        std::to_string(late_by.count()) + " ms after the stop:";
     for (const member& m : members_)

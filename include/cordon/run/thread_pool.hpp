@@ -79,6 +79,7 @@ private:
         detail::work_ring ready;
         bool searching = false;   ///< its own: it is counted in state_
         unsigned turns = 0;       ///< its own
+        std::size_t poached = 0;  ///< its own: at whom it looked last
         bool woken = false;       ///< under mutex_
         worker* below = nullptr;  ///< under mutex_: the one that has slept longer
         std::condition_variable bell;
@@ -92,6 +93,7 @@ private:
     work_item* search(worker& self) noexcept;
     work_item* take_shared(worker& self, bool one_now) noexcept;
     work_item* steal(worker& self) noexcept;
+    work_item* poach(worker& self) noexcept;
     void look_at_clock() noexcept;
     static void pause() noexcept;
     void stop_searching(worker& self) noexcept;
@@ -104,6 +106,7 @@ private:
     void wake_one() noexcept;
     void wake(worker& w) noexcept;
     [[nodiscard]] bool anything_queued() const noexcept;
+    [[nodiscard]] bool nobody_runs() const noexcept;
     static void earlier_timer(void* self) noexcept;
     [[nodiscard]] bool is_own_thread() const noexcept;
 
@@ -145,6 +148,7 @@ private:
     const int rounds_;
     const std::unique_ptr<worker[]> workers_;
     std::atomic<bool> stopping_{false};
+    std::atomic<std::size_t> started_{0};  // workers
     [[maybe_unused]] gap before_state_;
     std::atomic<std::uint32_t> state_{0};
     [[maybe_unused]] gap before_shared_;
@@ -171,11 +175,13 @@ inline thread_pool::thread_pool(unstarted, std::size_t threads, std::string_view
 
 inline thread_pool::thread_pool(std::size_t threads, thread_pool_options options)
     : thread_pool(unstarted(), threads, options.name) {
-    for (std::size_t i = 0; i < threads; ++i)
+    for (std::size_t i = 0; i < threads; ++i) {
         workers_[i].thread = std::thread([this, i] {
             detail::name_this_thread(name_, '/' + std::to_string(i));
             work(workers_[i]);
         });
+        started_.fetch_add(1, std::memory_order_relaxed);
+    }
 }
 
 inline thread_pool::~thread_pool() {
@@ -250,9 +256,16 @@ inline void thread_pool::work(worker& self) noexcept {
     for (;;) {
         if (work_item* const item = next(self)) item->run(*item);
         else if (!stopping_.load(std::memory_order_seq_cst)) sleep(self);
-        else if (!anything_queued()) return;
+        else if (nobody_runs() && !anything_queued()) return;
+        else std::this_thread::sleep_for(std::chrono::microseconds(100));  // who runs an item may submit another
     }
 }
+
+/// While stopping: whether all who have not ended search.
+inline bool thread_pool::nobody_runs() const noexcept {
+    return state_.load(std::memory_order_seq_cst) / one_searching == started_.load(std::memory_order_relaxed);
+}
+
 
 inline work_item* thread_pool::next(worker& self) noexcept {
     if (!self.searching) {
@@ -260,6 +273,7 @@ inline work_item* thread_pool::next(worker& self) noexcept {
             self.turns = 0;
             look_at_clock();
             if (work_item* const item = take_shared(self, self.ready.room() == 0)) return item;
+            if (work_item* const item = poach(self)) return item;
         }
         if (work_item* const item = self.ready.pop()) return item;
         self.searching = true;
@@ -315,6 +329,13 @@ inline work_item* thread_pool::steal(worker& self) noexcept {
     for (std::size_t i = 1; i < size_; ++i)
         if (work_item* const item = self.ready.steal(workers_[(own + i) % size_].ready)) return item;
     return nullptr;
+}
+
+/// Takes one item from the next of the others, in turn: its own worker may be held up for long.
+inline work_item* thread_pool::poach(worker& self) noexcept {
+    const auto own = static_cast<std::size_t>(&self - workers_.get());
+    if (++self.poached == size_) self.poached = 1;
+    return size_ == 1 ? nullptr : workers_[(own + self.poached) % size_].ready.poach();
 }
 
 inline void thread_pool::stop_searching(worker& self) noexcept {

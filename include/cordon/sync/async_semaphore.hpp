@@ -112,10 +112,16 @@ private:
 class async_semaphore::waiter : public detail::leaf<waiter>, public detail::list_hook {
 public:
     waiter(async_semaphore& s, std::size_t n) noexcept : semaphore_(&s), permits_(n * one_permit) {}
-    bool ready() noexcept { return semaphore_->take_uncontended(permits_); }
+    ~waiter() {
+        if (owes_) [[unlikely]] semaphore_->release(permits_ / one_permit);  // got, and never taken: it lost a race
+    }
+    bool ready() noexcept { return owes_ = semaphore_->take_uncontended(permits_); }
     std::coroutine_handle<> start(receiver_ref r) noexcept { return suspend(r); }
-    outcome<void> take() noexcept { return {}; }
-    void get() const noexcept {}
+    outcome<void> take() noexcept {
+        owes_ = false;
+        return {};
+    }
+    void get() noexcept { owes_ = false; }
 
 private:
     friend class leaf<waiter>;
@@ -127,6 +133,7 @@ private:
 
     async_semaphore* semaphore_;
     std::uint64_t permits_;
+    bool owes_ = false;  ///< has permits that nobody has been told of
 };
 
 class async_semaphore::acquire_operation : public detail::operation_base<acquire_operation> {
@@ -192,7 +199,9 @@ CORDON_NOINLINE inline void async_semaphore::release_contended(std::uint64_t per
 inline void async_semaphore::serve(std::uint64_t free) noexcept {
     while (!waiters_.empty() && waiters_.front().permits_ <= free) {
         waiter& first = waiters_.pop_front();
+        first.owes_ = true;
         if (first.complete()) free -= first.permits_;
+        else first.owes_ = false;
     }
     word_.store(free | (waiters_.empty() ? 0 : contended), std::memory_order_release);
 }

@@ -64,11 +64,11 @@ enum class send_status : std::uint8_t {
 /// No item is lost to a stop, a timeout or a close: as long as it is not delivered it is its sender's, and what was
 /// delivered to a receive that is destroyed before anybody has taken it goes back to the front, even above the
 /// capacity, or to `on_undelivered`. The same happens in a rendezvous whose receiver is stopped on another thread at
-/// that very moment. A loser of `when_any` gives back what it was given.
+/// that very moment. A loser of `when_any` gives back what it was given, unless two branches win on two threads at the same moment.
 /// Threads:       all members from any
 /// Order:         first in, first out; senders and receivers are served in the order in which they came, and nobody
 ///                who comes later or only tries passes one that waits. A send happens before the receive of its item
-/// Lifetime:      destroyed while somebody waits, has not gone on yet after it has waited, or has a handle, it prints
+/// Lifetime:      outlives the operations on it. Destroyed while somebody waits, has not gone on yet after it has waited, or has a handle, it prints
 ///                its name and terminates
 /// Cost:          one exchange to send, one to receive, while nobody waits; one allocation in all, and another when
 ///                items come back to a full channel. Items are moved under a spin lock: a move should be a few

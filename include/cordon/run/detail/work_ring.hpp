@@ -79,6 +79,22 @@ public:
         }
     }
 
+    /// From any thread: takes the oldest item, for one who has work of its own.
+    work_item* poach() noexcept {
+        std::size_t head = head_.load(std::memory_order_acquire);
+        for (;;) {
+            const std::size_t there = tail_.load(std::memory_order_acquire) - head;  // Q3
+            if (there == 0) return nullptr;
+            if (there > capacity) {  // two values that do not belong together
+                head = head_.load(std::memory_order_acquire);
+                continue;
+            }
+            work_item* const item = at(head).load(std::memory_order_relaxed);
+            if (head_.compare_exchange_weak(head, head + 1, std::memory_order_acq_rel, std::memory_order_acquire))  // Q2
+                return item;
+        }
+    }
+
     /// Owner only: takes the older half of a full ring out as a chain, newest last.
     /// Returns:       how many; 0 if others have taken some meanwhile
     std::size_t pop_half(work_item*& first, work_item*& last) noexcept {
