@@ -126,8 +126,6 @@ public:
     public:
         explicit state(lock_operation&& l) noexcept
             : receiver(nullptr, nullptr, {}, &state::ended), mutex_(l.mutex_), permit_(l.mutex_->permit_.acquire()) {}
-        ~state() { (void)get(); }  // got, and never taken
-
         bool ready() noexcept { return locked_ = permit_.ready(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             ctx = &r.ctx();
@@ -136,7 +134,11 @@ public:
             return permit_.start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<guard> take() noexcept { return outcome<guard>(std::in_place, get()); }
-        guard get() noexcept { return guard(std::exchange(locked_, false) ? mutex_ : nullptr); }
+        guard get() noexcept {
+            if (!std::exchange(locked_, false)) return guard(nullptr);
+            permit_.get();
+            return guard(mutex_);
+        }
 
     private:
         static std::coroutine_handle<> ended(receiver& self, promise_base*, bool stopped) noexcept {
