@@ -80,8 +80,8 @@ static_assert(sizeof(std::source_location) == sizeof(void*) && std::is_trivially
 ///  R2  `state_` changes before the places change and after them. What was read between two equal values that say
 ///      suspended belongs to that suspension. While the record says anything else, the places mean nothing.
 ///  R3  A label is given back only after `gen_` or `state_` has changed; a name after `gen_` or `name_`, so that a task
-///      which changes its state all the time can be read. (One that is renamed twice meanwhile, and gets its first cell
-///      again, may show parts of two names.)
+///      which changes its state all the time can be read. The lower bits of `name_` count the renames, so that a name
+///      which comes back to its first cell is another word.
 /// Fields are stored with release and loaded with acquire (I1 of record_slab.hpp), which makes both comparisons sound
 /// without fences: a reader that met a newer value also sees the mark that was stored before it.
 class alignas(64) task_record {
@@ -119,7 +119,11 @@ private:
 
     std::uint32_t index() const noexcept { return chunk::of(*this).index_of(*this); }
     std::uint64_t id(std::uint32_t gen) const noexcept { return (std::uint64_t{gen >> 1} << 32) | index(); }
-    static const slab_text* text(std::uintptr_t word) noexcept { return reinterpret_cast<const slab_text*>(word); }
+    static constexpr std::uintptr_t renames = 63;   // R3; cells are aligned to 64 bytes
+
+    static const slab_text* text(std::uintptr_t word) noexcept {
+        return reinterpret_cast<const slab_text*>(word & ~renames);
+    }
     std::uint32_t kept_state() const noexcept {
         return (state_.load(std::memory_order_relaxed) & (group_bit | ~(step - 1))) + step;
     }
@@ -127,12 +131,13 @@ private:
         return reinterpret_cast<std::uintptr_t>(slab_text::copy(name));
     }
     static void release_name(std::uintptr_t word) noexcept {
-        if (word != 0) [[unlikely]] record_slab<slab_text>::put(reinterpret_cast<slab_text*>(word));
+        if ((word & ~renames) != 0) [[unlikely]]
+            record_slab<slab_text>::put(reinterpret_cast<slab_text*>(word & ~renames));
     }
 
     std::atomic<std::uint32_t> gen_;           // R1; 2 * life + 1
     std::atomic<std::uint32_t> state_;         // R2; activity 2 bits, group, elided, label in slab, changes 27 bits
-    std::atomic<std::uintptr_t> name_;         // a slab_text or 0; a free record's link
+    std::atomic<std::uintptr_t> name_;         // a slab_text or 0, and `renames`; a free record's link
     std::atomic<std::uintptr_t> spawned_;
     std::atomic<std::uint32_t> parent_;        // an index or 0
     std::atomic<std::uint32_t> since_;         // milliseconds
@@ -165,7 +170,7 @@ inline void task_record::rename(std::string_view name) noexcept {
     const slab_text* const copied = name.empty() ? nullptr : slab_text::copy(name);
     if (copied == nullptr && !name.empty()) return;
     const std::uintptr_t old = name_.load(std::memory_order_relaxed);
-    name_.store(reinterpret_cast<std::uintptr_t>(copied), std::memory_order_release);
+    name_.store(reinterpret_cast<std::uintptr_t>(copied) | ((old + 1) & renames), std::memory_order_release);
     state_.store(state_.load(std::memory_order_relaxed) + step, std::memory_order_release);
     release_name(old);   // R3
 }
@@ -293,7 +298,7 @@ private:
         info.spawned_at = std::bit_cast<std::source_location>(spawned);
         info.age = age_of(elapsed);
         info.state = said == activity::suspended && !waits ? activity::running : said;
-        if (name != 0) info.name = task_record::text(name)->read();
+        if ((name & ~task_record::renames) != 0) info.name = task_record::text(name)->read();
         if (waits) {
             info.frames_elided = (state & task_record::elided_bit) != 0;
             for (const std::uintptr_t place : places) {
