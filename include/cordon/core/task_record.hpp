@@ -7,9 +7,12 @@
 //     for (const cordon::task_info& task : cordon::live_tasks()) std::cout << cordon::describe(task);
 //
 // A record is 64 bytes. It costs some ten nanoseconds to open and close, and a few stores whenever its task suspends.
+//
+// Long, because R1 to R3 bind the writer and the reader of a record: they are read as one. Users need the first page.
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/function_name.hpp>
 #include <cordon/core/detail/record_slab.hpp>
 
 #include <atomic>
@@ -369,59 +372,6 @@ public:
 inline std::vector<task_info> live_tasks(std::uint32_t) { return {}; }
 
 #endif
-
-/// Returns the bare name of the function that a `source_location` spells out, each compiler in its own way:
-/// "read_row" for "cordon::task<> app::read_row(int)", "lambda in main" for "main()::<lambda(int)>".
-inline std::string unqualified_name(std::string_view full) {
-    std::string_view function;
-    bool lambda = false;
-    std::size_t begin = 0, i = 0;   // of the component at hand; of the character
-    const auto skip_brackets = [&] {
-        for (int depth = 0; i < full.size(); ++i) {
-            const bool arrow = full[i] == '>' && full[i - 1] == '-';
-            if (std::string_view("<({[").find(full[i]) != std::string_view::npos) ++depth;
-            if (std::string_view(">)}]").find(full[i]) != std::string_view::npos && !arrow && --depth == 0) break;
-        }
-        if (i < full.size()) ++i;
-    };
-    const auto at = [&](std::string_view what) { return full.substr(i).starts_with(what); };
-
-    while (i < full.size()) {
-        const char c = full[i];
-        if (i == begin && at("operator") && !at("operator_")) {
-            i = full.find('(', i + (at("operator()") ? 10 : 8));
-        } else if (at("::")) {
-            begin = i += 2;
-        } else if (c == ' ' || c == '*' || c == '&') {
-            begin = ++i;
-        } else if (i == begin && (at("(*") || at("(&"))) {   // returns a pointer to a function
-            begin = ++i;
-        } else if (c == '(' && i != begin) {
-            std::string_view name = full.substr(begin, i - begin);
-            if (!lambda || name != "operator()") function = name, lambda = false;
-            skip_brackets();
-            const std::size_t next = full.find_first_of(":)[(", i);
-            if (next == std::string_view::npos || full[next] != ':') break;
-            begin = i = next + 2;
-        } else if (c == '<' || c == '(' || c == '{' || (c == '[' && i != begin)) {
-            lambda = lambda || at("<lambda") || at("(lambda") || at("(anonymous class");
-            skip_brackets();
-        } else if (c == '[') {   // "[with T = int]"
-            break;
-        } else {
-            ++i;
-        }
-    }
-    if (lambda) return function.empty() ? "lambda" : "lambda in " + std::string(function);
-    return std::string(function.empty() ? full : function);
-}
-
-inline std::string site_text(const std::source_location& at) {
-    const std::string_view path = at.file_name();
-    const std::size_t slash = path.find_last_of("/\\");
-    return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1)) + ':' +
-           std::to_string(at.line()) + " in " + unqualified_name(at.function_name());
-}
 
 /// Texts of sites, each made by `make`, which is most of the work of a dump; with slots, the last few are kept.
 class site_texts {

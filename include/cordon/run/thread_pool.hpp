@@ -6,6 +6,9 @@
 //     thread_pool pool{4, {.name = "workers"}};
 //     task_group group{pool};
 //     int n = sync_wait(on(pool, count()));
+//
+// Long, because P1 to P5, the rules by which workers sleep and are woken, bind every function below the class: they are
+// read as one. Users need the class.
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
