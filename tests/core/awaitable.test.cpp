@@ -338,7 +338,7 @@ TEST_CASE("errors and refusals are thrown into a host's coroutine", "[core][awai
             co_return 1;
         }
         static task<int> refuses() {
-            throw cordon::rejected(cordon::rejection(cordon::rejection_reason::full, "queue"));
+            throw cordon::rejected(cordon::rejection(cordon::reject_reason::full, "queue"));
             co_return 1;
         }
     };

@@ -99,7 +99,7 @@ TEST_CASE("what is there at once is taken without a wait", "[core][blocking_scop
 TEST_CASE("the outcome of a completion comes as it is", "[core][blocking_scope]") {
     co::completion<int> failed, refused, stopped;
     failed.set_error(std::make_exception_ptr(std::out_of_range("there")));
-    refused.set(outcome<int>(co::rejection(co::rejection_reason::full, "disk")));
+    refused.set(outcome<int>(co::rejection(co::reject_reason::full, "disk")));
     stopped.set_stopped();
     CHECK(failed.wait_blocking().is_error());
     CHECK(refused.wait_blocking().is_rejected());

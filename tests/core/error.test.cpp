@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 using cordon::canceled;
 using cordon::rejected;
 using cordon::rejection;
-using cordon::rejection_reason;
+using cordon::reject_reason;
 using cordon::timeout_error;
 
 static_assert(!std::is_base_of_v<std::exception, canceled>, "a handler for errors must not swallow a stop");
@@ -26,10 +26,10 @@ static_assert(std::is_base_of_v<std::system_error, timeout_error>);
 static_assert(std::is_trivially_copyable_v<rejection>);
 static_assert(std::is_nothrow_copy_constructible_v<timeout_error>);
 
-constexpr rejection_reason all_reasons[] = {rejection_reason::limited, rejection_reason::too_large,
-                                            rejection_reason::open,    rejection_reason::full,
-                                            rejection_reason::draining, rejection_reason::closed,
-                                            rejection_reason::no_time, rejection_reason::exhausted};
+constexpr reject_reason all_reasons[] = {reject_reason::rate_limited, reject_reason::too_large,
+                                            reject_reason::circuit_open,    reject_reason::full,
+                                            reject_reason::draining, reject_reason::closed,
+                                            reject_reason::no_time, reject_reason::exhausted};
 
 }  // namespace
 
@@ -79,19 +79,19 @@ TEST_CASE("a stop that is thrown escapes handlers of std::exception and keeps it
 }
 
 TEST_CASE("a refusal says why, who refused and when to come back", "[core][error]") {
-    const rejection r(rejection_reason::limited, "api", 250ms);
-    CHECK(r.reason == rejection_reason::limited);
+    const rejection r(reject_reason::rate_limited, "api", 250ms);
+    CHECK(r.reason == reject_reason::rate_limited);
     CHECK(r.who() == "api");
     CHECK(r.retry_after == 250ms);
-    CHECK(rejection(rejection_reason::closed).who().empty());
-    CHECK(rejection(rejection_reason::closed).retry_after == 0ns);
+    CHECK(rejection(reject_reason::closed).who().empty());
+    CHECK(rejection(reject_reason::closed).retry_after == 0ns);
 }
 
 TEST_CASE("a refusal keeps its own copy of the name, cut to 22 bytes", "[core][error]") {
     std::string name = "0123456789abcdef012345";
-    const rejection fits(rejection_reason::full, name);
+    const rejection fits(reject_reason::full, name);
     name += "X";
-    const rejection cut(rejection_reason::full, name);
+    const rejection cut(reject_reason::full, name);
     name.assign(name.size(), '#');
     CHECK(fits.who() == "0123456789abcdef012345");
     CHECK(cut.who() == "0123456789abcdef012345");
@@ -99,18 +99,18 @@ TEST_CASE("a refusal keeps its own copy of the name, cut to 22 bytes", "[core][e
 }
 
 TEST_CASE("every reason of a refusal has a text of its own", "[core][error]") {
-    for (const rejection_reason a : all_reasons) {
+    for (const reject_reason a : all_reasons) {
         CHECK(std::string_view(to_string(a)) != "unknown");
-        for (const rejection_reason b : all_reasons)
+        for (const reject_reason b : all_reasons)
             CHECK((std::string_view(to_string(a)) == to_string(b)) == (a == b));
     }
 }
 
 TEST_CASE("a refusal that is thrown is a std::exception that names who refused", "[core][error]") {
-    const rejected named(rejection(rejection_reason::open, "payments", 3s));
-    CHECK(std::string_view(named.what()) == "payments: rejected, open");
+    const rejected named(rejection(reject_reason::circuit_open, "payments", 3s));
+    CHECK(std::string_view(named.what()) == "payments: rejected, circuit open");
     CHECK(named.rejection().retry_after == 3s);
-    const rejected nameless((rejection(rejection_reason::draining)));
+    const rejected nameless((rejection(reject_reason::draining)));
     CHECK(std::string_view(nameless.what()) == "rejected, draining");
     CHECK_THROWS_AS(throw named, std::exception);
 }

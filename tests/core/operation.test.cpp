@@ -78,7 +78,7 @@ public:
         outcome<int> take() noexcept {
             log_->push_back("take");
             if (what_ == script::fails) return outcome<int>(std::make_exception_ptr(std::runtime_error("broken")));
-            if (what_ == script::refuses) return outcome<int>(cordon::rejection(cordon::rejection_reason::open, "db"));
+            if (what_ == script::refuses) return outcome<int>(cordon::rejection(cordon::reject_reason::circuit_open, "db"));
             return outcome<int>(7);
         }
 

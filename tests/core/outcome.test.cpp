@@ -17,7 +17,7 @@ using cordon::canceled;
 using cordon::outcome;
 using cordon::rejected;
 using cordon::rejection;
-using cordon::rejection_reason;
+using cordon::reject_reason;
 
 static_assert(std::is_copy_constructible_v<outcome<std::string>> && std::is_copy_assignable_v<outcome<std::string>>);
 static_assert(!std::is_copy_constructible_v<outcome<std::unique_ptr<int>>>);
@@ -69,7 +69,7 @@ TEST_CASE("an outcome is exactly one of value, error, rejected and stopped", "[c
     CHECK(state_of(outcome<void>()) == "value ");
     CHECK(state_of(outcome<int>(error("no"))) == "error ");
     CHECK(state_of(outcome<void>(error("no"))) == "error ");
-    CHECK(state_of(outcome<int>(rejection(rejection_reason::full))) == "rejected ");
+    CHECK(state_of(outcome<int>(rejection(reject_reason::full))) == "rejected ");
     CHECK(state_of(outcome<int>::stopped()) == "stopped ");
     CHECK(outcome<int>(0));
     CHECK_FALSE(outcome<int>::stopped());
@@ -102,8 +102,8 @@ TEST_CASE("an outcome of a reference refers", "[core][outcome]") {
 
 TEST_CASE("an outcome without a value throws what it has instead", "[core][outcome]") {
     CHECK_THROWS_WITH(outcome<int>(error("broken")).value(), "broken");
-    CHECK_THROWS_AS(outcome<int>(rejection(rejection_reason::open, "db")).value(), rejected);
-    CHECK_THROWS_WITH(outcome<void>(rejection(rejection_reason::open, "db")).value(), "db: rejected, open");
+    CHECK_THROWS_AS(outcome<int>(rejection(reject_reason::circuit_open, "db")).value(), rejected);
+    CHECK_THROWS_WITH(outcome<void>(rejection(reject_reason::circuit_open, "db")).value(), "db: rejected, circuit open");
     CHECK_THROWS_AS(outcome<int>::stopped().value(), canceled);
     outcome<int> named = outcome<int>::stopped();
     CHECK_THROWS_AS(named.value(), canceled);
@@ -115,12 +115,12 @@ TEST_CASE("the error of an outcome is the exception itself, null if there is non
     CHECK(outcome<int>(e).error() == e);
     CHECK(outcome<int>(1).error() == nullptr);
     CHECK(outcome<int>::stopped().error() == nullptr);
-    CHECK(outcome<int>(rejection(rejection_reason::full)).error() == nullptr);
+    CHECK(outcome<int>(rejection(reject_reason::full)).error() == nullptr);
 }
 
 TEST_CASE("an outcome carries a refusal unchanged", "[core][outcome]") {
-    const outcome<int> o(rejection(rejection_reason::limited, "api", std::chrono::seconds(2)));
-    CHECK(o.rejection().reason == rejection_reason::limited);
+    const outcome<int> o(rejection(reject_reason::rate_limited, "api", std::chrono::seconds(2)));
+    CHECK(o.rejection().reason == reject_reason::rate_limited);
     CHECK(o.rejection().who() == "api");
     CHECK(o.rejection().retry_after == std::chrono::seconds(2));
 }
@@ -129,7 +129,7 @@ TEST_CASE("copying, moving and assigning outcomes neither loses nor doubles a va
     CHECK(counted::alive == 0);
     {
         const outcome<counted> from[] = {outcome<counted>(std::in_place, 1), outcome<counted>(error("e")),
-                                         outcome<counted>(rejection(rejection_reason::full)),
+                                         outcome<counted>(rejection(reject_reason::full)),
                                          outcome<counted>::stopped()};
         for (const auto& a : from) {
             for (const auto& b : from) {
@@ -192,13 +192,13 @@ TEST_CASE("an outcome may hold what cannot be moved", "[core][outcome]") {
 TEST_CASE("a failure keeps its kind when it becomes that of another type", "[core][outcome]") {
     const std::exception_ptr e = error("x");
     CHECK(cordon::detail::as_failure<int>(outcome<std::string>(e)).error() == e);
-    const outcome<void> refused(rejection(rejection_reason::full, "q"));
+    const outcome<void> refused(rejection(reject_reason::full, "q"));
     CHECK(cordon::detail::as_failure<int>(refused).rejection().who() == "q");
     CHECK(cordon::detail::as_failure<void>(outcome<int>::stopped()).is_stopped());
 
     CHECK(cordon::detail::failure_of(outcome<int>(1)) == nullptr);
     CHECK(cordon::detail::failure_of(outcome<int>(e)) == e);
     CHECK_THROWS_AS(std::rethrow_exception(cordon::detail::failure_of(outcome<int>::stopped())), canceled);
-    CHECK_THROWS_AS(std::rethrow_exception(cordon::detail::failure_of(outcome<int>(rejection(rejection_reason::full)))),
+    CHECK_THROWS_AS(std::rethrow_exception(cordon::detail::failure_of(outcome<int>(rejection(reject_reason::full)))),
                     rejected);
 }

@@ -47,7 +47,7 @@ using cordon::inplace_stop_source;
 using cordon::outcome;
 using cordon::rejected;
 using cordon::rejection;
-using cordon::rejection_reason;
+using cordon::reject_reason;
 using cordon::sleep_for;
 using cordon::stop_on;
 using cordon::sync_wait;
@@ -427,7 +427,7 @@ TEST_CASE("a rejected that leaves a body is a refusal again, unchanged through a
     struct program {
         static task<int> refuses(int depth, bool later) {
             if (later) co_await sleep_for(1ms);
-            if (depth == 0) throw rejected(rejection(rejection_reason::limited, "api", 30ms));
+            if (depth == 0) throw rejected(rejection(reject_reason::rate_limited, "api", 30ms));
             co_return co_await refuses(depth - 1, false);
         }
         static task<std::string> catches() {
@@ -443,11 +443,11 @@ TEST_CASE("a rejected that leaves a body is a refusal again, unchanged through a
     for (const bool later : {false, true}) {
         const outcome<int> o = sim.run(as_outcome(program::refuses(2, later)));
         REQUIRE(o.is_rejected());
-        CHECK(o.rejection().reason == rejection_reason::limited);
+        CHECK(o.rejection().reason == reject_reason::rate_limited);
         CHECK(o.rejection().who() == "api");
         CHECK(o.rejection().retry_after == 30ms);
     }
-    CHECK(sim.run(program::catches()) == "api: rejected, limited");
+    CHECK(sim.run(program::catches()) == "api: rejected, rate limited");
     CHECK_THROWS_AS(sim.run(program::refuses(2, true)), rejected);
 }
 
@@ -487,7 +487,7 @@ TEST_CASE("no form of await that ends at once grows the stack", "[core][task][D1
     struct program {
         static task<int> leaf(stack_range& stack, bool refuse) {
             stack.look();
-            if (refuse) throw rejected(rejection(rejection_reason::full));
+            if (refuse) throw rejected(rejection(reject_reason::full));
             co_return 1;
         }
         static task<int> fails(stack_range& stack) { co_return co_await leaf(stack, true); }

@@ -190,7 +190,7 @@ TEST_CASE("corpus: of two sends and one receive the second sender is left, unles
     const finding leak = look_at([&](co::task_group& g) { double_send(g, two, 2); });
     INFO(leak.report());
     CHECK(leak.tasks() == 1);
-    CHECK(leak.names("double_send", "send", "semaphore room"));
+    CHECK(leak.names("double_send", "send", "semaphore room, held by 1"));
     mailbox roomy(2);
     CHECK(look_at([&](co::task_group& g) { double_send(g, roomy, 1); }).report().empty());
 }
@@ -221,7 +221,7 @@ TEST_CASE("corpus: who waits for a permit that went with its holder is left, unl
     const finding leak = look_at([&](co::task_group& g) { holder_gone(g, slots, keeps_permit); });
     INFO(leak.report());
     CHECK(leak.tasks() == 1);
-    CHECK(leak.names("holder_gone", "works", "semaphore slots"));
+    CHECK(leak.names("holder_gone", "works", "semaphore slots, held by 1"));
     CHECK(look_at([&](co::task_group& g) { holder_gone(g, fixed, holds_permit_in_a_block); }).report().empty());
 }
 

@@ -185,7 +185,8 @@ TEST_CASE("a dump shows each task below its group, and where all of its frames w
           "[observe][task_dump]") {
     std::string seen;
     const auto look = [&]() -> task<> {
-        co::async_semaphore db{0, {.name = "db"}};
+        co::async_semaphore db{3, {.name = "db"}};
+        co_await db.acquire(3);
         const auto body = [&](co::task_group& group) -> task<> {
             group.spawn(session(db), {.name = "ada"});
             co_await simulation::advance(1500ms);
@@ -206,7 +207,7 @@ TEST_CASE("a dump shows each task below its group, and where all of its frames w
     CHECK(lines_with(seen, "\"ada\"").starts_with("    # \"ada\"  alive 1520 ms  spawned at " + at(end_of_look - 8)));
     CHECK(lines_with(seen, "\"bob\"").starts_with("    # \"bob\"  alive 20 ms  spawned at " + at(end_of_look - 6)));
     CHECK(count(seen, "        waits at " + at(first_line + 3) + "session\n        waits at " + at(first_line + 2) +
-                          "query\n        waits at " + at(first_line + 1) + "read_row   semaphore db\n") == 2);
+                          "query\n        waits at " + at(first_line + 1) + "read_row   semaphore db, held by 3\n") == 2);
     CHECK(seen.find("\"connections\"") < seen.find("\"ada\""));
     CHECK(dump().empty());
 }

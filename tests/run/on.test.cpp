@@ -102,7 +102,7 @@ TEST_CASE("errors, refusals and stops come back from there", "[run][on]") {
         REQUIRE(failed.is_error());
         CHECK_THROWS_AS(std::rethrow_exception(failed.error()), std::out_of_range);
         const auto refuse = []() -> co::task<> {
-            throw co::rejected(co::rejection(co::rejection_reason::full));
+            throw co::rejected(co::rejection(co::reject_reason::full));
             co_return;
         };
         const auto refused = co_await co::as_outcome(co::on(there.executor(), refuse));

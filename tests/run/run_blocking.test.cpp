@@ -133,7 +133,7 @@ TEST_CASE("errors come back, a canceled is a stop again, and a rejected a refusa
         CHECK(error.is_error());
         CHECK_THROWS_AS(error.value(), std::out_of_range);
         const auto refused = co_await co::as_outcome(
-            run_blocking(pool, [] { throw co::rejected(co::rejection(co::rejection_reason::full, "disk")); }));
+            run_blocking(pool, [] { throw co::rejected(co::rejection(co::reject_reason::full, "disk")); }));
         REQUIRE(refused.is_rejected());
         CHECK(refused.rejection().who() == "disk");
         const auto stopped = co_await co::as_outcome(run_blocking(pool, [] { throw co::canceled(); }));

@@ -50,7 +50,7 @@ co::task<int> fail() {
     throw std::out_of_range("too far");
 }
 co::task<std::string> refuse() {
-    throw co::rejected(co::rejection(co::rejection_reason::draining, "gate"));
+    throw co::rejected(co::rejection(co::reject_reason::draining, "gate"));
     co_return "";
 }
 co::task<> give_up() { co_await co::this_task::stop(); }

@@ -77,7 +77,7 @@ TEST_CASE("sync_wait throws the error, the refusal, and canceled for a stop", "[
     };
     CHECK_THROWS_AS(co::sync_wait(fails()), std::out_of_range);
     const auto refuses = []() -> co::task<int> {
-        throw co::rejected(co::rejection(co::rejection_reason::limited, "api"));
+        throw co::rejected(co::rejection(co::reject_reason::rate_limited, "api"));
         co_return 1;
     };
     CHECK_THROWS_AS(co::sync_wait(refuses()), co::rejected);

@@ -51,7 +51,7 @@ task<int> fail_after(std::chrono::nanoseconds d, const char* what) {
 }
 task<int> refuse_after(std::chrono::nanoseconds d) {
     if (d != 0ns) co_await sleep_for(d);
-    throw cordon::rejected(cordon::rejection(cordon::rejection_reason::full, "queue", 2s));
+    throw cordon::rejected(cordon::rejection(cordon::reject_reason::full, "queue", 2s));
 }
 task<int> stop_itself_after(std::chrono::nanoseconds d) {
     if (d != 0ns) co_await sleep_for(d);

@@ -78,7 +78,7 @@ TEST_CASE("finally cleans up after an error, and throws the error", "[scope][fin
         CHECK(text_of(ended) == "the work");
         CHECK(log == texts{"cleanup", "cleanup done"});
         const auto refuses = []() -> co::task<> {
-            throw co::rejected(co::rejection(co::rejection_reason::open));
+            throw co::rejected(co::rejection(co::reject_reason::circuit_open));
             co_return;
         };
         const auto refused = co_await co::as_outcome(co::finally(refuses(), cleanup, 1s));

@@ -3,6 +3,7 @@
 
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
+#include <cordon/run/thread_pool.hpp>
 #include <cordon/run/start_on.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/task_group.hpp>
@@ -39,7 +40,7 @@ using namespace works;
 namespace {
 
 co::task<int> refuse() {
-    throw co::rejected(co::rejection(co::rejection_reason::open, "breaker"));
+    throw co::rejected(co::rejection(co::reject_reason::circuit_open, "breaker"));
     co_return 0;
 }
 
@@ -130,7 +131,7 @@ TEST_CASE("the future of a refused spawn is rejected, by the name of the group",
         CHECK(full.ready());
         const auto said = co_await co::as_outcome(full);
         REQUIRE(said.is_rejected());
-        CHECK(said.rejection().reason == co::rejection_reason::full);
+        CHECK(said.rejection().reason == co::reject_reason::full);
         CHECK(said.rejection().who() == "uploads");
         group.request_stop();
         auto closed = group.spawn_future(later(1ms, 3));
@@ -138,7 +139,7 @@ TEST_CASE("the future of a refused spawn is rejected, by the name of the group",
         try {
             (void)co_await closed;
         } catch (const co::rejected& r) {
-            thrown = r.rejection().reason == co::rejection_reason::closed;
+            thrown = r.rejection().reason == co::reject_reason::closed;
         }
         CHECK(thrown);
         co_await group.join();
@@ -298,6 +299,38 @@ TEST_CASE("what is made of a temporary future keeps the result alive", "[scope][
         co_await co::sleep_for(1ms);
         CHECK(called == 4);
     });
+}
+
+TEST_CASE("a thread waits for a future: its result, its error, its stop, and not longer than it may", "[scope][future]") {
+    co::thread_pool pool(1);
+    co::task_group group{co::executor_ref(pool)};
+    co::async_event go;
+    const auto seven = [&]() -> co::task<int> {
+        co_await go.wait();
+        co_return 7;
+    };
+    const auto fails = []() -> co::task<int> {
+        throw std::runtime_error("no such row");
+        co_return 0;
+    };
+    co::future<int> result = group.spawn_future(seven);
+    co::future<int> error = group.spawn_future(fails);
+    co::cancel_scope impatient;
+    impatient.request_stop();
+    CHECK(result.wait_blocking(impatient).is_stopped());
+    CHECK_FALSE(result.ready());
+    go.set();
+    CHECK(*result.wait_blocking() == 7);
+    CHECK_THROWS_WITH(error.wait_blocking().value(), "no such row");
+    co::async_event never;
+    const auto waits = [&]() -> co::task<int> {
+        co_await never.wait();
+        co_return 0;
+    };
+    co::future<int> stopped = group.spawn_future(waits);
+    group.request_stop();
+    CHECK(stopped.wait_blocking().is_stopped());
+    CHECK(group.join_blocking().has_value() == false);
 }
 
 TEST_CASE("awaiting a future that has been moved from says so", "[scope][future]") {

@@ -132,7 +132,7 @@ TEST_CASE("a group takes no task after its join, and has to be made anew", "[sco
             auto refused = group.spawn_future(pause(1ms));
             const auto said = co_await co::as_outcome(refused);
             CHECK(said.is_rejected());
-            CHECK(said.rejection().reason == co::rejection_reason::closed);
+            CHECK(said.rejection().reason == co::reject_reason::closed);
             CHECK(said.rejection().who() == "batch");
             co_await group.join();  // a second join finds it closed
             CHECK(done == 1);
@@ -544,7 +544,7 @@ TEST_CASE("no more children than max_running run at the same time, and a full gr
         auto refused = group.spawn_future(work::run(running, peak));
         const auto said = co_await co::as_outcome(refused);
         CHECK(said.is_rejected());
-        CHECK(said.rejection().reason == co::rejection_reason::full);
+        CHECK(said.rejection().reason == co::reject_reason::full);
         CHECK(said.rejection().who() == "small");
         CHECK(group.refused() == 2);
         for (int i = 0; i < 20; ++i) {

@@ -33,7 +33,7 @@ namespace {
 
 co::task<> refuse() {
     co_await co::sleep_for(1ms);
-    throw co::rejected(co::rejection(co::rejection_reason::full, "who"));
+    throw co::rejected(co::rejection(co::reject_reason::full, "who"));
 }
 
 }  // namespace

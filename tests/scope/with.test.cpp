@@ -499,7 +499,7 @@ TEST_CASE("errors and refusals pass through unchanged", "[scope][with][D2]") {
         }
         static task<int> refuses() {
             co_await sleep_for(1ms);
-            throw cordon::rejected(cordon::rejection(cordon::rejection_reason::full, "queue", 5ms));
+            throw cordon::rejected(cordon::rejection(cordon::reject_reason::full, "queue", 5ms));
         }
     };
     simulate([]() -> task<> {

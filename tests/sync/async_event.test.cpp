@@ -278,7 +278,7 @@ TEST_CASE("those who wait for an event that nobody can set any more are refused,
         };
         co_await co::when_all(waits(), gives_up(door.make_setter()));
         REQUIRE(ended.is_rejected());
-        CHECK(ended.rejection().reason == co::rejection_reason::closed);
+        CHECK(ended.rejection().reason == co::reject_reason::closed);
         CHECK(ended.rejection().who() == "door");
         CHECK(door.is_abandoned());
         later = co_await co::as_outcome(door.wait());

@@ -378,19 +378,27 @@ TEST_CASE("a passed deadline ends the wait for a permit", "[sync][async_semaphor
     simulation().run(root());
 }
 
-TEST_CASE("a dump says which semaphore a task waits for", "[sync][async_semaphore]") {
+TEST_CASE("a dump says which semaphore a task waits for, and how many hold it", "[sync][async_semaphore]") {
     const auto root = []() -> task<> {
-        async_semaphore s(0, {.name = "connections"});
+        async_semaphore s(3, {.name = "connections"});
+        co_await s.acquire(2);
         const auto body = [&](co::task_group& group) -> task<> {
-            const auto waits = [&]() -> task<> { co_await s.acquire(); };
+            const auto waits = [&]() -> task<> { co_await s.acquire(3); };
             group.spawn(waits);
             co_await simulation::settle();
-            const auto children = group.children();
-            REQUIRE(children.size() == 2);
-            CHECK(says(describe(children[0]) + describe(children[1]), "semaphore connections"));
+            const auto said = [&] {
+                std::string text;
+                for (const co::task_info& child : group.children()) text += describe(child);
+                return text;
+            };
+            CHECK(says(said(), "semaphore connections, held by 2\n"));
             s.release();
+            CHECK(says(said(), "semaphore connections, held by 1\n"));
+            s.release();
+            s.release();   // one more than there were: the semaphore has four from now on
         };
         co_await co::with_group(body);
+        CHECK(s.stats().available == 1);
     };
     simulation().run(root());
 }

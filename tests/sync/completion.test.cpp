@@ -60,7 +60,7 @@ TEST_CASE("a result that was set before anybody waits is there at once", "[sync]
         const std::unique_ptr<int> got = co_await moved.wait();
         CHECK(*got == 7);
         completion<int> refused;
-        refused.set(co::rejection(co::rejection_reason::full, "library"));
+        refused.set(co::rejection(co::reject_reason::full, "library"));
         auto no = co_await co::as_outcome(refused.wait());
         CHECK(no.is_rejected());
     };

@@ -592,7 +592,7 @@ TEST_CASE("an error that the baseline does not end with is a finding", "[testing
     const auto refuses = [](shared) -> task<> {
         co_await co::shield(co::sleep_for(1ms), 1s);
         const bool stopped = co_await co::this_task::stop_requested();
-        if (stopped) throw co::rejected(co::rejection(co::rejection_reason::full, "pool"));
+        if (stopped) throw co::rejected(co::rejection(co::reject_reason::full, "pool"));
     };
     CHECK(any_finding(sweep_twin(refuses), sweep_variant::stop, "pool: rejected, full", ""));
 }

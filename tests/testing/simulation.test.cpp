@@ -651,7 +651,7 @@ TEST_CASE("a run throws what its root throws, and can be repeated", "[testing][s
     };
     const auto stops = []() -> task<> { co_await co::this_task::stop(); };
     const auto refused = []() -> task<> {
-        throw co::rejected(co::rejection(co::rejection_reason::full));
+        throw co::rejected(co::rejection(co::reject_reason::full));
         co_return;
     };
     CHECK_THROWS_AS(sim.run(fails()), std::invalid_argument);

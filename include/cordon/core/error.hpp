@@ -51,27 +51,27 @@ private:
 };
 
 /// Why somebody refused.
-enum class rejection_reason : std::uint8_t {
-    limited,      ///< a rate limit: not now
-    too_large,    ///< can never be granted, however long one waits
-    open,         ///< the circuit is open
-    full,         ///< no room: concurrency or queue bound
-    draining,     ///< is shutting down
-    closed,       ///< has ended: a closed channel, group or pool
-    no_time,      ///< the deadline would pass first
-    exhausted,    ///< a budget is used up
+enum class reject_reason : std::uint8_t {
+    rate_limited,  ///< a rate limit: not now
+    too_large,     ///< can never be granted, however long one waits
+    circuit_open,  ///< by a circuit breaker
+    full,          ///< no room: concurrency or queue bound
+    draining,      ///< is shutting down
+    closed,        ///< has ended: a closed channel, group or pool
+    no_time,       ///< the deadline would pass first
+    exhausted,     ///< a budget is used up
 };
 
-[[nodiscard]] constexpr const char* to_string(rejection_reason reason) noexcept {
+[[nodiscard]] constexpr const char* to_string(reject_reason reason) noexcept {
     switch (reason) {
-        case rejection_reason::limited: return "limited";
-        case rejection_reason::too_large: return "too large";
-        case rejection_reason::open: return "open";
-        case rejection_reason::full: return "full";
-        case rejection_reason::draining: return "draining";
-        case rejection_reason::closed: return "closed";
-        case rejection_reason::no_time: return "no time";
-        case rejection_reason::exhausted: return "exhausted";
+        case reject_reason::rate_limited: return "rate limited";
+        case reject_reason::too_large: return "too large";
+        case reject_reason::circuit_open: return "circuit open";
+        case reject_reason::full: return "full";
+        case reject_reason::draining: return "draining";
+        case reject_reason::closed: return "closed";
+        case reject_reason::no_time: return "no time";
+        case reject_reason::exhausted: return "exhausted";
     }
     return "unknown";
 }
@@ -81,7 +81,7 @@ enum class rejection_reason : std::uint8_t {
 class rejection {
 public:
     rejection() = default;
-    explicit rejection(rejection_reason why, std::string_view who = {},
+    explicit rejection(reject_reason why, std::string_view who = {},
                        std::chrono::nanoseconds wait = std::chrono::nanoseconds::zero()) noexcept
         : retry_after(wait), reason(why) {
         const std::size_t length = who.size() < sizeof name_ - 1 ? who.size() : sizeof name_ - 1;
@@ -90,7 +90,7 @@ public:
 
     /// How long to wait before it is worth asking again; zero: now, or not known.
     std::chrono::nanoseconds retry_after{0};
-    rejection_reason reason = rejection_reason::full;
+    reject_reason reason = reject_reason::full;
 
     /// The name of who refused; empty if it has none.
     [[nodiscard]] std::string_view who() const noexcept { return name_; }

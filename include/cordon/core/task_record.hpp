@@ -47,7 +47,7 @@ struct task_info {
     activity state = activity::starting;
     std::vector<std::source_location> waits;     // if suspended: outermost first, at most three
     bool frames_elided = false;                  // there are more frames, after the outermost one
-    std::string waits_for;                       // if suspended: "sleep_for", "semaphore db"
+    std::string waits_for;                       // if suspended: "sleep_for", "semaphore db, held by 3"
 };
 
 /// Returns a line for the task, and one for each place where it waits; each ends with a newline. A life other than the
@@ -307,10 +307,16 @@ private:
             for (const std::uintptr_t place : places) {
                 if (place != 0) info.waits.push_back(std::bit_cast<std::source_location>(place));
             }
-            info.waits_for = (state & wait_label::in_slab) != 0 ? task_record::text(what)->read()
+            info.waits_for = (state & wait_label::in_slab) != 0 ? label_text(*task_record::text(what))
                                                                 : reinterpret_cast<const char*>(what);
         }
         return unchanged();   // else: a text or the parent was another's already
+    }
+
+    static std::string label_text(const slab_text& label) {
+        std::string text = label.read();
+        if (const std::size_t holders = label.figure(); holders != 0) text += ", held by " + std::to_string(holders);
+        return text;
     }
 
     /// The parent outlives the child, so its generation holds as long as the child's does.

@@ -4,6 +4,8 @@
 // The result of a task that runs in a group: `auto user = group.spawn_future(fetch()); ... co_await user`.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/detail/block_on.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/frame_cache.hpp>
 #include <cordon/core/detail/one_shot.hpp>
@@ -81,6 +83,11 @@ public:
 
     /// Whether the result is there.
     [[nodiscard]] bool ready() const noexcept { return side_.get()->is_set(); }
+
+    /// Waits for the result on a thread, and takes it.
+    [[nodiscard]] outcome<T> wait_blocking(const blocking_scope& heeds = {}) {
+        return detail::block_on(as_operation(), heeds);
+    }
 
     /// Awaits the result; made of a temporary future it keeps the result alive itself.
     class operation : public detail::operation_base<operation> {

@@ -140,7 +140,7 @@ public:
 
     /// Under the event's lock.
     void refuse() noexcept {
-        refusal_.emplace(rejection_reason::closed, event_->name_);
+        refusal_.emplace(reject_reason::closed, event_->name_);
         complete();
     }
 

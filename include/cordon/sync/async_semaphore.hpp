@@ -102,6 +102,7 @@ private:
     void serve(std::uint64_t free) noexcept;
 
     std::atomic<std::uint64_t> word_;
+    const std::uint64_t at_first_;            // permits, times two
     mutable detail::spin_lock lock_;
     detail::intrusive_list<waiter> waiters_;  // under lock_
     std::size_t present_ = 0;                 // under lock_: those who wait, or were served and have not gone on yet
@@ -153,7 +154,7 @@ private:
 };
 
 inline async_semaphore::async_semaphore(std::size_t permits, semaphore_options options)
-    : word_(permits * one_permit), name_(options.name), label_(detail::wait_label("semaphore"), options.name) {
+    : word_(permits * one_permit), at_first_(permits * one_permit), name_(options.name), label_(detail::wait_label("semaphore"), options.name) {
     if (permits > max_permits)
         detail::raise(std::invalid_argument("async_semaphore: permits is " + std::to_string(permits) +
                                             ", allowed are 0 to " + std::to_string(max_permits)),
@@ -203,6 +204,7 @@ inline void async_semaphore::serve(std::uint64_t free) noexcept {
         if (first.complete()) free -= first.permits_;
         else first.owes_ = false;
     }
+    if (!waiters_.empty()) label_.held_by(free < at_first_ ? (at_first_ - free) / one_permit : 0);
     word_.store(free | (waiters_.empty() ? 0 : contended), std::memory_order_release);
 }
 

@@ -266,25 +266,24 @@ private:
     static inline constinit thread_local cache cache_{};
 };
 
-/// A text of at most 63 bytes that may be read while it is overwritten. Longer ones are cut between UTF-8 characters.
+/// A text of at most 63 bytes that may be read while it is overwritten; or "kind name" in at most 55 bytes, and a figure.
+/// Longer ones are cut between UTF-8 characters.
 class alignas(64) slab_text {
 public:
     static constexpr std::size_t capacity = 63;
 
-    /// Copies `first`, or "first second", into a new cell. Returns null when out of memory.
-    CORDON_NOINLINE static slab_text* copy(std::string_view first, std::string_view second = {}) noexcept {
-        slab_text* const text = record_slab<slab_text>::take();
-        if (text == nullptr) return nullptr;
-        char bytes[sizeof words_]{};
-        std::size_t length = append(bytes, 0, first);
-        if (!second.empty()) length = append(bytes, append(bytes, length, " "), second);
-        for (std::size_t i = 0; i <= length / sizeof(word); ++i) {
-            word value;
-            std::memcpy(&value, bytes + i * sizeof(word), sizeof(word));
-            text->words_[i].store(value, std::memory_order_release);   // I1
-        }
+    /// Copies a text into a new cell. Returns null when out of memory.
+    CORDON_NOINLINE static slab_text* copy(std::string_view whole) noexcept { return copy(whole, {}, capacity); }
+
+    /// The same for "kind name", with the figure 0.
+    CORDON_NOINLINE static slab_text* label(std::string_view kind, std::string_view name) noexcept {
+        slab_text* const text = copy(kind, name, capacity - sizeof(word));
+        if (text != nullptr) text->set_figure(0);
         return text;
     }
+
+    void set_figure(std::size_t figure) noexcept { words_[last].store(figure, std::memory_order_release); }   // I1
+    std::size_t figure() const noexcept { return words_[last].load(std::memory_order_acquire); }              // I1
 
     /// Returns what is there now: garbage, but never a fault, if the text ended meanwhile; its owner's mark tells.
     std::string read() const {
@@ -302,9 +301,23 @@ public:
 
 private:
     using word = std::uintptr_t;
+    static constexpr std::size_t last = 64 / sizeof(word) - 1;
 
-    static std::size_t append(char* bytes, std::size_t length, std::string_view more) noexcept {
-        std::size_t room = capacity - length;
+    static slab_text* copy(std::string_view first, std::string_view second, std::size_t limit) noexcept {
+        slab_text* const text = record_slab<slab_text>::take();
+        if (text == nullptr) return nullptr;
+        char bytes[sizeof words_]{};
+        std::size_t length = append(bytes, 0, limit, first);
+        if (!second.empty()) length = append(bytes, append(bytes, length, limit, " "), limit, second);
+        for (std::size_t i = 0; i <= length / sizeof(word); ++i) {
+            word value;
+            std::memcpy(&value, bytes + i * sizeof(word), sizeof(word));
+            text->words_[i].store(value, std::memory_order_release);   // I1
+        }
+        return text;
+    }
+    static std::size_t append(char* bytes, std::size_t length, std::size_t limit, std::string_view more) noexcept {
+        std::size_t room = limit - length;
         if (more.size() > room) {
             while (room > 0 && (static_cast<unsigned char>(more[room]) & 0xC0U) == 0x80U) --room;
             more = more.substr(0, room);
@@ -313,7 +326,7 @@ private:
         return length + more.size();
     }
 
-    std::atomic<word> words_[64 / sizeof(word)];   // ends at the first zero byte; only the words up to it are written
+    std::atomic<word> words_[last + 1];   // ends at the first zero byte; only the words up to it are written
 };
 
 /// Names what a suspended leaf waits for: `inline constinit const wait_label sleep_label{"sleep_for"};`
@@ -336,16 +349,23 @@ class named_wait_label : public wait_label {
 public:
     named_wait_label(wait_label kind, std::string_view name) noexcept : wait_label(kind) {
         if (name.empty() || CORDON_TASK_RECORDS == 0) return;
-        if (const slab_text* text = slab_text::copy(static_cast<const char*>(text_), name)) {
+        if (const slab_text* text = slab_text::label(static_cast<const char*>(text_), name)) {
             text_ = text;
             flags_ = in_slab;
         }
     }
+    /// How many keep others waiting: what a dump says behind the name; 0 says nothing.
+    void held_by(std::size_t holders) noexcept {
+        if (flags_ != 0) cell()->set_figure(holders);
+    }
     named_wait_label(const named_wait_label&, std::string_view = {}) = delete;
     named_wait_label& operator=(const named_wait_label&) = delete;
     ~named_wait_label() {
-        if (flags_ != 0) record_slab<slab_text>::put(static_cast<slab_text*>(const_cast<void*>(text_)));
+        if (flags_ != 0) record_slab<slab_text>::put(cell());
     }
+
+private:
+    slab_text* cell() noexcept { return static_cast<slab_text*>(const_cast<void*>(text_)); }
 };
 
 }  // namespace detail

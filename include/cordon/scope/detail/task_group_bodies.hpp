@@ -207,7 +207,7 @@ inline bool task_group::launch(task<void>& child, const spawn_options& options, 
 
 inline cordon::rejection task_group::refusal() const noexcept {
     const bool ended = scope_.source().stop_requested() || (state_.load(std::memory_order_acquire) & closed_bit) != 0;
-    return cordon::rejection(ended ? rejection_reason::closed : rejection_reason::full, name_);
+    return cordon::rejection(ended ? reject_reason::closed : reject_reason::full, name_);
 }
 
 inline bool task_group::enter() noexcept {

@@ -88,7 +88,7 @@ std::string unexplained(const outcome<T>& ended) {
         return "ended with an error of an unknown type";
     }
 #endif
-    if (!ended.is_rejected() || ended.rejection().reason == rejection_reason::closed) return {};
+    if (!ended.is_rejected() || ended.rejection().reason == reject_reason::closed) return {};
     return rejected(ended.rejection()).what();
 }
 
