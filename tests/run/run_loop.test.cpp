@@ -9,6 +9,7 @@
 
 #include "catch.hpp"
 #include "last_words.hpp"
+#include "run/jobs.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -29,19 +30,6 @@ namespace {
 static_assert(co::executor<run_loop>);
 static_assert(!std::is_copy_constructible_v<run_loop> && !std::is_move_constructible_v<run_loop>);
 static_assert(noexcept(std::declval<run_loop&>().run()) && noexcept(std::declval<run_loop&>().poll()));
-
-/// Something to submit.
-struct job : co::work_item {
-    explicit job(std::function<void()> f) : work_item(&job::call), run_it(std::move(f)) {}
-    static void call(co::work_item& item) noexcept { static_cast<job&>(item).run_it(); }
-    std::function<void()> run_it;
-};
-
-struct fuse : co::timer {
-    fuse(co::clock::time_point at, std::function<void()> f) : timer(&fuse::burnt), then(std::move(f)) { when = at; }
-    static void burnt(co::timer& t) noexcept { static_cast<fuse&>(t).then(); }
-    std::function<void()> then;
-};
 
 struct bell {
     static void ring(void* self) noexcept { ++static_cast<bell*>(self)->rings; }
@@ -101,6 +89,38 @@ TEST_CASE("a loop is current inside its items and its timers, and nowhere else",
     outer.poll();
     CHECK_FALSE(outer.is_current());
     CHECK(checked == 3);
+}
+
+TEST_CASE("a loop with long items fires a timer behind the one during which it became due", "[run][run_loop]") {
+    run_loop loop;
+    int ran = 0, ran_before = 0;
+    fuse due(co::clock::now() + 10ms, [&] { ran_before = ran; });
+    std::deque<job> jobs;
+    for (int i = 0; i < 40; ++i)
+        jobs.emplace_back([&] {
+            for (const auto end = co::clock::now() + 2ms; co::clock::now() < end;) {}
+            ++ran;
+        });
+    for (job& j : jobs) loop.submit(j);
+    loop.timers().arm(due);
+    while (loop.poll()) {}
+    CHECK(ran == 40);
+    CHECK(ran_before <= 6);   // each takes 2 ms at least, so it was due behind the fifth
+}
+
+TEST_CASE("a busy loop looks at the clock rarely while items are short, and behind each long one", "[run][run_loop]") {
+    co::detail::clock_pace pace;
+    co::clock::time_point now{1h};
+    std::vector<int> items;
+    for (int i = 0; i < 9; ++i) {
+        pace.looked(now += 10us);
+        items.push_back(pace.items());
+    }
+    CHECK(items == std::vector<int>{1, 2, 4, 8, 16, 32, 64, 64, 64});
+    pace.looked(now += 251us);
+    CHECK(pace.items() == 1);
+    pace.looked(now += 250us);
+    CHECK(pace.items() == 2);
 }
 
 TEST_CASE("run() returns after the item that stops it, the rest waits for the next run", "[run][run_loop]") {

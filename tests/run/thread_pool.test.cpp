@@ -15,6 +15,7 @@
 
 #include "catch.hpp"
 #include "last_words.hpp"
+#include "run/jobs.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -58,19 +59,6 @@ namespace {
 static_assert(co::executor<thread_pool>);
 static_assert(!std::is_copy_constructible_v<thread_pool> && !std::is_move_constructible_v<thread_pool>);
 static_assert(alignof(thread_pool) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__, "a pool may be a local of a coroutine");
-
-/// Something to submit.
-struct job : co::work_item {
-    explicit job(std::function<void()> f) : work_item(&job::call), run_it(std::move(f)) {}
-    static void call(co::work_item& item) noexcept { static_cast<job&>(item).run_it(); }
-    std::function<void()> run_it;
-};
-
-struct fuse : co::timer {
-    fuse(co::clock::time_point at, std::function<void()> f) : timer(&fuse::burnt), then(std::move(f)) { when = at; }
-    static void burnt(co::timer& t) noexcept { static_cast<fuse&>(t).then(); }
-    std::function<void()> then;
-};
 
 /// Counts down from what it is given; `wait` returns at zero.
 class countdown {

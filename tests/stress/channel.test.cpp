@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/core/this_task.hpp>
+#include <cordon/run/on.hpp>
+#include <cordon/run/sync_wait.hpp>
+#include <cordon/run/thread_pool.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/scope/when_any.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/sync/channel.hpp>
 #include <cordon/time/sleep.hpp>
@@ -9,6 +13,7 @@
 #include "catch.hpp"
 #include "threads.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -18,6 +23,8 @@
 #include <optional>
 #include <random>
 #include <thread>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace {
@@ -189,6 +196,38 @@ TEST_CASE("an item of a rendezvous and a stop on both sides: it is on one of the
     }
     CHECK(wrong.load() == 0);
     CHECK(received.load() <= sent.load());
+}
+
+TEST_CASE("of two channels that answer at the same moment only one is received from", "[stress][sync][channel]") {
+    const std::uint64_t seed = stress::fresh_seed();
+    constexpr std::size_t n = 4'000;
+    std::vector<int> taken(n);
+    co::channel<parcel> left(4), right(4);
+    stress::crew<2> crew;
+    const auto sends = [&](co::channel<parcel>* to, std::size_t first, std::uint64_t s) -> co::task<> {
+        std::mt19937_64 random(s);
+        for (std::size_t i = first; i < n; i += 2) {
+            stress::dawdle(static_cast<std::uint32_t>(random() % 200));
+            parcel mine = std::make_unique<item>(item{&taken[i], static_cast<int>(i)});
+            (void)co_await to->send(std::move(mine));
+        }
+    };
+    co::thread_pool pool(2);   // so that the branches are on two threads
+    std::size_t received = 0;
+    const auto receives = [&]() -> co::task<> {
+        while (received < n) {
+            auto first = co_await co::when_any(left.receive(), right.receive());
+            std::optional<parcel> got = std::visit([](auto& p) { return std::move(p); }, first);
+            ++*(*got)->taken;
+            ++received;
+        }
+    };
+    crew.start(0, sends(&left, 0, seed));
+    crew.start(1, sends(&right, 1, seed + 1));
+    co::sync_wait(co::on(pool, receives()));
+    crew.wait();
+    CHECK(std::count(taken.begin(), taken.end(), 1) == static_cast<std::ptrdiff_t>(n));
+    CHECK(left.stats().size + right.stats().size == 0);
 }
 
 TEST_CASE("a close that comes while tasks begin to wait leaves none behind", "[stress][sync][channel]") {

@@ -13,8 +13,10 @@
 #include <cordon/core/detail/frame_cache.hpp>
 #include <cordon/core/detail/item_queue.hpp>
 #include <cordon/core/executor.hpp>
+#include <cordon/run/detail/clock_pace.hpp>
 #include <cordon/time/timer_queue.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -90,7 +92,7 @@ private:
     void signal() noexcept;
     static void earlier_timer(void* self) noexcept { static_cast<run_loop*>(self)->wake(); }
 
-    static constexpr int items_per_look_at_the_clock = 64;
+    static constexpr int items_per_turn = 64;   // a host gets its thread back
 
     // inbox_: null, a stack of posted items (newest first), or asleep().
     // R1 Only the loop writes asleep(), and only over null; whoever replaces it owes the loop exactly one signal().
@@ -102,6 +104,7 @@ private:
     // R4 Who stops the loop from elsewhere does all of it under the mutex, and run() takes the mutex before it returns.
     std::atomic<work_item*> inbox_{nullptr};
     detail::item_fifo ready_;
+    detail::clock_pace pace_;
     wake_hook on_wake_;
     void* argument_;
     std::mutex mutex_;
@@ -112,14 +115,19 @@ private:
 };
 
 inline bool run_loop::turn(bool until_stopped) noexcept {
-    const clock::time_point now = clock::now();
+    clock::time_point now = clock::now();
     const detail::executor_entry entry(this, now);
-    timers_.fire_due(now);
-    collect();
-    for (int budget = items_per_look_at_the_clock; !ready_.empty() && budget != 0; --budget) {
-        work_item& item = ready_.pop();
-        item.run(item);
-        if (until_stopped && stopping_.load(std::memory_order_relaxed) != stop_state::no) break;
+    for (int left = items_per_turn; left != 0; now = clock::now(), detail::set_coarse_now(now)) {
+        timers_.fire_due(now);
+        collect();
+        pace_.looked(now);
+        int batch = std::min(left, pace_.items());
+        for (left -= batch; batch != 0; --batch) {
+            if (ready_.empty()) return false;
+            work_item& item = ready_.pop();
+            item.run(item);
+            if (until_stopped && stopping_.load(std::memory_order_relaxed) != stop_state::no) return !ready_.empty();
+        }
     }
     return !ready_.empty();
 }

@@ -18,6 +18,7 @@
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/executor.hpp>
+#include <cordon/run/detail/clock_pace.hpp>
 #include <cordon/run/detail/thread_name.hpp>
 #include <cordon/run/detail/work_ring.hpp>
 #include <cordon/time/timer_queue.hpp>
@@ -81,7 +82,8 @@ private:
     struct worker {
         detail::work_ring ready;
         bool searching = false;   ///< its own: it is counted in state_
-        unsigned turns = 0;       ///< its own
+        int turns = 0;            ///< since the last look at the clock and the shared queue; its own
+        detail::clock_pace pace;  ///< its own
         std::size_t poached = 0;  ///< its own: at whom it looked last
         bool woken = false;       ///< under mutex_
         worker* below = nullptr;  ///< under mutex_: the one that has slept longer
@@ -97,7 +99,7 @@ private:
     work_item* take_shared(worker& self, bool one_now) noexcept;
     work_item* steal(worker& self) noexcept;
     work_item* poach(worker& self) noexcept;
-    void look_at_clock() noexcept;
+    clock::time_point look_at_clock() noexcept;
     static void pause() noexcept;
     void stop_searching(worker& self) noexcept;
     void sleep(worker& self) noexcept;
@@ -113,7 +115,6 @@ private:
     static void earlier_timer(void* self) noexcept;
     [[nodiscard]] bool is_own_thread() const noexcept;
 
-    static constexpr unsigned turns_per_look = 64;    // items between two looks at the clock and the shared queue
     // Items that a worker takes from the shared queue at most. There lies what its own queue had no room for, the older
     // half: taking much of it back at once makes trees of tasks grow in breadth (fib and skynet take up to twice as
     // long with 128), taking little costs a lock more often (a million tasks on two threads: a third more with 4).
@@ -272,9 +273,9 @@ inline bool thread_pool::nobody_runs() const noexcept {
 
 inline work_item* thread_pool::next(worker& self) noexcept {
     if (!self.searching) {
-        if (++self.turns == turns_per_look) [[unlikely]] {
+        if (++self.turns >= self.pace.items()) [[unlikely]] {
             self.turns = 0;
-            look_at_clock();
+            self.pace.looked(look_at_clock());
             if (work_item* const item = take_shared(self, self.ready.room() == 0)) return item;
             if (work_item* const item = poach(self)) return item;
         }
@@ -306,10 +307,11 @@ inline void thread_pool::pause() noexcept {
     wait(), wait();  // three pauses of the processor
 }
 
-inline void thread_pool::look_at_clock() noexcept {
+inline clock::time_point thread_pool::look_at_clock() noexcept {
     const clock::time_point now = clock::now();
     detail::set_coarse_now(now);
     timers_.fire_due(now);
+    return now;
 }
 
 /// Takes a worker's share of the shared queue into its own, so that others can steal from it.

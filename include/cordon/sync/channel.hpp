@@ -45,9 +45,9 @@ namespace cordon::inline CORDON_ABI {
 template <class T>
 struct channel_options {
     std::string_view name = {};
-    /// Gets an item that a receiver was given and never took, if the channel is closed or a rendezvous, and nobody waits
-    /// for it; and what is left when the channel is destroyed. Without one the former stays in front of the channel, the
-    /// latter is destroyed. Called without a lock, on whatever thread it happens.
+    /// Gets an item that a receiver was given and never took, if the channel is closed or a rendezvous, and nobody
+    /// waits for it; and what is left when the channel is destroyed. Without one the former stays in front of the
+    /// channel, the latter is destroyed. Called without a lock, on whatever thread it happens.
     void (*on_undelivered)(T&&) noexcept = nullptr;
 };
 
@@ -64,12 +64,12 @@ enum class send_status : std::uint8_t {
 /// No item is lost to a stop, a timeout or a close: as long as it is not delivered it is its sender's, and what was
 /// delivered to a receive that is destroyed before anybody has taken it goes back to the front, even above the
 /// capacity, or to `on_undelivered`. The same happens in a rendezvous whose receiver is stopped on another thread at
-/// that very moment. A loser of `when_any` gives back what it was given, unless two branches win on two threads at the same moment.
+/// that very moment. A `receive()` that loses a `when_any` gives back what it was given.
 /// Threads:       all members from any
 /// Order:         first in, first out; senders and receivers are served in the order in which they came, and nobody
 ///                who comes later or only tries passes one that waits. A send happens before the receive of its item
-/// Lifetime:      outlives the operations on it. Destroyed while somebody waits, has not gone on yet after it has waited, or has a handle, it prints
-///                its name and terminates
+/// Lifetime:      outlives the operations on it. Destroyed while somebody waits, has not gone on yet after it has
+///                waited, or has a handle, it prints its name and terminates
 /// Cost:          one exchange to send, one to receive, while nobody waits; one allocation in all, and another when
 ///                items come back to a full channel. Items are moved under a spin lock: a move should be a few
 ///                instructions

@@ -6,6 +6,7 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/scope.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/operation.hpp>
 
 #include <atomic>
@@ -60,17 +61,30 @@ public:
     [[nodiscard]] receiver_ref up() const noexcept { return up_; }
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
     [[nodiscard]] std::size_t winner() const noexcept { return winner_.load(std::memory_order_relaxed); }
-    /// Whether somebody has won already; then nobody asks what else comes.
-    [[nodiscard]] bool is_won() const noexcept { return first_value_wins_ && winner() != none; }
     [[nodiscard]] std::size_t first_failed() const noexcept { return failed_.load(std::memory_order_relaxed); }
 
     enum class end { value, failure, stop };
+
+    /// Has a branch that was not stopped take its outcome, unless another has won: one after the other, so that no value is
+    /// taken and then dropped. `take` tells whether it is a value.
+    /// Returns:       false if `take` was not called; what can go back then, as a channel's item can, does so with the state
+    template <class Take>
+    bool let_take(std::size_t index, Take take) noexcept {
+        if (!first_value_wins_) {
+            (void)take();
+            return true;
+        }
+        const spin_guard guard(deciding_);
+        if (winner() != none) return false;
+        if (take()) winner_.store(index, std::memory_order_relaxed);
+        return true;
+    }
 
     /// Tells that a branch has ended. The last one tells who awaits.
     std::coroutine_handle<> branch_ended(std::size_t index, end how) noexcept {
         std::size_t first = none;
         if (how == end::value) {
-            if (first_value_wins_ && winner_.compare_exchange_strong(first, index, std::memory_order_relaxed))
+            if (first_value_wins_)
                 scope_->source().request_stop(stop_reason{stop_kind::closed, 0, {}});
         } else if (how == end::failure) {
             if (failed_.compare_exchange_strong(first, index, std::memory_order_relaxed) && !first_value_wins_)
@@ -103,9 +117,10 @@ private:
     homecoming home_;
     // Each branch counts down once, and its writes are seen by the last one (acq_rel); the rest needs no order.
     std::atomic<std::size_t> left_{0};
-    std::atomic<std::size_t> winner_{none};
+    std::atomic<std::size_t> winner_{none};  // written under deciding_
     std::atomic<std::size_t> failed_{none};
     std::atomic<bool> stopped_{false};
+    spin_lock deciding_;
     const bool first_value_wins_;
 };
 
@@ -145,11 +160,8 @@ private:
         return self.end(stopped);
     }
     std::coroutine_handle<> end(bool stopped) noexcept {
-        if (!stopped && fan_->is_won()) {  // not taken: what can go back, as a channel's item can, does so with state_
-            close();
-            return fan_->branch_ended(index_, fan::end::stop);
-        }
-        result_.emplace(stopped ? outcome<value_type>::stopped() : state_.take());
+        const auto take = [this] { return result_.emplace(state_.take()).has_value(); };
+        if (stopped || !fan_->let_take(index_, take)) result_.emplace(outcome<value_type>::stopped());
         close();
         return fan_->branch_ended(index_, result_->has_value()    ? fan::end::value
                                           : result_->is_stopped() ? fan::end::stop
