@@ -211,15 +211,22 @@ TEST_CASE("of two channels that answer at the same moment only one is received f
             parcel mine = std::make_unique<item>(item{&taken[i], static_cast<int>(i)});
             (void)co_await to->send(std::move(mine));
         }
+        to->close();
     };
     co::thread_pool pool(2);   // so that the branches are on two threads
-    std::size_t received = 0;
     const auto receives = [&]() -> co::task<> {
-        while (received < n) {
+        while (true) {
             auto first = co_await co::when_any(left.receive(), right.receive());
             std::optional<parcel> got = std::visit([](auto& p) { return std::move(p); }, first);
+            if (!got) break;
             ++*(*got)->taken;
-            ++received;
+        }
+        for (co::channel<parcel>* rest : {&left, &right}) {
+            while (true) {
+                std::optional<parcel> got = co_await rest->receive();
+                if (!got) break;
+                ++*(*got)->taken;
+            }
         }
     };
     crew.start(0, sends(&left, 0, seed));
