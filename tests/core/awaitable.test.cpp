@@ -366,6 +366,20 @@ TEST_CASE("errors and refusals are thrown into a host's coroutine", "[core][awai
     CHECK(h.get() == "broken, queue: rejected, full, rejected");
 }
 
+TEST_CASE("a refusal that leaves a host's coroutine is a refusal to the task that awaits it", "[core][awaitable][D2]") {
+    struct program {
+        static host_task<int> refuses() {
+            throw cordon::rejected(cordon::rejection(cordon::reject_reason::full, "queue"));
+            co_return 1;
+        }
+        static task<bool> looks() {
+            const outcome<int> o = co_await as_outcome(refuses());
+            co_return o.is_rejected() && o.rejection().reason == cordon::reject_reason::full;
+        }
+    };
+    CHECK(cordon::sync_wait(program::looks()));
+}
+
 TEST_CASE("a stop reaches a host's coroutine as the exception canceled, with its reason", "[core][awaitable][D1]") {
     struct host {
         static host_task<int> run(const context& ctx, cordon::stop_reason& why) {

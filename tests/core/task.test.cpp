@@ -715,3 +715,35 @@ static_assert(returns<int&, int&> && returns<const int&, int&> && returns<const 
 static_assert(returns<std::exception&, std::runtime_error&>);
 static_assert(!returns<const std::string&, const char (&)[2]> && !returns<const int&, long&> && !returns<const int&, int>);
 static_assert(!returns<int&, const int&> && returns<std::string, const char (&)[2]>);
+
+namespace {
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wreturn-type"
+task<int> forgets_to_return(bool all_is_well) {
+    co_await cordon::this_task::yield();
+    if (all_is_well) co_return 1;
+}
+#pragma GCC diagnostic pop
+
+template <class T, class U>
+concept can_return = requires(typename task<T>::promise_type& p, U value) { p.return_value(std::move(value)); };
+
+}  // namespace
+
+TEST_CASE("a task that ends without the co_return it owes says where it was last", "[core][task]") {
+    simulation sim;
+    CHECK(sim.run(forgets_to_return(true)) == 1);
+    const std::string words = last_words([] { simulation().run(forgets_to_return(false)); });
+    CHECK(words.find("a task ended without a co_return, last seen at task.test.cpp:") != std::string::npos);
+    CHECK(words.find("forgets_to_return") != std::string::npos);
+}
+
+TEST_CASE("a task returns what converts to its type, and nothing that only an explicit constructor takes",
+          "[core][task]") {
+    static_assert(can_return<std::string, const char*> && can_return<long, int> &&
+                  can_return<std::unique_ptr<int>, std::unique_ptr<int>>);
+    static_assert(!can_return<std::vector<int>, std::size_t> && !can_return<std::unique_ptr<int>, int*> &&
+                  !can_return<std::chrono::seconds, int>);
+    SUCCEED();
+}

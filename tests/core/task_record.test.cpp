@@ -220,7 +220,12 @@ TEST_CASE("a named label shows kind and name, and one without a name its kind", 
     };
     CHECK(waits_for(named_wait_label(kind, "db")) == "semaphore db");
     CHECK(waits_for(named_wait_label(kind, "")) == "semaphore");
-    CHECK(waits_for(named_wait_label(kind, std::string(80, 'x'))) == "semaphore " + std::string(53, 'x'));
+    CHECK(waits_for(named_wait_label(kind, std::string(80, 'x'))) == "semaphore " + std::string(45, 'x'));
+    named_wait_label held(kind, "db");
+    held.held_by(12);
+    CHECK(waits_for(held) == "semaphore db, held by 12");
+    held.held_by(0);
+    CHECK(waits_for(held) == "semaphore db");
     CHECK(find(task->id())->waits_for.empty());
     task->close();
 }

@@ -393,6 +393,26 @@ TEST_CASE("a host's loop drives tasks by polling", "[run][run_loop]") {
     CHECK_FALSE(loop.next_wake().has_value());
 }
 
+TEST_CASE("a loop destroyed with something left to run says so and terminates", "[run][run_loop]") {
+    for (const bool from_outside : {false, true}) {
+        const auto text = last_words([from_outside] {
+            job never([] {});
+            std::optional<run_loop> loop(std::in_place);
+            job submits([&] { loop->submit(never); });
+            if (from_outside) {
+                loop->submit(never);
+            } else {
+                job stops([&] { loop->stop(); });
+                loop->submit(stops);
+                loop->submit(submits);
+                loop->run();
+            }
+            loop.reset();
+        });
+        CHECK(says(text, "a run_loop was destroyed with something submitted that has not run"));
+    }
+}
+
 TEST_CASE("a loop destroyed with timers armed says so and terminates", "[run][run_loop]") {
     const auto text = last_words([] {
         std::optional<run_loop> loop(std::in_place);

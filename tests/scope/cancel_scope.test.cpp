@@ -8,6 +8,7 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/task_group.hpp>
 #include <cordon/scope/with.hpp>
+#include <cordon/sync/async_event.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -17,8 +18,10 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <coroutine>
 #include <cstddef>
 #include <deque>
+#include <exception>
 #include <fstream>
 #include <memory>
 #include <mutex>
@@ -600,4 +603,49 @@ TEST_CASE("a scope's deadline may be noticed by a thread that polls while its ti
     }
     loop.stop();
     timers.join();
+}
+
+namespace {
+
+/// A host's coroutine without an executor: it goes on inside whatever wakes it.
+struct plain_coroutine {
+    struct promise_type {
+        plain_coroutine get_return_object() noexcept { return {}; }
+        std::suspend_never initial_suspend() const noexcept { return {}; }
+        std::suspend_never final_suspend() const noexcept { return {}; }
+        void return_void() const noexcept {}
+        void unhandled_exception() const noexcept { std::terminate(); }
+    };
+};
+
+/// Waits below a scope in its own frame, which is gone when it has been stopped.
+plain_coroutine waits_in(cancel_scope* outer, run_loop* loop, cordon::async_event& never, bool& ended) {
+    std::optional<cancel_scope> limit;
+    if (loop != nullptr) limit.emplace(executor_ref(*loop), deadline::after(1ms));
+    else limit.emplace(*outer, deadline::after(std::chrono::hours(1)));
+    try {
+        co_await cordon::with(never.wait(), cordon::stop_on(limit->token()));
+    } catch (const cordon::canceled&) {
+        ended = true;
+    }
+    if (loop != nullptr) loop->stop();
+}
+
+}  // namespace
+
+TEST_CASE("a scope may end in what its own deadline wakes, on a timer or where somebody asks", "[scope][cancel_scope]") {
+    cordon::async_event never;
+    bool ended = false;
+    {
+        run_loop loop;
+        (void)waits_in(nullptr, &loop, never, ended);
+        loop.run();
+        CHECK(ended);
+    }
+    ended = false;
+    cancel_scope outer{deadline::after(1ms)};
+    (void)waits_in(&outer, nullptr, never, ended);
+    while (!outer.stop_requested()) std::this_thread::yield();
+    CHECK(ended);
+    CHECK(outer.reason().kind == stop_kind::deadline);
 }

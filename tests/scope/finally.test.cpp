@@ -84,6 +84,8 @@ TEST_CASE("finally cleans up after an error, and throws the error", "[scope][fin
         const auto refused = co_await co::as_outcome(co::finally(refuses(), cleanup, 1s));
         CHECK(refused.is_rejected());
         CHECK(log.size() == 4);
+        const auto refused_cleanup = co_await co::as_outcome(co::finally(later(1ms, 1), refuses, 1s));
+        CHECK(refused_cleanup.is_rejected());
     });
 }
 

@@ -171,6 +171,30 @@ TEST_CASE("a timer that another thread arms is noticed, whatever the loop sleeps
     }
 }
 
+TEST_CASE("a polled loop may go as soon as what was posted last has run", "[stress][run_loop]") {
+    struct bell {
+        static void ring(void* self) noexcept { static_cast<bell*>(self)->rings.fetch_add(1, std::memory_order_relaxed); }
+        std::atomic<int> rings{0};
+    };
+    dice d;
+    helper other;
+    bell host;
+    for (int round = 0; round < 2'000; ++round) {
+        auto loop = std::make_unique<co::run_loop>(&bell::ring, &host);
+        bool has_run = false;
+        job last([&] { has_run = true; });
+        static_cast<void>(loop->next_wake());   // whoever posts now rings
+        const std::uint32_t its = d.below(300);
+        other.give([&, its] {
+            dawdle(its);
+            loop->submit(last);
+        });
+        while (!has_run) loop->poll();
+        loop.reset();
+    }
+    CHECK(host.rings > 0);
+}
+
 TEST_CASE("a host that polls misses no wake-up", "[stress][run_loop]") {
     struct bell {
         static void ring(void* self) noexcept {

@@ -12,6 +12,7 @@
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/scope.hpp>
+#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/core/stop_token.hpp>
 
@@ -96,12 +97,12 @@ public:
     [[nodiscard]] bool stop_requested() const noexcept {
         if (scope_ == nullptr) return false;
         scope_->arm();
-        if (!scope_->source().stop_requested() && deadline_.expired()) scope_->expire(clock::now());
-        return scope_->source().stop_requested();
+        return scope_->source().stop_requested() || (deadline_.expired() && expire());
     }
 
     /// Why; of kind `none` as long as there is nothing to stop for.
     [[nodiscard]] stop_reason reason() const noexcept {
+        const detail::deferred_wakes until_read;
         return stop_requested() ? scope_->source().reason() : stop_reason{};
     }
 
@@ -116,6 +117,12 @@ public:
 
 private:
     friend class detail::context_access;
+
+    CORDON_NOINLINE bool expire() const noexcept {
+        const detail::deferred_wakes until_read;
+        scope_->expire(clock::now());
+        return scope_->source().stop_requested();
+    }
 
     detail::scope* scope_ = nullptr;
     cordon::deadline deadline_;

@@ -7,6 +7,7 @@
 
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/task_record.hpp>
 
@@ -27,6 +28,10 @@ namespace cordon::inline CORDON_ABI {
 
 class receiver;
 class promise_base;
+
+namespace detail {
+void resume(std::coroutine_handle<> h) noexcept;
+}
 
 /// A pointer to who awaits: a coroutine's promise, which is simply resumed, or a combinator, which decides.
 /// One word; its lowest bit tells the two apart, so that the way back to a coroutine needs no indirect call.
@@ -63,6 +68,9 @@ public:
     [[nodiscard]] std::coroutine_handle<> stop_later(promise_base* child = nullptr) const noexcept;
 
 private:
+    friend void detail::resume(std::coroutine_handle<>) noexcept;
+    explicit receiver_ref(char* tagged) noexcept : tagged_(tagged) {}
+
     char* tagged_;  ///< the address of a receiver, or of a promise plus one
 };
 
@@ -133,31 +141,6 @@ inline void discard(promise_base* child) noexcept {
     child->handle().destroy();
 }
 
-/// A foreign coroutine's `await_suspend` that is still on the stack: who awaits there, and whether that ended meanwhile.
-struct foreign_start {
-    const void* awaiter;
-    foreign_start* outer;
-    bool ended = false;
-};
-
-/// What a thread that resumes coroutines has to know. Constant-initialized and trivially destructible, so that reaching
-/// it takes no call.
-struct thread_state {
-    int budget = 0;                     ///< transfers left before the next bounce; 0 outside any loop
-    bool looping = false;
-    bool has_leftovers = false;         ///< set with each of `next`, `stop_receiver`, `finished` and `inline_head`, so
-                                        ///< that the loop looks at one member for all; cleared when none is left
-    std::coroutine_handle<> next;       ///< set by a bounce
-    receiver_ref stop_receiver;         ///< set by stop_later, with the child below
-    promise_base* stop_child = nullptr;
-    promise_base* finished = nullptr;   ///< a root that has ended and waits to be destroyed
-    void (*reap)(promise_base&) noexcept = nullptr;
-    work_item* inline_head = nullptr;   ///< items of operations that were awaited without an executor
-    work_item* inline_tail = nullptr;
-    foreign_start* starting = nullptr;  ///< the innermost one
-};
-inline constinit thread_local thread_state this_thread_state;
-
 /// How many coroutines may resume each other without a return to the loop: unoptimized g++ code nests them on the
 /// stack at a few hundred bytes each.
 inline constexpr int transfers_per_bounce = 128;
@@ -173,8 +156,8 @@ CORDON_NOINLINE inline void resume(std::coroutine_handle<> h) noexcept {
         if (!t.has_leftovers) [[likely]] break;
         h = std::exchange(t.next, nullptr);
         t.budget = transfers_per_bounce;
-        if (t.stop_receiver) {
-            h = std::exchange(t.stop_receiver, {}).stop(std::exchange(t.stop_child, nullptr));
+        if (t.stop_receiver != nullptr) {
+            h = receiver_ref(std::exchange(t.stop_receiver, nullptr)).stop(std::exchange(t.stop_child, nullptr));
         } else if (t.finished != nullptr) {
             t.has_leftovers = h != nullptr || t.inline_head != nullptr;
             t.reap(*std::exchange(t.finished, nullptr));
@@ -226,6 +209,7 @@ CORDON_NOINLINE inline void run_inline_later(work_item& item) noexcept {
     thread_state& t = this_thread_state;
     item.next = nullptr;
     t.has_leftovers = true;
+    t.run_inline = [] () noexcept { resume(nullptr); };
     (t.inline_head == nullptr ? t.inline_head : t.inline_tail->next) = &item;
     t.inline_tail = &item;
 }
@@ -234,21 +218,6 @@ CORDON_NOINLINE inline void run_woken() noexcept {
     const thread_state& t = this_thread_state;
     if (!t.looping && t.inline_head != nullptr) resume(nullptr);
 }
-
-/// Until the end of the block nothing that waits without an executor goes on here; then it does.
-class deferred_wakes {
-public:
-    CORDON_NOINLINE deferred_wakes() noexcept : outer_(std::exchange(this_thread_state.looping, true)) {}
-    deferred_wakes(const deferred_wakes&) = delete;
-    deferred_wakes& operator=(const deferred_wakes&) = delete;
-    CORDON_NOINLINE ~deferred_wakes() {
-        this_thread_state.looping = outer_;
-        run_woken();
-    }
-
-private:
-    const bool outer_;
-};
 
 /// Has `item` run on the executor of `c`.
 inline void submit(const context& c, work_item& item) noexcept {
@@ -297,7 +266,7 @@ inline std::coroutine_handle<> receiver_ref::stop(promise_base* child) const noe
 }
 CORDON_NOINLINE inline std::coroutine_handle<> receiver_ref::stop_later(promise_base* child) const noexcept {
     detail::this_thread_state.has_leftovers = true;
-    detail::this_thread_state.stop_receiver = *this;
+    detail::this_thread_state.stop_receiver = tagged_;
     detail::this_thread_state.stop_child = child;
     return std::noop_coroutine();
 }

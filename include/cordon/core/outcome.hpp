@@ -25,6 +25,10 @@ template <class T> struct stored<T&> { using type = T*; };
 template <> struct stored<void> { using type = unit; };
 template <class T> using stored_t = typename stored<T>::type;
 
+/// A bool, or something that may be empty itself: an optional.
+template <class T>
+concept has_bool_of_its_own = std::is_same_v<T, bool> || requires(const T& t) { t.has_value(); };
+
 }  // namespace detail
 
 /// A value of type T, a `std::exception_ptr`, a `rejection`, or stopped. T may be void or an lvalue reference.
@@ -82,7 +86,15 @@ public:
     ~outcome() { destroy(); }
 
     [[nodiscard]] bool has_value() const noexcept { return kind_ == kind::value; }
-    [[nodiscard]] explicit operator bool() const noexcept { return has_value(); }
+    [[nodiscard]] explicit operator bool() const noexcept
+        requires(!detail::has_bool_of_its_own<T>)
+    {
+        return has_value();
+    }
+    /// `if (ended)` could mean either: say `ended.has_value()`, or look at the value.
+    explicit operator bool() const noexcept
+        requires detail::has_bool_of_its_own<T>
+    = delete;
     [[nodiscard]] bool is_error() const noexcept { return kind_ == kind::error; }
     [[nodiscard]] bool is_rejected() const noexcept { return kind_ == kind::rejected; }
     [[nodiscard]] bool is_stopped() const noexcept { return kind_ == kind::stopped; }

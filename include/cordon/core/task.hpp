@@ -31,7 +31,7 @@ namespace detail {
 class task_access;
 
 /// How a coroutine ended, or `running` until it did.
-enum class task_state : unsigned char { running, value, error, rejected, stopped };
+enum class task_state : unsigned char { running, stopped, value, error, rejected };
 
 /// The part of a task's promise that does not depend on how its result is returned.
 template <class T>
@@ -56,7 +56,7 @@ public:
         template <class Promise>
         std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> h) const noexcept {
             promise_base& p = h.promise();
-            if (h.promise().state_ == task_state::stopped) [[unlikely]] return p.up.stop_later(&p);
+            if (h.promise().state_ <= task_state::stopped) [[unlikely]] return h.promise().without_result();
             return transfer(p.up.complete(&p));
         }
         void await_resume() const noexcept {}
@@ -124,6 +124,11 @@ protected:
     }
 
 private:
+    CORDON_NOINLINE std::coroutine_handle<> without_result() noexcept {
+        if (state_ == task_state::running)
+            fail("a task ended without a co_return, last seen at " + site_text(site));
+        return up.stop_later(this);
+    }
     [[noreturn]] void rethrow() {
 #if defined(__cpp_exceptions)
         std::rethrow_exception(error_);
@@ -169,7 +174,7 @@ public:
     task<T> get_return_object() noexcept;
     template <class U = T>
         requires(std::is_reference_v<T> ? std::is_convertible_v<U&&, T> && refers_to_what_stays<T, U>
-                                        : std::is_constructible_v<T, U>)
+                                        : std::is_convertible_v<U, T>)
     void return_value(U&& value) {
         if constexpr (std::is_reference_v<T>) this->set_value(std::addressof(static_cast<T>(value)));
         else this->set_value(std::forward<U>(value));

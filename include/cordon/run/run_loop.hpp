@@ -12,6 +12,7 @@
 #include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/frame_cache.hpp>
 #include <cordon/core/detail/item_queue.hpp>
+#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/run/detail/clock_pace.hpp>
 #include <cordon/time/timer_queue.hpp>
@@ -28,7 +29,7 @@ namespace cordon::inline CORDON_ABI {
 
 /// Runs items in the order in which they were submitted, one at a time. Satisfies `executor`.
 /// Threads:       `submit`, `stop` and the timers from any; `run` and `poll` on one thread at a time
-/// Lifetime:      outlives everything that runs on it
+/// Lifetime:      outlives everything that runs on it; destroyed with something left to run it says so and terminates
 /// Cost:          a submission from its own thread takes no atomic, from elsewhere one exchange, and a wake-up only
 ///                if the loop sleeps
 class run_loop {
@@ -39,10 +40,15 @@ public:
 
     /// For a loop that is polled: `on_wake(argument)` is called from the thread that gives the sleeping loop something
     /// to do, once until the next `poll`.
+    /// Lifetime:      the argument outlives the threads that submit; the loop need not, once all has run
     run_loop(wake_hook on_wake, void* argument) noexcept
         : on_wake_(on_wake), argument_(argument), timers_(&run_loop::earlier_timer, this) {}
     run_loop(const run_loop&) = delete;
     run_loop& operator=(const run_loop&) = delete;
+    ~run_loop() {
+        collect();
+        if (!ready_.empty()) [[unlikely]] detail::fail("a run_loop was destroyed with something submitted that has not run");
+    }
 
     void submit(work_item& item) noexcept {
         if (is_current()) ready_.push(item);
@@ -71,11 +77,9 @@ public:
     /// When a host should poll again at the latest; nothing if only a submission can give it work. Until then
     /// `on_wake` tells.
     [[nodiscard]] std::optional<clock::time_point> next_wake() noexcept {
-        work_item* expected = nullptr;
-        const bool idle = ready_.empty() &&
-                          (inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst) ||
-                           expected == asleep());
-        return idle ? timers_.next_wake() : clock::now();
+        return ready_.empty() && (on_wake_ == nullptr ? inbox_.load(std::memory_order_relaxed) == nullptr : mark_asleep())
+                   ? timers_.next_wake()
+                   : clock::now();
     }
 
 private:
@@ -84,6 +88,11 @@ private:
 
     enum class stop_state : std::uint8_t { no, from_here, from_elsewhere };
 
+    /// Returns:       false if something was posted
+    bool mark_asleep() noexcept {
+        work_item* expected = nullptr;
+        return inbox_.compare_exchange_strong(expected, asleep(), std::memory_order_seq_cst) || expected == asleep();
+    }
     bool turn(bool until_stopped) noexcept;
     void post(work_item& item) noexcept;
     void collect() noexcept;
@@ -102,6 +111,8 @@ private:
     //    is sequentially consistent and comes before the loop's last look at its timers, so whoever arms an earlier
     //    timer afterwards sees asleep().
     // R4 Who stops the loop from elsewhere does all of it under the mutex, and run() takes the mutex before it returns.
+    // R5 A polled loop may be destroyed as soon as what was posted has run: behind the exchange a poster touches its
+    //    copy of the hook only. One without a hook is not marked, since nobody would be woken.
     std::atomic<work_item*> inbox_{nullptr};
     detail::item_fifo ready_;
     detail::clock_pace pace_;
@@ -133,11 +144,15 @@ inline bool run_loop::turn(bool until_stopped) noexcept {
 }
 
 inline void run_loop::post(work_item& item) noexcept {
+    const wake_hook on_wake = on_wake_;
+    void* const argument = argument_;
     work_item* head = inbox_.load(std::memory_order_relaxed);
     do {
         item.next = head == asleep() ? nullptr : head;
     } while (!inbox_.compare_exchange_weak(head, &item, std::memory_order_seq_cst, std::memory_order_relaxed));  // R3
-    if (head == asleep()) signal();  // R1
+    if (head != asleep()) return;
+    if (on_wake != nullptr) on_wake(argument);  // R1, R5
+    else signal();
 }
 
 /// Moves what was posted into the loop's own queue, oldest first.

@@ -44,8 +44,7 @@ public:
             return op_.start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<value_type> take() noexcept {
-            outcome<void> cleaned = cleanup_error_ ? outcome<void>(std::move(cleanup_error_)) : outcome<void>();
-            if (!cleaned.has_value() && result_->has_value()) return as_failure<value_type>(cleaned);
+            if (!cleaned_up_.has_value() && result_->has_value()) return as_failure<value_type>(cleaned_up_);
             return *std::move(result_);
         }
 
@@ -63,7 +62,7 @@ public:
             try {
                 s.cleanup_.emplace(settle(shield(s.make_cleanup_(), s.bound_)));
             } catch (...) {
-                s.cleanup_error_ = std::current_exception();
+                s.cleaned_up_ = outcome<void>(std::current_exception());
                 return resume(cleaned(s, nullptr, false));
             }
 #else
@@ -77,7 +76,7 @@ public:
             auto& s = static_cast<state&>(self);
             if (s.cleanup_) {
                 auto ended = *s.cleanup_->take();
-                if (!ended.has_value() && !ended.is_stopped()) s.cleanup_error_ = failure_of(ended);
+                if (!ended.has_value() && !ended.is_stopped()) s.cleaned_up_ = as_failure<void>(ended);
             }
             return s.result_->is_stopped() ? s.up.stop_later() : s.up.complete();
         }
@@ -87,7 +86,7 @@ public:
         F make_cleanup_;
         clock::duration bound_;
         std::optional<typename cleanup_operation::state> cleanup_;
-        std::exception_ptr cleanup_error_;
+        outcome<void> cleaned_up_;
     };
 
 private:
@@ -101,7 +100,8 @@ private:
 /// Runs `a`, then what `cleanup()` returns: always, also when `a` failed or was stopped, and with a stop held back for
 /// at most `bound`, as `shield` does.
 /// Returns:       what `a` ended with; the cleanup's error only if `a` had a value
-/// Cancellation:  a stop during `a` ends `a`, then cleans up, then goes on up. A stop during the cleanup, even one that
+/// Cancellation:  what has not begun is not cleaned up: a child of a group that is stopped before it runs does neither.
+///                A stop during `a` ends `a`, then cleans up, then goes on up. A stop during the cleanup, even one that
 ///                cuts it short, takes away nothing that `a` ended with
 /// Cost:          no frame of its own
 template <awaitable A, class F, class Rep, class Period>

@@ -70,9 +70,9 @@ private:
     void on_overdue() noexcept override {
         const overdue_policy p = policy();
         overdue_report r{where(), clock::now() - own().time(), {}};
-        if (record_ != nullptr)
-            for (const task_info& task : cordon::live_tasks())
-                if (task.id == record_->id()) r.task = describe(task);
+        task_info task;
+        if (record_ != nullptr && record_reader(to_record_ms(clock::now())).find(record_->id(), task))
+            r.task = cordon::describe(task);
         p.report(r, p.argument);
     }
 

@@ -4,6 +4,10 @@
 // The build's few switches, and the inline namespace that carries them, so that objects built with different
 // switches share no type by accident: they fail to link instead.
 
+#if !defined(__cpp_exceptions) && !defined(__cpp_rtti) && !defined(_MSC_VER)
+#error "cordon: -fno-exceptions needs RTTI, without which the standard library makes no exception_ptr of a timeout_error"
+#endif
+
 /// 1 keeps a record of every spawned task for dumps and leak reports; 0 removes the records and their cost.
 #ifndef CORDON_TASK_RECORDS
 #define CORDON_TASK_RECORDS 1

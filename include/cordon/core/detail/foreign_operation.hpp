@@ -125,13 +125,15 @@ public:
                 s.result_.emplace(std::in_place, co_await awaiter);
             }
         }
-        /// A stop that came to the host's coroutine through the context goes on as a stop.
+        /// A stop that came to the host's coroutine through the context goes on as a stop, a refusal as a refusal.
         void failed() noexcept {
 #if defined(__cpp_exceptions)
             try {
                 throw;
             } catch (const canceled&) {
                 result_.emplace(outcome<value_type>::stopped());
+            } catch (const rejected& r) {
+                result_.emplace(r.rejection());
             } catch (...) {
                 result_.emplace(std::current_exception());
             }

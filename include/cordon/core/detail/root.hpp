@@ -22,10 +22,6 @@ class root : private receiver, protected work_item {
 public:
     root(O&& op, const context& c) noexcept
         : receiver(&c, nullptr, {}, &root::ended), work_item(&root::begin), state_(std::move(op)) {}
-    ~root() {
-        if (record != nullptr) record->close();
-    }
-
     /// Before the start, and after all that can throw.
     void open_record(std::string_view name, const std::source_location& where) noexcept {
         record = task_record::open(false, name, where, nullptr, coarse_now_ms());
@@ -37,6 +33,9 @@ public:
     }
 
 protected:
+    ~root() {
+        if (record != nullptr) record->close();
+    }
     virtual void on_ended() noexcept = 0;
 
 private:

@@ -6,6 +6,7 @@
 
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/core/stop_token.hpp>
 
@@ -45,6 +46,7 @@ public:
 
     /// Stops every scope, from here outwards, whose own deadline is not later than `now`. Requires: armed.
     void expire(clock::time_point now) noexcept {
+        const deferred_wakes until_the_end;
         for (scope* s = this; s != nullptr; s = s->parent_) s->on_expire(now);
     }
 
@@ -144,6 +146,7 @@ private:
     static void fired(timer& t) noexcept {
         auto& self = *static_cast<when_armed&>(t).owner;
         if (self.armed_.awaits_overdue) return self.on_overdue();
+        const deferred_wakes until_the_end;
         self.stop();
         if (!self.expired()) return;
         const clock::time_point overdue = self.overdue_at();

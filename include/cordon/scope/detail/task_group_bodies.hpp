@@ -330,9 +330,10 @@ CORDON_NOINLINE inline void task_group::finish_badly(promise_base& child, bool s
 inline void task_group::note_error(std::exception_ptr error, detail::task_record* of) {
     if (error_count_.fetch_add(1, std::memory_order_relaxed) >= errors_kept) return;
     task_error kept{{}, {}, std::move(error)};
-    if (of != nullptr)
-        for (const task_info& info : live_tasks())
-            if (info.id == of->id()) kept.name = info.name, kept.spawned_at = info.spawned_at;
+    if (task_info info; of != nullptr && detail::record_reader(0).find(of->id(), info)) {
+        kept.name = std::move(info.name);
+        kept.spawned_at = info.spawned_at;
+    }
     const detail::spin_guard guard(lock_);
     errors_.push_back(std::move(kept));
 }

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What a guard or a policy is given to do: a callable, which makes something to await when, and as often as, it is
+// called.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+template <class F>
+concept makes_awaitable = std::invocable<F&> && awaitable<std::invoke_result_t<F&>>;
+
+/// An operation state that can be looked at before it is taken.
+template <class S>
+concept shows_value = requires(const S& s) {
+    { s.has_value() } noexcept -> std::same_as<bool>;
+};
+
+/// Calls `f` when it starts, and is what `f` returns; what the call throws is an error of the operation.
+template <makes_awaitable F>
+class call_operation : public operation_base<call_operation<F>> {
+    using made = operation_for<std::invoke_result_t<F&>>;
+
+public:
+    using value_type = typename made::value_type;
+    static constexpr bool needs_executor = made::needs_executor;
+
+    explicit call_operation(F&& f) noexcept(std::is_nothrow_move_constructible_v<F>) : f_(std::move(f)) {}
+
+    class state {
+    public:
+        explicit state(call_operation&& c) noexcept(std::is_nothrow_move_constructible_v<F>) : f_(std::move(c.f_)) {}
+        state(const state&) = delete;
+        state& operator=(const state&) = delete;
+        ~state() { drop(); }
+
+        bool ready() noexcept {
+            make();
+            return failed() || inner_.ready();
+        }
+        std::coroutine_handle<> start(receiver_ref r) noexcept { return inner_.start(r); }
+        outcome<value_type> take() noexcept { return failed() ? outcome<value_type>(error_) : inner_.take(); }
+        value_type get() {
+            if (failed()) [[unlikely]] return outcome<value_type>(error_).value();
+            if constexpr (requires { inner_.get(); }) return inner_.get();
+            else return inner_.take().value();
+        }
+
+        [[nodiscard]] bool has_value() const noexcept
+            requires shows_value<typename made::state>
+        {
+            return !failed() && inner_.has_value();
+        }
+        [[nodiscard]] const auto& peek() const noexcept
+            requires shows_value<typename made::state>
+        {
+            return inner_.peek();
+        }
+
+        /// Forgets what came of the call; `ready()` calls again.
+        void drop() noexcept {
+            if (phase_ == phase::made) std::destroy_at(std::addressof(inner_));
+            else if (phase_ == phase::threw) [[unlikely]] std::destroy_at(std::addressof(error_));
+            phase_ = phase::uncalled;
+        }
+
+    private:
+        enum class phase : unsigned char { uncalled, made, threw };
+
+        [[nodiscard]] bool failed() const noexcept { return phase_ == phase::threw; }
+        void make() noexcept {
+#if defined(__cpp_exceptions)
+            try {
+                std::construct_at(std::addressof(inner_), describe(f_()));
+                phase_ = phase::made;
+            } catch (...) {
+                std::construct_at(std::addressof(error_), std::current_exception());
+                phase_ = phase::threw;
+            }
+#else
+            std::construct_at(std::addressof(inner_), describe(f_()));
+            phase_ = phase::made;
+#endif
+        }
+
+        F f_;
+        union {
+            typename made::state inner_;
+            std::exception_ptr error_;
+        };
+        phase phase_ = phase::uncalled;
+    };
+
+private:
+    F f_;
+};
+
+template <class F>
+call_operation<std::decay_t<F>> call_of(F&& f) {
+    return call_operation<std::decay_t<F>>(std::decay_t<F>(std::forward<F>(f)));
+}
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI
