@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 // Package bench does in Go what rows of the programs beside it do in C++, under the names of their figures. tools/bench
-// runs it, and lists its rows by TestRows. Times are taken as those of C++: of the processor where one thread runs, by the
-// wall where two meet and for pools.
+// runs it, and lists its rows by TestRows. Times are taken as those of C++: of the processor where one thread runs, by
+// the wall where two meet and for pools.
 package bench
 
 import (
