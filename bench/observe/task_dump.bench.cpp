@@ -111,6 +111,8 @@ private:
     co::task_group waiting_{pool_, {.name = "sessions"}}, spawning_{pool_, {.name = "clients"}};
 };
 
+double wall_time() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 /// By the wall, of which the pool's threads want a part; or the processor time of the dump alone. The counter says how
 /// many tasks the pool ends during one dump.
 template <co::dump_format format, bool busy, bool by_wall = true>
@@ -120,14 +122,11 @@ void dump_of_pool(benchmark::State& state) {
     std::int64_t ended = 0;
     for (auto _ : state) {
         const std::int64_t before = pool.ended();
-        const auto from = std::chrono::steady_clock::now();
-        stopwatch watch(state);
+        const double from = by_wall ? wall_time() : thread_time();
         std::ostringstream out;
         co::write_task_dump(out, {.format = format});
         keep(out.str().size());
-        watch.stop();
-        if (by_wall)
-            state.SetIterationTime(std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count());
+        state.SetIterationTime((by_wall ? wall_time() : thread_time()) - from);
         const std::int64_t meanwhile = pool.ended() - before;
         if (busy && meanwhile == 0) state.SkipWithError("the pool stood still");
         ended += meanwhile;
