@@ -2,7 +2,7 @@
 #pragma once
 
 // What the benchmarks share. A row is called `figure/row`: the rows of a figure do the same work, and only their ratios
-// say something. tools/bench.py runs each figure in a process of its own, its repetitions interleaved at random; of a
+// say something. tools/bench runs each figure in a process of its own, its repetitions interleaved at random; of a
 // figure that ends in `_1m` each row has its own process, and the first repetition does not count.
 
 #include "works.hpp"

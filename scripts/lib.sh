@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 # For the scripts beside it: sourced, with the checkout as the working directory.
 
-# Sees to it that the Debian packages of packages.txt are installed. Who is not root is told how, and the script ends.
+# Sees to it that the Debian packages of packages.txt and those that are named are installed. Who is not root is told
+# how, and the script ends.
 install_packages() {
     local missing
-    missing=$(comm -23 <(sort scripts/packages.txt) \
+    missing=$(comm -23 <(printf '%s\n' "$@" | sed '/^$/d' | sort - scripts/packages.txt) \
         <(dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null | sed -n 's/^installed //p' | sort -u))
     [ -n "$missing" ] || return 0
     # shellcheck disable=SC2086 # one word a package

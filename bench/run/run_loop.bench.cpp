@@ -10,7 +10,9 @@
 #endif
 
 #include <atomic>
-#include <deque>
+#include <condition_variable>
+#include <mutex>
+#include <semaphore>
 
 namespace {
 
@@ -138,6 +140,53 @@ void one_word(State& state) {
 }
 BENCHMARK(one_word<false>)->Name("hop_round_trip_awake/floor_cache_line")->UseRealTime();
 BENCHMARK(one_word<true>)->Name("hop_round_trip_asleep/floor_atomic_wait")->UseRealTime();
+
+/// Two threads that take turns, without a loop, a queue or anything to run.
+template <class Signal>
+void take_turns(State& state) {
+    Signal ping, pong;
+    std::atomic<bool> last{false};
+    std::thread other([&] {
+        while (true) {
+            ping.acquire();
+            if (last.load(std::memory_order_relaxed)) return;
+            pong.release();
+        }
+    });
+    for (auto _ : state) {
+        ping.release();
+        pong.acquire();
+    }
+    last.store(true, std::memory_order_relaxed);
+    ping.release();
+    other.join();
+}
+class condition {
+public:
+    void acquire() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return set_; });
+        set_ = false;
+    }
+    void release() {
+        {
+            const std::lock_guard lock(mutex_);
+            set_ = true;
+        }
+        changed_.notify_one();
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool set_ = false;
+};
+class semaphore : public std::counting_semaphore<> {
+public:
+    semaphore() noexcept : std::counting_semaphore<>(0) {}
+};
+BENCHMARK(take_turns<condition>)->Name("hop_round_trip_asleep/std_condition_variable")->UseRealTime();
+BENCHMARK(take_turns<semaphore>)->Name("hop_round_trip_asleep/std_counting_semaphore")->UseRealTime();
 
 #if __has_include(<asio.hpp>)
 /// A coroutine of Asio's goes on where a handler is bound to, and stays there.

@@ -3,6 +3,8 @@
 // for their children: fib, whose tasks fork two, and skynet, whose tasks fork ten.
 #include "../rows.hpp"
 
+#include "../locked_pool.hpp"
+
 #if __has_include(<asio.hpp>)
 #include <asio.hpp>
 #endif
@@ -14,6 +16,8 @@
 
 #include <atomic>
 #include <exception>
+#include <future>
+#include <vector>
 
 namespace {
 
@@ -47,9 +51,8 @@ BENCHMARK(cordon_spawn<1, 1'000>)->Name("pool_spawn_1t_1k/cordon")->UseRealTime(
 BENCHMARK(cordon_spawn<2, 1'000>)->Name("pool_spawn_2t_1k/cordon")->UseRealTime();
 
 /// From a thread that is none of the pool's, while the pool runs them.
-template <std::size_t threads>
+template <std::size_t threads, std::int64_t n>
 void cordon_spawn_from_outside(State& state) {
-    constexpr std::int64_t n = 1'000'000;
     co::thread_pool pool(threads);
     for (auto _ : state) {
         co::task_group group{pool};
@@ -58,25 +61,95 @@ void cordon_spawn_from_outside(State& state) {
     }
     state.SetItemsProcessed(state.iterations() * n);
 }
-BENCHMARK(cordon_spawn_from_outside<1>)->Name("pool_spawn_outside_1t_1m/cordon")->Iterations(1)->UseRealTime();
-BENCHMARK(cordon_spawn_from_outside<2>)->Name("pool_spawn_outside_2t_1m/cordon")->Iterations(1)->UseRealTime();
+BENCHMARK(cordon_spawn_from_outside<1, 1'000'000>)
+    ->Name("pool_spawn_outside_1t_1m/cordon")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK(cordon_spawn_from_outside<2, 1'000'000>)
+    ->Name("pool_spawn_outside_2t_1m/cordon")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK(cordon_spawn_from_outside<2, 100>)->Name("pool_spawn_outside_2t_100/cordon")->UseRealTime();
+
+/// Posts `n` functions, of which the last one tells.
+template <std::int64_t n, class Post>
+void post_and_tell(std::atomic<bool>& done, Post post) {
+    ran = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+        post([&done] {
+            if (ran.fetch_add(1, std::memory_order_acq_rel) + 1 != n) return;
+            done = true;
+            done.notify_one();
+        });
+}
+
+/// Functions, not tasks.
+template <std::size_t threads, std::int64_t n, bool from_outside>
+void locked_pool_post(State& state) {
+    locked_pool pool(threads);
+    const auto post = [&](auto f) { pool.post(f); };
+    for (auto _ : state) {
+        std::atomic<bool> done{false};
+        if constexpr (from_outside) post_and_tell<n>(done, post);
+        else pool.post([&] { post_and_tell<n>(done, post); });
+        done.wait(false);
+    }
+    state.SetItemsProcessed(state.iterations() * n);
+}
+BENCHMARK(locked_pool_post<1, 1'000'000, false>)
+    ->Name("pool_spawn_1t_1m/std_mutex_deque")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK(locked_pool_post<2, 1'000'000, false>)
+    ->Name("pool_spawn_2t_1m/std_mutex_deque")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK(locked_pool_post<1, 1'000, false>)->Name("pool_spawn_1t_1k/std_mutex_deque")->UseRealTime();
+BENCHMARK(locked_pool_post<2, 1'000, false>)->Name("pool_spawn_2t_1k/std_mutex_deque")->UseRealTime();
+BENCHMARK(locked_pool_post<1, 1'000'000, true>)
+    ->Name("pool_spawn_outside_1t_1m/std_mutex_deque")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK(locked_pool_post<2, 1'000'000, true>)
+    ->Name("pool_spawn_outside_2t_1m/std_mutex_deque")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK(locked_pool_post<2, 100, true>)->Name("pool_spawn_outside_2t_100/std_mutex_deque")->UseRealTime();
+
+/// A thread for each, started by `start()`.
+template <class Start>
+void one_thread_each(State& state, Start start) {
+    constexpr std::int64_t n = 100;
+    using one = decltype(start());
+    for (auto _ : state) {
+        std::vector<one> all;
+        all.reserve(n);
+        ran = 0;
+        for (std::int64_t i = 0; i < n; ++i) all.push_back(start());
+        all.clear();  // waits for each
+        if (ran != n) state.SkipWithError("the work was not done");
+    }
+    state.SetItemsProcessed(state.iterations() * n);
+}
+void count_one() noexcept { ran.fetch_add(1, std::memory_order_relaxed); }
+void std_async(State& state) {
+    one_thread_each(state, [] { return std::async(std::launch::async, count_one); });
+}
+void std_jthread(State& state) {
+    one_thread_each(state, [] { return std::jthread(count_one); });
+}
+BENCHMARK(std_async)->Name("pool_spawn_outside_2t_100/std_async")->UseRealTime();
+BENCHMARK(std_jthread)->Name("pool_spawn_outside_2t_100/std_jthread")->UseRealTime();
 
 #if __has_include(<asio.hpp>)
-/// Functions, not tasks. The last one tells.
+/// Functions, not tasks.
 template <std::size_t threads, std::int64_t n>
 void asio_post(State& state) {
     asio::thread_pool pool(threads);
+    const auto post = [&](auto f) { asio::post(pool, f); };
     for (auto _ : state) {
         std::atomic<bool> done{false};
-        ran = 0;
-        asio::post(pool, [&] {
-            for (std::int64_t i = 0; i < n; ++i)
-                asio::post(pool, [&] {
-                    if (ran.fetch_add(1, std::memory_order_acq_rel) + 1 != n) return;
-                    done = true;
-                    done.notify_one();
-                });
-        });
+        asio::post(pool, [&] { post_and_tell<n>(done, post); });
         done.wait(false);
     }
     pool.join();

@@ -26,6 +26,24 @@ for name, ns in rows.items():
         found.append(entry)
 json.dump({{"benchmarks": found}}, open(options["benchmark_out"], "w"))
 """
+# The program of Go: its rows, and (nanoseconds, items) of each.
+GO_PROGRAM = """#!{python}
+import re, sys
+rows = {rows}
+options = dict(a.lstrip("-").split("=", 1) for a in sys.argv[1:])
+if options["test.run"] == "^TestRows$":
+    print("go1.19.8", *rows, "PASS", sep="\\n")
+    sys.exit()
+top, *wanted = options["test.bench"].split("/")
+print("goos: linux")
+for name, (ns, items) in rows.items():
+    if all(re.search(pattern, part) for pattern, part in zip(wanted, name.split("/"))):
+        for i in range(int(options["test.count"])):
+            n = 1 if options["test.benchtime"] == "1x" else 12345
+            took = ns * (100 if i == 0 else 1)
+            print(f"BenchmarkRows/{{name}}  {{n}}  {{took:.2f}} ns/op  {{items:.3f}} items/op")
+print("PASS")
+"""
 PAGE = "Kept.\n" + "".join(f"<!-- bench: {name} -->\nold\n<!-- /bench -->\n"
                            for name in ("machine", "goals", "times", "counts", "include"))
 RESULTS = {
@@ -33,6 +51,9 @@ RESULTS = {
     "times": {"await_ready": {"commands": ["run it"], "rows": {"floor": {"ns": [10.0, 10.0, 20.0]},
                                                                "cordon": {"ns": [11.0, 13.0, 22.0]},
                                                                "asio": {"ns": [33.0, 39.0, 44.0]}}},
+              "dump_100k_of_busy_pool": {"commands": ["run it"], "rows": {"bare_text": {"ns": [800.0, 810.0]},
+                                                                          "cordon_text": {"ns": [2400.0, 2420.0]},
+                                                                          "cordon_json": {"ns": [2600.0, 2580.0]}}},
               "spawn_1m": {"commands": ["run it"], "rows": {"cordon": {"ns": [71.0], "bytes": 176.0}}}},
     "counts": {"await": {"g++": [138.2, 0.0], "clang++": [131.0, 0.0]}},
 }
@@ -44,6 +65,11 @@ class Bench(Sample):
     def program(self, name, rows):
         path = self.file(f"build/bench/bench/{name}", PROGRAM.format(python=sys.executable, rows=rows))
         path.chmod(0o755)
+
+    def go_program(self, rows):
+        path = self.file("build/bench/go_rows", GO_PROGRAM.format(python=sys.executable, rows=rows))
+        path.chmod(0o755)
+        return path
 
     def saved(self, results):
         return self.file("results.json", json.dumps(results))
@@ -64,6 +90,54 @@ class Bench(Sample):
         self.assertIn("| at most 70 ns each | 71.0 |  | no |", said)
         self.assertIn("| at most 176 bytes each | 176 |  | yes |", said)
         self.assertIn("| at most 1.3 s with g++ -O0 | not measured in this run |", said)
+
+    def test_a_goal_in_milliseconds_is_that_of_all_operations_and_so_is_its_floor(self):
+        said = self.run_tool("--root", self.root, "--from", self.saved(RESULTS))
+        self.assertIn("| at most 250 ms as text | 241 [240..242] | 80.5 [80.0..81.0] bare text | yes |", said)
+        self.assertIn("| at most 250 ms as JSON | 259 [258..260] | 80.5 [80.0..81.0] bare text | no |", said)
+
+    def test_peers_stand_beside_the_first_row_of_cordon_if_none_is_the_plain_one(self):
+        rows = {"text": {"ns": [3.0]}, "cordon_b": {"ns": [2.0]}, "cordon_a": {"ns": [4.0]}, "tbb": {"ns": [8.0]}}
+        saved = self.saved(RESULTS | {"times": {"trees": {"commands": ["run it"], "rows": rows}}})
+        said = self.run_tool("--root", self.root, "--from", saved)
+        self.assertIn("| row | ns | to cordon b |", said)
+        self.assertEqual("| tbb | 8.00 [8.00..8.00] | 4.00 [4.00..4.00] |", self.row(said, "tbb"))
+
+    def test_a_table_without_cordon_has_no_ratios_to_it(self):
+        saved = self.saved(RESULTS | {"times": {"dump": {"commands": ["run it"], "rows": {"text": {"ns": [3.0]}}}}})
+        said = self.run_tool("--root", self.root, "--from", saved)
+        self.assertIn("| row | ns |\n", said)
+        self.assertEqual("| text | 3.00 [3.00..3.00] |", self.row(said, "text"))
+
+    def test_rows_of_go_stand_beside_ours_each_operation_counted(self):
+        self.program("bench_sync_channel", {"channel_stream/cordon": 5})
+        self.go_program({"channel_stream/go_channel": (40, 2), "channel_uncontended/go_channel": (7, 1)})
+        said = self.run_tool("--root", self.root, "--quick", "--only", "channel_stream")
+        self.assertIn("| Go | go1.19.8 |", said)
+        self.assertEqual("| go channel | 20.0 [20.0..2000] | 4.00 [4.00..4.00] |", self.row(said, "go channel"))
+        self.assertIn("build/bench/go_rows '-test.run=^$' '-test.bench=^BenchmarkRows$/^channel_stream$' ", said)
+        self.assertNotIn("no figures", said)
+
+    def test_the_first_repetition_of_a_million_is_dropped_in_go_too(self):
+        self.program("bench_run_thread_pool", {"pool_spawn_1t_1m/cordon/iterations:1": 50})
+        self.go_program({"pool_spawn_1t_1m/go_wait_group": (400e6, 1e6)})
+        said = self.run_tool("--root", self.root, "--quick")
+        self.assertEqual("| go wait group | 400 [400..400] | 8.00 [8.00..8.00] |", self.row(said, "go wait group"))
+        self.assertIn("'-test.bench=^BenchmarkRows$/^pool_spawn_1t_1m$/^<row>$' -test.count=2 -test.benchtime=1x", said)
+
+    def test_without_go_its_rows_are_left_out_and_that_is_said(self):
+        self.program("bench_sync_channel", {"channel_stream/cordon": 5})
+        said = self.run_tool("--root", self.root, "--quick")
+        self.assertIn("| Go | not there (no /usr/bin/go): its rows are left out |", said)
+        self.assertIn("Go: not there (no /usr/bin/go): its rows are left out\n", said)
+
+    def test_a_row_of_go_that_fails_is_told(self):
+        self.program("bench_sync_channel", {"channel_stream/cordon": 5})
+        path = self.go_program({"channel_stream/go_channel": (40, 1)})
+        path.write_text(path.read_text().replace('print("goos: linux")', 'sys.exit("the work was not done")'))
+        said = self.run_tool("--root", self.root, "--quick", status=1)
+        self.assertIn("exit code 1: the work was not done", said)
+        self.assertIn("broken: channel_stream/go_channel: no figures", said)
 
     def test_a_slow_run_is_no_failure_but_a_row_without_work_is(self):
         self.program("bench_core_task", {"await_ready/cordon": 1e6, "await_ready/floor": 1})

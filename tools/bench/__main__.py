@@ -2,8 +2,8 @@
 """Measures what bench/ holds, prints tables, and with --write puts them into docs/performance.md.
 
 `scripts/bench` builds the programs and calls this. Times are compared within one process, its repetitions interleaved
-at random; instructions are counted by callgrind; headers are timed by the compiler. No time is ever a reason to fail:
-the exit code tells whether every row did its work.
+at random, but for those of Go, which has a process of its own; instructions are counted by callgrind; headers are timed
+by the compiler. No time is ever a reason to fail: the exit code tells whether every row did its work.
 """
 import argparse
 import json
@@ -56,11 +56,11 @@ def main():
         saved.write_text(json.dumps(results, indent=1))
 
     sections = {"machine": machine.table(results["machine"])}
-    if "times" in results:
+    if results.get("times"):
         sections["times"] = times.tables(results["times"])
-    if "counts" in results:
+    if results.get("counts"):
         sections["counts"] = counts.table(results["counts"])
-    if "include" in results:
+    if results.get("include"):
         sections["include"] = include_cost.table(results["include"])
     sections["goals"] = goals.table(results)
     print("\n\n".join(sections.values()))

@@ -32,12 +32,22 @@ def ns(figure, name):
     return read
 
 
+def milliseconds(figure, name, items):
+    """Of all items together."""
+    def read(results):
+        return [read.scale * each for each in row(results, figure, name)["ns"]]
+    read.figure, read.scale = figure, items / 1e6
+    return read
+
+
 def floor(results, how):
     """The floor of the table that a time comes from: nanoseconds say little without it."""
     figure = getattr(how, "figure", None)
     rows = results.get("times", {}).get(figure, {}).get("rows", {})
     name = times.floor_of(rows)
-    return f"{stats.spread(rows[name]['ns'])} {name.replace('_', ' ')}" if name and rows[name].get("ns") else ""
+    if not name or not rows[name].get("ns"):
+        return ""
+    return f"{stats.spread([getattr(how, 'scale', 1) * ns for ns in rows[name]['ns']])} {name.replace('_', ' ')}"
 
 
 def memory(figure, name):
@@ -89,10 +99,13 @@ GOALS = [
     ("spawn and join of a million on one thread, with records", "ns each", MOST, 70, ns("spawn_1m", "cordon")),
     ("", "bytes each", MOST, 176, memory("spawn_1m", "cordon")),
     ("", "bytes each without records", MOST, 112, memory("spawn_1m", "cordon_no_records")),
+    ("the same on a pool of two threads", "ns each", MOST, 110, ns("pool_spawn_2t_1m", "cordon")),
     ("deadline around a ready child", "ns over the bare call, steady clock", MOST, 22,
      over("timeout_ready", "cordon", "bare")),
     ("", "allocations", MOST, 0, allocations("timeout_ready")),
-    ("", "times faster than folly and Go", LEAST, 12, NOT_PACKAGED),
+    ("", "times faster than Go's context and select", LEAST, 12,
+     ratio("timeout_ready", "go_with_timeout_select", "cordon")),
+    ("", "times faster than folly", LEAST, 12, NOT_PACKAGED),
     ("deadline around one hop", "ns over the bare hop", MOST, 40, over("timeout_hop", "cordon", "bare")),
     ("", "allocations", MOST, 0, allocations("timeout_hop")),
     ("", "times faster than folly", LEAST, 5, NOT_PACKAGED),
@@ -108,6 +121,9 @@ GOALS = [
     ("semaphore, uncontended", "ns (TooManyCooks)", MOST, 6,
      ns("semaphore_uncontended", "cordon")),
     ("hop between two threads and back, both awake", "ns", MOST, 1000, ns("hop_round_trip_awake", "cordon")),
+    ("dump of 100,000 tasks while two threads of a pool spawn others", "ms as text", MOST, 250,
+     milliseconds("dump_100k_of_busy_pool", "cordon_text", 100_000)),
+    ("", "ms as JSON", MOST, 250, milliseconds("dump_100k_of_busy_pool", "cordon_json", 100_000)),
     ("include `cordon.hpp`", "s with g++ -O0", MOST, 1.3, seconds("cordon/cordon.hpp")),
 ]
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Runs the benchmarks. A row is called figure/row, and its repetitions are compared with those of the same figure."""
-import json
-import os
 import random
-import subprocess
+import shlex
 import sys
-import tempfile
 
+import go_rows
+import google_rows
 import stats
 
 # What each figure is, in the order of the page; `{}` after a colon says what one operation is.
@@ -44,6 +43,7 @@ FIGURES = {
     "pool_spawn_2t_1k": "A thousand of them on two",
     "pool_spawn_outside_1t_1m": "A million, spawned by a thread that is not the pool's, on one thread; for each",
     "pool_spawn_outside_2t_1m": "The same on two threads",
+    "pool_spawn_outside_2t_100": "A hundred, on a pool of two threads or on a thread each; for each",
     "pool_hop_round_trip_awake": "To another pool and back, both awake",
     "pool_hop_round_trip_parked": "The same, both asleep",
     "pool_yield_1t": "Once around a pool of one thread",
@@ -57,63 +57,22 @@ FIGURES = {
     "channel_rendezvous": "The same without room",
     "channel_stream_2_threads": "A stream from one thread to another; for each",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
+    "dump_100k_of_busy_pool": "The same, by the wall, while two threads of a pool spawn and end other tasks; for each",
 }
-
-
-def programs(root):
-    folder = root / "build/bench/bench"
-    found = sorted(path for path in folder.glob("bench_*")
-                   if path.is_file() and os.access(path, os.X_OK) and path.name != "bench_counts")
-    if not found:
-        sys.exit(f"no benchmarks in {folder}: run scripts/bench")
-    return found
 
 
 def figures(root, only):
     """{figure: {program: [rows]}}, in the order of the page; unknown ones last."""
     table = {name: {} for name in FIGURES}
-    for program in programs(root):
-        listed = subprocess.run([program, "--benchmark_list_tests=true"], capture_output=True, text=True, check=True)
-        for name in listed.stdout.split():
+    for program in google_rows.programs(root) + go_rows.programs(root):
+        for name in kind(program).listed(program):
             figure, row = name.split("/")[:2]
             table.setdefault(figure, {}).setdefault(program, []).append(row)
     return {figure: by for figure, by in table.items() if by and only.search(figure)}
 
 
-def command(program, figure, row, repetitions, min_time):
-    pattern = f"^{figure}/" if row is None else f"^{figure}/{row}(/|$)"
-    return [str(program), f"--benchmark_filter={pattern}", f"--benchmark_repetitions={repetitions}",
-            f"--benchmark_min_time={min_time}", "--benchmark_enable_random_interleaving=true"]
-
-
-def run(line, drop):
-    """{row: {"ns": [...], counters}} of one process, without its first `drop` repetitions."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        done = subprocess.run([*line, f"--benchmark_out={out.name}", "--benchmark_out_format=json"],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=300)
-        if done.returncode != 0:
-            return {" ".join(line): {"error": f"exit code {done.returncode}: {done.stderr.strip()[-200:]}"}}
-        report = json.load(open(out.name))
-    rows = {}
-    for entry in report["benchmarks"]:
-        if entry["run_type"] != "iteration":
-            continue
-        row = rows.setdefault(entry["run_name"].split("/")[1], {"ns": []})
-        if entry.get("error_occurred"):
-            row["error"] = entry["error_message"]
-        elif entry["repetition_index"] >= drop:
-            row["ns"].append(nanoseconds(entry))
-            if "bytes" in entry:
-                row["bytes"] = entry["bytes"]
-    return rows
-
-
-def nanoseconds(entry):
-    """For each operation: real time where threads meet or the row measures for itself, else that of the processor."""
-    if "items_per_second" in entry:
-        return 1e9 / entry["items_per_second"]
-    real = "/real_time" in entry["name"] or "/manual_time" in entry["name"]
-    return entry["real_time" if real else "cpu_time"] * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[entry["time_unit"]]
+def kind(program):
+    return go_rows if program.name == go_rows.NAME else google_rows
 
 
 def measure(root, only, quick):
@@ -125,13 +84,15 @@ def measure(root, only, quick):
         repetitions = (2 if alone else 3) if quick else (5 if alone else 9)
         for program, rows in by_program.items():
             for row in rows if alone else [None]:
-                line = command(program, figure, row, repetitions, 0.01 if quick else 0.05)
-                jobs.append((figure, line, 1 if alone else 0))
-            shown = command(program.relative_to(root), figure, None, repetitions, 0.05)
-            shown[1] = f"'--benchmark_filter=^{figure}/{'<row>(/|$)' if alone else ''}'"
-            results[figure]["commands"].append(" ".join(shown))
+                line = kind(program).command(program, figure, row, repetitions, 0.01 if quick else 0.05)
+                jobs.append((figure, kind(program).run, line, 1 if alone else 0))
+            shown = kind(program).command(program.relative_to(root), figure, "<row>" if alone else None, repetitions,
+                                          0.05)
+            results[figure]["commands"].append(shlex.join(shown))
+    if not go_rows.programs(root):
+        print(f"Go: {go_rows.version(root)}", file=sys.stderr)
     random.shuffle(jobs)
-    for number, (figure, line, drop) in enumerate(jobs, 1):
+    for number, (figure, run, line, drop) in enumerate(jobs, 1):
         if sys.stderr.isatty():
             print(f"\r\033[K{number}/{len(jobs)} {figure}", end="", file=sys.stderr)
         for row, values in run(line, drop).items():
@@ -158,12 +119,18 @@ def floor_of(rows):
     return next((row for row in rows if row.startswith(("floor", "bare"))), None)
 
 
+def base_of(rows):
+    """The row of cordon's that peers stand beside: the plain one, or the first."""
+    ours = [row for row in rows if row.startswith(("cordon", "use_cordon"))]
+    return "cordon" if "cordon" in ours else next(iter(ours), None)
+
+
 def tables(results):
     texts = []
     for figure, found in results.items():
         rows = {row: values for row, values in found["rows"].items() if values.get("ns")}
         floor = floor_of(rows)
-        base = "cordon" if "cordon" in rows else "use_cordon"
+        base = base_of(rows)
         header = ["row", "ns", *(f"to {name.replace('_', ' ')}" for name in (floor, base) if name)]
         lines = []
         for row, values in sorted(rows.items(), key=lambda item: (not item[0].startswith(("floor", "bare")),
@@ -171,7 +138,9 @@ def tables(results):
             cells = [row.replace("_", " "), stats.spread(values["ns"])]
             if floor:
                 cells.append(comparison(rows, row, floor))
-            lines.append(cells + [comparison(rows, row, base)])
+            if base:
+                cells.append(comparison(rows, row, base))
+            lines.append(cells)
         memory = [f"{row.replace('_', ' ')} {values['bytes']:.0f}" for row, values in rows.items() if "bytes" in values]
         notes = [f"Bytes of memory for each: {', '.join(memory)}."] if memory else []
         commands = "\n".join(f"    {line}" for line in found["commands"])

@@ -1,0 +1,3 @@
+module cordon/bench
+
+go 1.19
