@@ -55,9 +55,19 @@ struct thread_pool_options {
 class thread_pool {
 public:
     struct snapshot {
+        static constexpr std::string_view kind = "thread_pool";
         std::size_t threads = 0;
         std::size_t sleeping = 0;
         std::size_t queued = 0;  ///< approximate while they run
+        std::size_t timers = 0;
+
+        template <class Sink>
+        void report(Sink& sink) const {
+            sink.gauge("threads", threads, "Threads that the pool has.");
+            sink.gauge("sleeping", sleeping, "Threads that have nothing to do.");
+            sink.gauge("queued", queued, "Items that wait to be run.");
+            sink.gauge("timers", timers, "Timers that are armed.");
+        }
     };
 
     /// Starts the threads.
@@ -208,7 +218,7 @@ inline bool thread_pool::is_own_thread() const noexcept {
 
 inline thread_pool::snapshot thread_pool::stats() const noexcept {
     snapshot s{size_, state_.load(std::memory_order_acquire) & sleeping_mask,
-               shared_size_.load(std::memory_order_acquire)};
+               shared_size_.load(std::memory_order_acquire), timers_.size()};
     for (std::size_t i = 0; i < size_; ++i) s.queued += workers_[i].ready.size();
     return s;
 }

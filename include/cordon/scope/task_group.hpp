@@ -75,6 +75,22 @@ public:
     class join_operation;
     class spawn_operation;
 
+    struct snapshot {
+        static constexpr std::string_view kind = "task_group";
+        std::size_t size = 0;
+        std::size_t refused = 0;
+        std::size_t errors = 0;
+        bool stop_requested = false;
+
+        template <class Sink>
+        void report(Sink& sink) const {
+            sink.gauge("size", size, "Children that have not ended.");
+            sink.counter("refused", refused, "Children that were refused.");
+            sink.counter("errors", errors, "Children that have failed.");
+            sink.gauge("stop_requested", stop_requested, "Whether the group was asked to stop.");
+        }
+    };
+
     /// A group that lives in an object. Its children run on `runs_on`; nothing stops it but `request_stop`.
     explicit task_group(executor_ref runs_on, group_options options = {},
                         std::source_location where = std::source_location::current())
@@ -140,6 +156,10 @@ public:
     /// All failures.
     [[nodiscard]] std::size_t error_count() const noexcept { return error_count_.load(std::memory_order_relaxed); }
     static constexpr std::size_t errors_kept = 8;
+
+    /// All figures, each read at its own moment.
+    [[nodiscard]] snapshot stats() const noexcept { return {size(), refused(), error_count(), stop_requested()}; }
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
 
     /// The children that have not ended, as in a dump.
     [[nodiscard]] std::vector<task_info> children() const;

@@ -47,8 +47,15 @@ public:
     class guard;
 
     struct snapshot {
+        static constexpr std::string_view kind = "mutex";
         bool locked = false;
         std::size_t waiting = 0;
+
+        template <class Sink>
+        void report(Sink& sink) const {
+            sink.gauge("locked", locked, "Whether somebody has the lock.");
+            sink.gauge("waiting", waiting, "Lock operations that wait.");
+        }
     };
 
     explicit async_mutex(mutex_options options = {})

@@ -44,8 +44,15 @@ class async_semaphore {
 
 public:
     struct snapshot {
+        static constexpr std::string_view kind = "semaphore";
         std::size_t available = 0;
         std::size_t waiting = 0;
+
+        template <class Sink>
+        void report(Sink& sink) const {
+            sink.gauge("available", available, "Permits that are free.");
+            sink.gauge("waiting", waiting, "Acquisitions that wait.");
+        }
     };
 
     /// Errors:        `std::invalid_argument` if `permits` is more than `max_permits`

@@ -98,11 +98,21 @@ public:
     class receiver;
 
     struct snapshot {
+        static constexpr std::string_view kind = "channel";
         std::size_t size = 0;      ///< more than the capacity only if items came back
         std::size_t capacity = 0;
         std::size_t senders_waiting = 0;
         std::size_t receivers_waiting = 0;
         bool closed = false;
+
+        template <class Sink>
+        void report(Sink& sink) const {
+            sink.gauge("size", size, "Items that wait to be received.");
+            sink.gauge("capacity", capacity, "Items that there is room for.");
+            sink.gauge("senders_waiting", senders_waiting, "Sends that wait for room.");
+            sink.gauge("receivers_waiting", receivers_waiting, "Receives that wait for an item.");
+            sink.gauge("closed", closed, "Whether the channel is closed.");
+        }
     };
 
     static constexpr std::size_t max_capacity =
