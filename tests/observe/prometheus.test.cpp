@@ -256,6 +256,15 @@ struct odd_long {
     snapshot stats() const noexcept { return {}; }
 };
 
+struct named_like_tasks {
+    struct snapshot {
+        static constexpr std::string_view kind = "cordon";
+        void report(co::metric_sink& sink) const { sink.gauge("tasks", 7, ""); }
+    };
+    std::string_view name() const noexcept { return "rival"; }
+    snapshot stats() const noexcept { return {}; }
+};
+
 template <class Report>
 std::string text_of(Report report, co::prometheus_options options = {}) {
     registry metrics;
@@ -486,13 +495,22 @@ TEST_CASE("asked for them, it counts the tasks and groups of the process", "[obs
     co::run_loop loop;
     co::async_event go;
     co::task_group group{loop, {.name = "g"}};
-    const auto wait = [&]() -> co::task<> { co_await go.wait(); };
     const auto count = [&](const char* what) { return read(metrics, {.tasks = true}).values.at(what); };
 #if CORDON_TASK_RECORDS
+    const auto wait = [&]() -> co::task<> { co_await go.wait(); };
     const double groups = count("cordon_task_groups"), tasks = count("cordon_tasks");
     for (int i = 0; i < 5; ++i) CHECK(group.spawn(wait()));
     CHECK(count("cordon_tasks") == tasks + 5);
     CHECK(count("cordon_task_groups") == groups);
+    {
+        const co::task_group another{loop};
+        CHECK(count("cordon_task_groups") == groups + 1);
+        CHECK(count("cordon_tasks") == tasks + 5);
+    }
+    named_like_tasks rival;
+    const auto too = metrics.add(rival, {.prefix = ""});
+    CHECK(count("cordon_tasks") == tasks + 5);
+    CHECK(read(metrics).values.at("cordon_tasks{name=rival}") == 7);
     CHECK(read(metrics, {.tasks = true}).order.front() == "cordon_tasks");
     go.set();
     while (loop.poll()) {}
@@ -500,7 +518,7 @@ TEST_CASE("asked for them, it counts the tasks and groups of the process", "[obs
 #else
     CHECK_THROWS(count("cordon_tasks"));
 #endif
-    CHECK(read(metrics).values.count("cordon_tasks") == 0);
+    CHECK(read(metrics).values.count("cordon_tasks") == 0);  // nobody asked
     group.request_stop();
     while (loop.poll()) {}
     co::sync_wait(group.join());

@@ -57,6 +57,7 @@ FIGURES = {
     "channel_rendezvous": "The same without room",
     "channel_stream_2_threads": "A stream from one thread to another; for each",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
+    "metrics_1k": "A look at the metrics of a thousand semaphores, two figures each; for each",
 }
 
 
