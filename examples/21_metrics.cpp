@@ -14,24 +14,23 @@
 namespace co = cordon;
 
 // [own]
-/// Figures of the host's own: whatever has a name, and a snapshot that says what it holds.
+/// Figures of the host's own: whatever has a name and a snapshot, and says what that holds.
 class requests {
 public:
+    static constexpr std::string_view kind = "requests";
     struct snapshot {
-        static constexpr std::string_view kind = "requests";
         std::uint64_t served = 0, failed = 0;
         bool draining = false;
-
-        template <class Sink>
-        void report(Sink& sink) const {
-            static constexpr std::string_view states[] = {"serving", "draining"};
-            sink.counter("served", served, "Requests that were answered.");
-            sink.counter("failed", failed, "Requests that ended in an error.");
-            sink.state("state", draining ? 1 : 0, states, "What the server does.");
-        }
     };
     std::string_view name() const noexcept { return "http"; }
     snapshot stats() const noexcept { return {served, failed, draining}; }
+    void report(co::metric_sink& sink) const {
+        static constexpr std::string_view states[] = {"serving", "draining"};
+        const snapshot now = stats();
+        sink.counter("served", now.served, "Requests that were answered.");
+        sink.counter("failed", now.failed, "Requests that ended in an error.");
+        sink.state("state", now.draining ? 1 : 0, states, "What the server does.");
+    }
 
     std::atomic<std::uint64_t> served{0}, failed{0};
     std::atomic<bool> draining{false};

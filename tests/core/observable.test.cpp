@@ -30,32 +30,28 @@ struct plain {
 };
 
 struct reporting {
-    struct snapshot {
-        static constexpr std::string_view kind = "cache";
-        std::uint64_t hits = 7;
-        template <class Sink>
-        void report(Sink& sink) const {
-            static constexpr std::string_view states[] = {"cold", "warm"};
-            sink.counter("hits", hits, "Found.");
-            sink.gauge("size", -3, "Entries.");
-            sink.state("state", 1, states, "How it is.");
-        }
-    };
+    static constexpr std::string_view kind = "cache";
     std::string_view name() const noexcept { return "c"; }
-    snapshot stats() const noexcept { return {}; }
+    figures stats() const noexcept { return {7}; }
+    template <class Sink>
+    void report(Sink& sink) const {
+        static constexpr std::string_view states[] = {"cold", "warm"};
+        sink.counter("hits", static_cast<std::uint64_t>(stats().n), "Found.");
+        sink.gauge("size", -3, "Entries.");
+        sink.state("state", 1, states, "How it is.");
+    }
 };
-struct kindless {
-    struct snapshot {
-        void report(cordon::metric_sink&) const {}
-    };
-    std::string_view name() const noexcept { return "k"; }
-    snapshot stats() const noexcept { return {}; }
+struct kindless : plain {
+    void report(cordon::metric_sink&) const {}
+};
+struct silent : plain {
+    static constexpr std::string_view kind = "silent";
 };
 
 static_assert(cordon::observable<plain>);
 static_assert(!cordon::reportable<plain>);
-static_assert(!cordon::reportable<kindless>);
-static_assert(cordon::reportable<reporting>);
+static_assert(!cordon::reportable<kindless> && !cordon::reportable<silent>);
+static_assert(cordon::reportable<reporting> && cordon::reportable<const reporting>);
 static_assert(cordon::reportable<cordon::async_semaphore>);
 static_assert(cordon::observable<cordon::async_semaphore>);
 static_assert(!cordon::observable<nameless>);
@@ -75,7 +71,7 @@ TEST_CASE("whatever is observable can be read without knowing its type", "[core]
     CHECK(db.stats().available == 2);
 }
 
-TEST_CASE("a snapshot reports its figures, each with its type, its name and a sentence", "[core][observable]") {
+TEST_CASE("what is reportable reports its figures, each with its type, its name and a sentence", "[core][observable]") {
     std::string heard;
     const auto take = [&](const cordon::metric& m) {
         ((heard += m.name) += ' ') += m.help;
@@ -85,7 +81,7 @@ TEST_CASE("a snapshot reports its figures, each with its type, its name and a se
         heard += '\n';
     };
     cordon::metric_sink sink(take);
-    reporting().stats().report(sink);
+    reporting().report(sink);
     CHECK(heard == "hits Found.7\nsize Entries.-3\nstate How it is.warm/cold\n");
 }
 
@@ -96,6 +92,6 @@ TEST_CASE("a sink need not be cordon's", "[core][observable]") {
         void gauge(std::string_view, double, std::string_view) {}
         void state(std::string_view, std::size_t, std::span<const std::string_view>, std::string_view) {}
     } sink;
-    reporting().stats().report(sink);
+    reporting().report(sink);
     CHECK(sink.sum == 7);
 }

@@ -180,22 +180,22 @@ exposition read(const registry& metrics, co::prometheus_options options = {}) {
 /// What a limiter and a breaker will report.
 class fake_limiter {
 public:
+    static constexpr std::string_view kind = "rate_limiter";
     struct snapshot {
-        static constexpr std::string_view kind = "rate_limiter";
         std::uint64_t accepted = 0, rejected = 0;
         double available = 0;
-
-        template <class Sink>
-        void report(Sink& sink) const {
-            sink.counter("accepted", accepted, "Calls that were let through.");
-            sink.counter("rejected", rejected, "Calls that were refused.");
-            sink.gauge("available", available, "Tokens that are there.");
-        }
     };
     fake_limiter(int tokens, std::string name) : tokens_(tokens), name_(std::move(name)) {}
     bool try_acquire() { return ++(tokens_ > 0 ? accepted_ : rejected_), tokens_-- > 0; }
     std::string_view name() const noexcept { return name_; }
     snapshot stats() const noexcept { return {accepted_, rejected_, tokens_ > 0 ? tokens_ + 0.5 : 0.0}; }
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.counter("accepted", now.accepted, "Calls that were let through.");
+        sink.counter("rejected", now.rejected, "Calls that were refused.");
+        sink.gauge("available", now.available, "Tokens that are there.");
+    }
 
 private:
     int tokens_;
@@ -205,64 +205,56 @@ private:
 
 class fake_breaker {
 public:
+    static constexpr std::string_view kind = "circuit_breaker";
     struct snapshot {
-        static constexpr std::string_view kind = "circuit_breaker";
         std::size_t state = 0;
-
-        template <class Sink>
-        void report(Sink& sink) const {
-            const std::string_view names[] = {"closed", "open", "half_open"};  // lives as long as this call
-            sink.state("state", state, names, "What the breaker does.");
-        }
     };
     std::string_view name() const noexcept { return "stock"; }
     snapshot stats() const noexcept { return {state}; }
+    template <class Sink>
+    void report(Sink& sink) const {
+        const std::string_view names[] = {"closed", "open", "half_open"};  // lives as long as this call
+        sink.state("state", stats().state, names, "What the breaker does.");
+    }
     std::size_t state = 1;
 };
+
+struct nothing {};
 
 /// Reports whatever a test says.
 template <class Report>
 struct odd {
-    struct snapshot {
-        static constexpr std::string_view kind = "odd";
-        const Report* said;
-        void report(co::metric_sink& sink) const { (*said)(sink); }
-    };
+    static constexpr std::string_view kind = "odd";
     std::string_view name() const noexcept { return "o"; }
-    snapshot stats() const noexcept { return {&report}; }
-    Report report;
+    nothing stats() const noexcept { return {}; }
+    void report(co::metric_sink& sink) const { said(sink); }
+    Report said;
 };
 template <class Report>
 odd(Report) -> odd<Report>;
 
 struct later_limiter {
-    struct snapshot {
-        static constexpr std::string_view kind = "rate_limiter";
-        void report(co::metric_sink& sink) const {
-            sink.gauge("rejected", 9, "");
-            sink.gauge("extra", 9, "");
-        }
-    };
+    static constexpr std::string_view kind = "rate_limiter";
     std::string_view name() const noexcept { return "later"; }
-    snapshot stats() const noexcept { return {}; }
+    nothing stats() const noexcept { return {}; }
+    void report(co::metric_sink& sink) const {
+        sink.gauge("rejected", 9, "");
+        sink.gauge("extra", 9, "");
+    }
 };
 
 struct odd_long {
-    struct snapshot {
-        static constexpr std::string_view kind = "odd_long";
-        void report(co::metric_sink& sink) const { sink.gauge("x", 1, ""); }
-    };
+    static constexpr std::string_view kind = "odd_long";
     std::string_view name() const noexcept { return "o"; }
-    snapshot stats() const noexcept { return {}; }
+    nothing stats() const noexcept { return {}; }
+    void report(co::metric_sink& sink) const { sink.gauge("x", 1, ""); }
 };
 
 struct named_like_tasks {
-    struct snapshot {
-        static constexpr std::string_view kind = "cordon";
-        void report(co::metric_sink& sink) const { sink.gauge("tasks", 7, ""); }
-    };
+    static constexpr std::string_view kind = "cordon";
     std::string_view name() const noexcept { return "rival"; }
-    snapshot stats() const noexcept { return {}; }
+    nothing stats() const noexcept { return {}; }
+    void report(co::metric_sink& sink) const { sink.gauge("tasks", 7, ""); }
 };
 
 template <class Report>
@@ -452,7 +444,8 @@ TEST_CASE("what claims the name of a family that it does not belong to is left o
         };
         for (const prometheus_format format : {prometheus_format::text, prometheus_format::openmetrics}) {
             const exposition found(text_of(report, {.format = format}), format);
-            CHECK(found.values == std::map<std::string, double>{{"cordon_odd_x{name=o}", 1}, {"cordon_odd_y{name=o}", 4}});
+            const std::map<std::string, double> left{{"cordon_odd_x{name=o}", 1}, {"cordon_odd_y{name=o}", 4}};
+            CHECK(found.values == left);
         }
     }
     SECTION("of another source of the kind, as another type") {
@@ -527,8 +520,8 @@ TEST_CASE("asked for them, it counts the tasks and groups of the process", "[obs
 TEST_CASE("an error of the stream goes to the caller, and registrations may end", "[observe][prometheus]") {
     struct full : std::streambuf {
         int_type overflow(int_type) override { throw std::length_error("full"); }
-    } nothing;
-    std::ostream out(&nothing);
+    } nowhere;
+    std::ostream out(&nowhere);
     out.exceptions(std::ios::badbit);
     registry metrics;
     fake_breaker breaker;

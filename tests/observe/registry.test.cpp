@@ -33,28 +33,28 @@ namespace {
 namespace co = cordon;
 using co::registry;
 
-/// A primitive of the tests, whose figures are set by hand; `on_read` is called by each `stats()`.
+/// A primitive of the tests, whose figures are set by hand; `reads` counts the calls of `stats()`.
 template <class Kind>
 struct basic_probe {
+    static constexpr std::string_view kind = Kind::text;
     struct snapshot {
-        static constexpr std::string_view kind = Kind::text;
         std::uint64_t hits = 0;
         int level = 0;
-
-        void report(co::metric_sink& sink) const {
-            sink.counter("hits", hits, "Hits.");
-            sink.gauge("level", level, "A level.");
-        }
     };
     std::string_view name() const noexcept { return called; }
     snapshot stats() const noexcept {
-        if (on_read != nullptr) on_read->fetch_add(1);
+        if (reads != nullptr) reads->fetch_add(1);
         return {hits, level};
+    }
+    void report(co::metric_sink& sink) const {
+        const snapshot now = stats();
+        sink.counter("hits", now.hits, "Hits.");
+        sink.gauge("level", now.level, "A level.");
     }
     std::string called = {};
     std::uint64_t hits = 0;
     int level = 0;
-    std::atomic<int>* on_read = nullptr;
+    std::atomic<int>* reads = nullptr;
 };
 struct probe_kind {
     static constexpr std::string_view text = "probe";
@@ -118,7 +118,7 @@ std::string refusal(registry& r, T& source, co::metric_options options = {}) {
 TEST_CASE("what was added is read when somebody looks, until its registration dies", "[observe][registry]") {
     registry metrics;
     std::atomic<int> reads{0};
-    probe p{.called = "p", .hits = 7, .level = -2, .on_read = &reads};
+    probe p{.called = "p", .hits = 7, .level = -2, .reads = &reads};
     {
         const auto here = metrics.add(p);
         CHECK(metrics.size() == 1);

@@ -4,16 +4,15 @@
 // What metrics and dumps ask of a primitive: a name, and all its figures at one moment, each with a name and a sentence
 // of its own. Registries and exporters know only these concepts, so that no primitive knows of any registry.
 //
-//     struct snapshot {
-//         static constexpr std::string_view kind = "cache";
-//         std::uint64_t hits = 0;
-//         std::size_t size = 0;
-//         template <class Sink>
-//         void report(Sink& sink) const {
-//             sink.counter("hits", hits, "Look-ups that found what they looked for.");
-//             sink.gauge("size", size, "Entries.");
-//         }
-//     };
+//     static constexpr std::string_view kind = "cache";
+//     std::string_view name() const noexcept;
+//     snapshot stats() const noexcept;
+//     template <class Sink>
+//     void report(Sink& sink) const {
+//         const snapshot now = stats();
+//         sink.counter("hits", now.hits, "Look-ups that found what they looked for.");
+//         sink.gauge("size", now.size, "Entries.");
+//     }
 
 #include <cordon/core/detail/config.hpp>
 
@@ -44,7 +43,7 @@ struct metric {
     std::span<const std::string_view> states;  ///< the names of all its states
 };
 
-/// What a snapshot reports to; hands each figure to a callable.
+/// What figures are reported to; hands each figure to a callable.
 /// Lifetime:      the callable outlives it
 class metric_sink {
 public:
@@ -83,13 +82,13 @@ concept observable = requires(const T& t) {
     requires std::is_object_v<decltype(t.stats())> && std::copyable<decltype(t.stats())>;
 };
 
-/// An `observable` whose snapshot says what its figures are: `kind`, a constant in snake_case that all of its type
-/// share, and `report(sink)`, which reports the same figures each time. The sink is a `metric_sink`; a template can do
+/// An `observable` that says what its figures are: by `kind`, a constant in snake_case, and `report(sink)`, which gives
+/// one snapshot, with the same figures in the same order each time. The sink is a `metric_sink`; a template can do
 /// without this header, and takes sinks of tests.
 template <class T>
 concept reportable = observable<T> && requires(const T& t, metric_sink& sink) {
-    { decltype(t.stats())::kind } -> std::convertible_to<std::string_view>;
-    t.stats().report(sink);
+    { T::kind } -> std::convertible_to<std::string_view>;
+    t.report(sink);
 };
 
 }  // namespace cordon::inline CORDON_ABI

@@ -42,8 +42,8 @@ constexpr std::string_view content_type(prometheus_format format) noexcept {
                                              : "application/openmetrics-text; version=1.0.0; charset=utf-8";
 }
 
-/// Writes all figures of a registry, each family of one name together: by prefix and kind, then as a snapshot reports
-/// them, in it by name and labels. A counter is `<prefix>_<kind>_<figure>_total{name="api",zone="a"} 2`, a gauge the
+/// Writes all figures of a registry, each family of one name together: by prefix and kind, then as they are reported,
+/// in it by name and labels. A counter is `<prefix>_<kind>_<figure>_total{name="api",zone="a"} 2`, a gauge the
 /// same without `_total`; a state is a gauge for each of its names, with the label `state`, which is 1 for the present
 /// one. What no name of a metric may have becomes `_`. A family belongs to the kind that reports it first, as the type
 /// that it has there, and gets one figure of each source; what else claims its name is left out.

@@ -75,7 +75,7 @@ struct metric_order {
 /// A set of `reportable` things, each with a name, to be read from time to time.
 /// Threads:       all members from any
 /// Lifetime:      outlives its registrations: else it prints the first one and terminates
-/// Cost:          to add and to remove is logarithmic. What was added pays nothing but its `stats()` when it is read
+/// Cost:          to add and to remove is logarithmic. What was added pays nothing but its `report` when it is read
 class registry {
     using entry = detail::metric_entry;
     using entries = std::set<entry, detail::metric_order>;
@@ -99,12 +99,12 @@ public:
     registration add(const T&&, metric_options = {}) = delete;  // a temporary is dead before anybody looks
 
     /// Calls `f(const metric_source&, const metric&)` for each figure of each entry: the entries by prefix, kind, name
-    /// and labels, the figures of one together, as its snapshot reports them. Several may scrape at the same time. What
+    /// and labels, the figures of one together, as it reports them. Several may scrape at the same time. What
     /// is added or removed meanwhile may be missing.
     /// Requires:      neither `f` nor a `report` destroys the registration that it is called for
     /// Errors:        what `f` throws, or a `report`
     /// Lifetime:      the texts of both are valid during the call
-    /// Cost:          one `stats()` for each entry; no lock is held while it and `f` run, and nothing is allocated
+    /// Cost:          one `report` for each entry; no lock is held while it and `f` run, and nothing is allocated
     template <class F>
     void scrape(F&& f) const;
 
@@ -127,7 +127,7 @@ private:
 };
 
 /// Keeps something in a registry. Its destructor waits for who is reading that now, on another thread; then nobody
-/// touches it any more. So it must not hold a lock that a `stats()` takes.
+/// touches it any more. So it must not hold a lock that a `report` takes.
 class [[nodiscard]] registry::registration {
 public:
     registration() noexcept = default;
@@ -226,12 +226,8 @@ inline std::string to_metric_word(std::string_view text) {
 
 template <reportable T>
 registry::registration registry::add(T& source, metric_options options) {
-    const auto read = [](const void* object, metric_sink& sink) {
-        const auto now = static_cast<const T*>(object)->stats();
-        now.report(sink);
-    };
-    constexpr std::string_view kind = decltype(source.stats())::kind;
-    return enter({describe(kind, source.name(), std::move(options)), std::addressof(source), read});
+    const auto read = [](const void* object, metric_sink& sink) { static_cast<const T*>(object)->report(sink); };
+    return enter({describe(T::kind, source.name(), std::move(options)), std::addressof(source), read});
 }
 
 template <class F>

@@ -34,14 +34,10 @@ class run_loop {
 public:
     using wake_hook = void (*)(void*) noexcept;
 
-    struct snapshot {
-        static constexpr std::string_view kind = "run_loop";
-        std::size_t timers = 0;
+    static constexpr std::string_view kind = "run_loop";
 
-        template <class Sink>
-        void report(Sink& sink) const {
-            sink.gauge("timers", timers, "Timers that are armed.");
-        }
+    struct snapshot {
+        std::size_t timers = 0;
     };
 
     run_loop() noexcept : run_loop(nullptr, nullptr) {}
@@ -64,6 +60,12 @@ public:
     [[nodiscard]] snapshot stats() const noexcept { return {timers_.size()}; }
     /// It has none: metrics are told one.
     [[nodiscard]] std::string_view name() const noexcept { return {}; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("timers", now.timers, "Timers that are armed.");
+    }
 
     /// Runs until `stop()`, sleeping while there is nothing to do.
     void run() noexcept {

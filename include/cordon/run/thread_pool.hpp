@@ -54,20 +54,13 @@ struct thread_pool_options {
 ///                has nothing to do looks for work for some microseconds before it sleeps
 class thread_pool {
 public:
+    static constexpr std::string_view kind = "thread_pool";
+
     struct snapshot {
-        static constexpr std::string_view kind = "thread_pool";
         std::size_t threads = 0;
         std::size_t sleeping = 0;
         std::size_t queued = 0;  ///< approximate while they run
         std::size_t timers = 0;
-
-        template <class Sink>
-        void report(Sink& sink) const {
-            sink.gauge("threads", threads, "Threads that the pool has.");
-            sink.gauge("sleeping", sleeping, "Threads that have nothing to do.");
-            sink.gauge("queued", queued, "Items that wait to be run.");
-            sink.gauge("timers", timers, "Timers that are armed.");
-        }
     };
 
     /// Starts the threads.
@@ -84,6 +77,15 @@ public:
 
     [[nodiscard]] snapshot stats() const noexcept;
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("threads", now.threads, "Threads that the pool has.");
+        sink.gauge("sleeping", now.sleeping, "Threads that have nothing to do.");
+        sink.gauge("queued", now.queued, "Items that wait to be run.");
+        sink.gauge("timers", now.timers, "Timers that are armed.");
+    }
 
     static constexpr std::size_t max_threads = 1024;
 

@@ -75,20 +75,13 @@ public:
     class join_operation;
     class spawn_operation;
 
+    static constexpr std::string_view kind = "task_group";
+
     struct snapshot {
-        static constexpr std::string_view kind = "task_group";
         std::size_t size = 0;
         std::size_t refused = 0;
         std::size_t errors = 0;
         bool stop_requested = false;
-
-        template <class Sink>
-        void report(Sink& sink) const {
-            sink.gauge("size", size, "Children that have not ended.");
-            sink.counter("refused", refused, "Children that were refused.");
-            sink.counter("errors", errors, "Children that have failed.");
-            sink.gauge("stop_requested", stop_requested, "Whether the group was asked to stop.");
-        }
     };
 
     /// A group that lives in an object. Its children run on `runs_on`; nothing stops it but `request_stop`.
@@ -160,6 +153,15 @@ public:
     /// All figures, each read at its own moment.
     [[nodiscard]] snapshot stats() const noexcept { return {size(), refused(), error_count(), stop_requested()}; }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("size", now.size, "Children that have not ended.");
+        sink.counter("refused", now.refused, "Children that were refused.");
+        sink.counter("errors", now.errors, "Children that have failed.");
+        sink.gauge("stop_requested", now.stop_requested, "Whether the group was asked to stop.");
+    }
 
     /// The children that have not ended, as in a dump.
     [[nodiscard]] std::vector<task_info> children() const;

@@ -43,16 +43,11 @@ class async_semaphore {
     class acquire_operation;
 
 public:
+    static constexpr std::string_view kind = "semaphore";
+
     struct snapshot {
-        static constexpr std::string_view kind = "semaphore";
         std::size_t available = 0;
         std::size_t waiting = 0;
-
-        template <class Sink>
-        void report(Sink& sink) const {
-            sink.gauge("available", available, "Permits that are free.");
-            sink.gauge("waiting", waiting, "Acquisitions that wait.");
-        }
     };
 
     /// Errors:        `std::invalid_argument` if `permits` is more than `max_permits`
@@ -80,6 +75,13 @@ public:
     /// Both figures at one time.
     [[nodiscard]] snapshot stats() const noexcept;
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("available", now.available, "Permits that are free.");
+        sink.gauge("waiting", now.waiting, "Acquisitions that wait.");
+    }
 
     static constexpr std::size_t max_permits = std::numeric_limits<std::uint32_t>::max() / 2;
 
