@@ -99,9 +99,10 @@ public:
     registration add(const T&&, metric_options = {}) = delete;  // a temporary is dead before anybody looks
 
     /// Calls `f(const metric_source&, const metric&)` for each figure of each entry: the entries by prefix, kind, name
-    /// and labels, the figures of one together, as it reports them. Several may scrape at the same time. What
-    /// is added or removed meanwhile may be missing.
-    /// Requires:      neither `f` nor a `report` destroys the registration that it is called for
+    /// and labels, the figures of one together, as it reports them. Several may scrape at the same time. What is added
+    /// or removed meanwhile may be missing.
+    /// Requires:      neither `f` nor a `report` destroys the registration that it is called for; nor any other while
+    ///                several scrape, since two could wait for each other
     /// Errors:        what `f` throws, or a `report`
     /// Lifetime:      the texts of both are valid during the call
     /// Cost:          one `report` for each entry; no lock is held while it and `f` run, and nothing is allocated
@@ -123,7 +124,7 @@ private:
     mutable std::mutex mutex_;
     mutable std::condition_variable read_;
     entries entries_;             // under mutex_
-    std::uint64_t last_id_ = 0;  // under mutex_
+    std::uint64_t last_id_ = 0;   // under mutex_
 };
 
 /// Keeps something in a registry. Its destructor waits for who is reading that now, on another thread; then nobody
