@@ -58,6 +58,7 @@ FIGURES = {
     "channel_stream_2_threads": "A stream from one thread to another; for each",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
     "dump_100k_of_busy_pool": "The same, by the wall, while two threads of a pool spawn and end other tasks; for each",
+    "metrics_1k": "A look at the metrics of a thousand semaphores, two figures each; for each",
 }
 
 

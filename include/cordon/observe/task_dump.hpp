@@ -11,6 +11,7 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/task_record.hpp>
+#include <cordon/observe/detail/utf8.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -146,20 +147,6 @@ inline void append_indented(std::string& to, std::string_view lines, std::size_t
     }
 }
 
-/// The length of the UTF-8 character that a text begins with; 0 if it is none. Source: Unicode, table 3-7.
-inline std::size_t utf8_length(std::string_view text) noexcept {
-    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
-    const unsigned lead = byte(0), second = byte(1);
-    if (lead < 0x80) return 1;
-    const std::size_t length = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-    const unsigned least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (second < least || second > most) return 0;
-    for (std::size_t i = 2; i < length; ++i)
-        if ((byte(i) & 0xC0U) != 0x80U) return 0;
-    return length;
-}
-
 /// Builds one JSON object after the other.
 class json_text {
 public:
@@ -180,7 +167,7 @@ public:
             value.remove_prefix(static_cast<std::size_t>(odd - value.begin()));
             if (value.empty()) break;
             const std::size_t length = utf8_length(value);
-            if (length == 0) text += "\xEF\xBF\xBD";  // U+FFFD
+            if (length == 0) text += utf8_replacement;
             else if (length > 1) text += value.substr(0, length);
             else escape(value[0]);
             value.remove_prefix(std::max<std::size_t>(length, 1));

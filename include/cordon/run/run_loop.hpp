@@ -24,17 +24,29 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <string_view>
 
 namespace cordon::inline CORDON_ABI {
 
 /// Runs items in the order in which they were submitted, one at a time. Satisfies `executor`.
+<<<<<<< HEAD
 /// Threads:       `submit`, `stop` and the timers from any; `run` and `poll` on one thread at a time
 /// Lifetime:      outlives everything that runs on it; destroyed with something left to run it says so and terminates
+=======
+/// Threads:       `submit`, `stop`, `stats` and the timers from any; `run` and `poll` on one thread at a time
+/// Lifetime:      outlives everything that runs on it
+>>>>>>> observe
 /// Cost:          a submission from its own thread takes no atomic, from elsewhere one exchange, and a wake-up only
 ///                if the loop sleeps
 class run_loop {
 public:
     using wake_hook = void (*)(void*) noexcept;
+
+    static constexpr std::string_view kind = "run_loop";
+
+    struct snapshot {
+        std::size_t timers = 0;
+    };
 
     run_loop() noexcept : run_loop(nullptr, nullptr) {}
 
@@ -56,6 +68,17 @@ public:
     }
     [[nodiscard]] bool is_current() const noexcept { return detail::runs_here(this); }
     [[nodiscard]] timer_service& timers() noexcept { return timers_; }
+
+    /// Threads:       any; what is queued is not counted, since the loop's own submissions take no atomic
+    [[nodiscard]] snapshot stats() const noexcept { return {timers_.size()}; }
+    /// It has none: metrics are told one.
+    [[nodiscard]] std::string_view name() const noexcept { return {}; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("timers", now.timers, "Timers that are armed.");
+    }
 
     /// Runs until `stop()`, sleeping while there is nothing to do.
     void run() noexcept {

@@ -55,10 +55,13 @@ struct thread_pool_options {
 ///                has nothing to do looks for work for some microseconds before it sleeps
 class thread_pool {
 public:
+    static constexpr std::string_view kind = "thread_pool";
+
     struct snapshot {
         std::size_t threads = 0;
         std::size_t sleeping = 0;
         std::size_t queued = 0;  ///< approximate while they run
+        std::size_t timers = 0;
     };
 
     /// Starts the threads.
@@ -75,6 +78,15 @@ public:
 
     [[nodiscard]] snapshot stats() const noexcept;
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("threads", now.threads, "Threads that the pool has.");
+        sink.gauge("sleeping", now.sleeping, "Threads that have nothing to do.");
+        sink.gauge("queued", now.queued, "Items that wait to be run.");
+        sink.gauge("timers", now.timers, "Timers that are armed.");
+    }
 
     static constexpr std::size_t max_threads = 1024;
 
@@ -209,7 +221,7 @@ inline bool thread_pool::is_own_thread() const noexcept {
 
 inline thread_pool::snapshot thread_pool::stats() const noexcept {
     snapshot s{size_, state_.load(std::memory_order_acquire) & sleeping_mask,
-               shared_size_.load(std::memory_order_acquire)};
+               shared_size_.load(std::memory_order_acquire), timers_.size()};
     for (std::size_t i = 0; i < size_; ++i) s.queued += workers_[i].ready.size();
     return s;
 }

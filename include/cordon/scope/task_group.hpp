@@ -75,6 +75,15 @@ public:
     class join_operation;
     class spawn_operation;
 
+    static constexpr std::string_view kind = "task_group";
+
+    struct snapshot {
+        std::size_t size = 0;
+        std::size_t refused = 0;
+        std::size_t errors = 0;
+        bool stop_requested = false;
+    };
+
     /// A group that lives in an object. Its children run on `runs_on`; nothing stops it but `request_stop`.
     explicit task_group(executor_ref runs_on, group_options options = {},
                         std::source_location where = std::source_location::current())
@@ -140,6 +149,19 @@ public:
     /// All failures.
     [[nodiscard]] std::size_t error_count() const noexcept { return error_count_.load(std::memory_order_relaxed); }
     static constexpr std::size_t errors_kept = 8;
+
+    /// All figures, each read at its own moment.
+    [[nodiscard]] snapshot stats() const noexcept { return {size(), refused(), error_count(), stop_requested()}; }
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("size", now.size, "Children that have not ended.");
+        sink.counter("refused", now.refused, "Children that were refused.");
+        sink.counter("errors", now.errors, "Children that have failed.");
+        sink.gauge("stop_requested", now.stop_requested, "Whether the group was asked to stop.");
+    }
 
     /// The children that have not ended, as in a dump.
     [[nodiscard]] std::vector<task_info> children() const;

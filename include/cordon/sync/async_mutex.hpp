@@ -46,6 +46,8 @@ class async_mutex {
 public:
     class guard;
 
+    static constexpr std::string_view kind = "mutex";
+
     struct snapshot {
         bool locked = false;
         std::size_t waiting = 0;
@@ -76,6 +78,13 @@ public:
         return {s.available == 0, s.waiting};
     }
     [[nodiscard]] std::string_view name() const noexcept { return permit_.name(); }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("locked", now.locked, "Whether somebody has the lock.");
+        sink.gauge("waiting", now.waiting, "Lock operations that wait.");
+    }
 
 private:
     async_semaphore permit_;

@@ -43,6 +43,8 @@ class async_semaphore {
     class acquire_operation;
 
 public:
+    static constexpr std::string_view kind = "semaphore";
+
     struct snapshot {
         std::size_t available = 0;
         std::size_t waiting = 0;
@@ -73,6 +75,13 @@ public:
     /// Both figures at one time.
     [[nodiscard]] snapshot stats() const noexcept;
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("available", now.available, "Permits that are free.");
+        sink.gauge("waiting", now.waiting, "Acquisitions that wait.");
+    }
 
     static constexpr std::size_t max_permits = std::numeric_limits<std::uint32_t>::max() / 2;
 

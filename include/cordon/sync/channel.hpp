@@ -97,6 +97,8 @@ public:
     class sender;
     class receiver;
 
+    static constexpr std::string_view kind = "channel";
+
     struct snapshot {
         std::size_t size = 0;      ///< more than the capacity only if items came back
         std::size_t capacity = 0;
@@ -177,6 +179,16 @@ public:
         return {size_, capacity_, senders_.size(), receivers_.size(), closed_};
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("size", now.size, "Items that wait to be received.");
+        sink.gauge("capacity", now.capacity, "Items that there is room for.");
+        sink.gauge("senders_waiting", now.senders_waiting, "Sends that wait for room.");
+        sink.gauge("receivers_waiting", now.receivers_waiting, "Receives that wait for an item.");
+        sink.gauge("closed", now.closed, "Whether the channel is closed.");
+    }
 
 private:
     // Whoever holds lock_ has all of this, and the slots of the waiters in the two lists. When it is free:

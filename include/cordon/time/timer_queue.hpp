@@ -239,8 +239,8 @@ public:
     /// As `timer_queue::next_wake()`; from now on who arms an earlier timer calls `on_earlier`.
     [[nodiscard]] std::optional<time_point> next_wake() noexcept;
 
-    [[nodiscard]] std::size_t size() noexcept;
-    [[nodiscard]] bool empty() noexcept { return size() == 0; }
+    [[nodiscard]] std::size_t size() const noexcept;
+    [[nodiscard]] bool empty() const noexcept { return size() == 0; }
 
 private:
     bool add(timer& t) noexcept;
@@ -248,7 +248,7 @@ private:
     std::optional<time_point> refresh_wake() noexcept;
     CORDON_NOINLINE static std::thread::id this_thread() noexcept { return std::this_thread::get_id(); }
 
-    detail::spin_lock lock_;
+    mutable detail::spin_lock lock_;
     // Written under the lock. No armed timer is due before it, nor has a sleeper been promised a later time without
     // having been woken since. Reads without the lock may be late: whoever arms wakes the loop by other means.
     std::atomic<detail::timer_key> wake_at_{detail::no_timer_key};
@@ -391,7 +391,7 @@ inline std::optional<timer::time_point> locked_timer_queue::next_wake() noexcept
     return refresh_wake();
 }
 
-inline std::size_t locked_timer_queue::size() noexcept {
+inline std::size_t locked_timer_queue::size() const noexcept {
     const detail::spin_guard guard(lock_);
     return queue_.size();
 }
