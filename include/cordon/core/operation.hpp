@@ -130,6 +130,16 @@ concept operation = std::move_constructible<O> && requires(typename O::state& s,
     { O::needs_executor } -> std::convertible_to<bool>;
 };
 
+namespace detail {
+
+/// A state that shows its value before it is taken: `has_value()`, and for a value that is not void `peek()`.
+template <class S>
+concept shows_value = requires(const S& s) {
+    { s.has_value() } noexcept -> std::same_as<bool>;
+};
+
+}  // namespace detail
+
 // --- below: bodies ----------------------------------------------------------------------------------------------
 
 namespace detail {

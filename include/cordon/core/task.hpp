@@ -97,6 +97,10 @@ public:
     }
 
     [[nodiscard]] bool has_value() const noexcept { return state_ == task_state::value; }
+    [[nodiscard]] const auto& value() const noexcept {
+        if constexpr (std::is_reference_v<T>) return *value_;
+        else return value_;
+    }
 
     /// The exception that ended the body; null if none did.
     [[nodiscard]] std::exception_ptr failure() const noexcept {
@@ -242,9 +246,13 @@ public:
         }
         outcome<T> take() noexcept { return promise().take(); }
         T get() { return promise().get(); }
+        /// Whether it has ended with a value.
+        [[nodiscard]] bool has_value() const noexcept { return promise().has_value(); }
+        /// That value. Requires:      `has_value()`, and T is not void
+        [[nodiscard]] const auto& peek() const noexcept { return promise().value(); }
 
     private:
-        promise_type& promise() noexcept { return static_cast<promise_type&>(*child_); }
+        promise_type& promise() const noexcept { return static_cast<promise_type&>(*child_); }
         promise_base* child_;
     };
 

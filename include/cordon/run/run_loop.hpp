@@ -29,13 +29,8 @@
 namespace cordon::inline CORDON_ABI {
 
 /// Runs items in the order in which they were submitted, one at a time. Satisfies `executor`.
-<<<<<<< HEAD
-/// Threads:       `submit`, `stop` and the timers from any; `run` and `poll` on one thread at a time
-/// Lifetime:      outlives everything that runs on it; destroyed with something left to run it says so and terminates
-=======
 /// Threads:       `submit`, `stop`, `stats` and the timers from any; `run` and `poll` on one thread at a time
-/// Lifetime:      outlives everything that runs on it
->>>>>>> observe
+/// Lifetime:      outlives everything that runs on it; destroyed with something left to run it says so and terminates
 /// Cost:          a submission from its own thread takes no atomic, from elsewhere one exchange, and a wake-up only
 ///                if the loop sleeps
 class run_loop {

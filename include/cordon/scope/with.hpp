@@ -78,6 +78,17 @@ public:
             return inner_.get();
         }
 
+        [[nodiscard]] bool has_value() const noexcept
+            requires shows_value<typename O::state>
+        {
+            return !timed_out_ && inner_.has_value();
+        }
+        [[nodiscard]] const auto& peek() const noexcept
+            requires shows_value<typename O::state>
+        {
+            return inner_.peek();
+        }
+
     private:
         static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
             auto& s = static_cast<state&>(self);

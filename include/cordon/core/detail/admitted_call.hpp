@@ -6,51 +6,95 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/call_operation.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/verdict.hpp>
 
 #include <concepts>
 #include <coroutine>
-#include <memory>
-#include <optional>
 #include <type_traits>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// What an operation is judged by: `C` itself if it has no state, else where it lies.
-template <class C>
-class judge {
+/// What lets calls through: `admission()` is an operation that yields a permit, and a permit is told by `settle` how the
+/// call ended. One that is dropped gives back what it holds, and counts for nothing.
+template <class G>
+concept guard = requires(G& g) {
+    { g.admission() } -> operation;
+    requires requires(typename decltype(g.admission())::value_type& permit, verdict v) {
+        { permit.settle(v) } noexcept;
+    };
+};
+
+template <guard G, operation O, class Judge>
+class admitted_call : public operation_base<admitted_call<G, O, Judge>> {
+    using admission = decltype(std::declval<G&>().admission());
+    using permit = typename admission::value_type;
+
 public:
-    explicit judge(const C& classifier) noexcept : classifier_(&classifier) {}
-    template <class T>
-    [[nodiscard]] verdict operator()(const T& o) const noexcept {
-        return (*classifier_)(o);
-    }
-    template <class T>
-    [[nodiscard]] verdict of_value(const T& value) const noexcept {
-        return classifier_->of_value(value);
-    }
-    static constexpr bool judges_rejections = C::judges_rejections;
+    using value_type = typename O::value_type;
+    static constexpr bool needs_executor = O::needs_executor || admission::needs_executor;
+
+    admitted_call(G& g, O&& op, const Judge& judge) : guard_(&g), op_(std::move(op)), judge_(judge) {}
+
+    class state : public policy_state<O> {
+    public:
+        explicit state(admitted_call&& a)
+            : policy_state<O>(std::move(a.op_), &state::ended), admission_(a.guard_->admission()), judge_(a.judge_) {}
+
+        bool ready() noexcept { return admission_.ready() && admitted(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            this->enter(r);
+            return calling_ ? this->call_.start(this->here()) : admission_.start(this->here());
+        }
+
+    private:
+        /// Returns:       whether it is over already: refused, or the call was ready at once
+        bool admitted() noexcept {
+            outcome<permit> got = admission_.take();
+            if (!got.has_value()) [[unlikely]] {
+                this->call_.end_with(as_failure<value_type>(got));
+                return true;
+            }
+            permit_ = *std::move(got);
+            calling_ = true;
+            if (!this->call_.ready()) return false;
+            permit_.settle(this->call_.judged_by(judge_));
+            return true;
+        }
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) [[unlikely]] {
+                discard(child);
+                if (s.calling_) s.permit_.settle(verdict::stopped);
+                return s.up.stop();
+            }
+            if (s.calling_) s.permit_.settle(s.call_.judged_by(s.judge_));
+            else if (!s.admitted()) return s.call_.start(s.here());
+            return s.up.complete();
+        }
+
+        typename admission::state admission_;
+        permit permit_;
+        [[no_unique_address]] Judge judge_;
+        bool calling_ = false;
+    };
 
 private:
-    const C* classifier_;
-};
-template <class C>
-    requires std::is_empty_v<C>
-class judge<C> : public C {
-public:
-    explicit judge(const C&) noexcept {}
+    G* guard_;
+    O op_;
+    [[no_unique_address]] Judge judge_;
 };
 
-/// The result of a call that is judged before it is taken. A value stays where it is, so that a pipeline moves it once.
-template <class S>
-class judged_result {
-public:
-    using value_type = typename S::taken;
-};
+/// `g(f, classify)`, for each guard.
+template <guard G, class F, class Classifier>
+auto call_through(G& g, F&& f, const Classifier& classify) {
+    using op = decltype(call_of(std::forward<F>(f)));
+    return admitted_call<G, op, judge<Classifier>>(g, call_of(std::forward<F>(f)), judge<Classifier>(classify));
+}
 
 }  // namespace detail
 }  // namespace cordon::inline CORDON_ABI

@@ -22,12 +22,6 @@ namespace detail {
 template <class F>
 concept makes_awaitable = std::invocable<F&> && awaitable<std::invoke_result_t<F&>>;
 
-/// An operation state that can be looked at before it is taken.
-template <class S>
-concept shows_value = requires(const S& s) {
-    { s.has_value() } noexcept -> std::same_as<bool>;
-};
-
 /// Calls `f` when it starts, and is what `f` returns; what the call throws is an error of the operation.
 template <makes_awaitable F>
 class call_operation : public operation_base<call_operation<F>> {
