@@ -139,6 +139,12 @@ TEST_CASE("a wait that no clock can hold becomes the longest", "[policy][backoff
     }
 }
 
+TEST_CASE("a wait is rounded to the nearest nanosecond", "[policy][backoff]") {
+    CHECK(wait(co::constant(3ns, co::equal_jitter), 0, 0.7) == 3ns);  // of 2.55
+    CHECK(wait(co::constant(3ns, co::equal_jitter), 0, 0.6) == 2ns);  // of 2.4
+    CHECK(wait(co::exponential(3ns, 1s, co::no_jitter, 1.2), 1) == 4ns);
+}
+
 TEST_CASE("waits at the longest are still spread", "[policy][backoff]") {
     CHECK(wait(co::exponential(1s, 10s, co::full_jitter), 1000, 0.25) == 2500ms);
     CHECK(wait(co::exponential(1s, 10s, co::equal_jitter), 1000, 0.5) == 7500ms);
@@ -212,6 +218,7 @@ TEST_CASE("decorrelated waits stay in range where their formula is infinite", "[
     for (std::uint32_t n = 1020; n < 1030; ++n) REQUIRE(b.delay(n, 0.9, memory) <= 10s);
     CHECK(memory == infinity);
     CHECK(b.delay(2000, 0.5, memory) == 10s);  // infinity less infinity
+    CHECK(b.delay(0, 0.5, memory) == 0s);      // less than nothing, of a memory that is not this call's
 }
 
 TEST_CASE("a number that is none makes no wait out of range", "[policy][backoff]") {
