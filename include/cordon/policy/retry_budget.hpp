@@ -206,7 +206,7 @@ inline retry_budget::retry_budget(const in_flight_budget_options& options) : ret
 inline retry_budget::~retry_budget() {
     if (rule_ != rule::in_flight) return;
     if (const std::uint64_t calls = word_.load(std::memory_order_relaxed) >> 32; calls != 0) [[unlikely]]
-        detail::fail("retry_budget \"" + name_ + "\" destroyed with " + std::to_string(calls) + " calls in flight");
+        detail::fail("retry_budget \"" + name_ + "\" destroyed while calls are in flight: " + std::to_string(calls));
 }
 
 inline void retry_budget::called() noexcept {
