@@ -116,8 +116,7 @@ private:
         } else {
             const std::uint64_t tag = times_.tag_at(generation_of(admitted), now);
             if (fixed_ && tag != times_.tag_at(generation_of(admitted), since)) [[unlikely]] return stale();
-            times_.record(tag, failed, slow);
-            if (times_.tainted(tag)) [[unlikely]] judge(admitted, now, failed);
+            if (times_.record(tag, failed, slow)) [[unlikely]] judge(admitted, now, failed);
         }
     }
     void count_in_a_row(std::uint64_t admitted, bool failed) noexcept;
@@ -281,8 +280,11 @@ inline detail::call_tally circuit_breaker::core::tally(std::uint64_t word, clock
 /// Opens the breaker if the window says so. In metrics_only says so, once for each cause.
 CORDON_NOINLINE inline void circuit_breaker::core::judge(std::uint64_t admitted, clock::time_point now,
                                                          bool failed) noexcept {
+    const std::uint64_t tag = of_time_ ? times_.tag_at(generation_of(admitted), now) : 0;
+    if (of_time_) times_.begin_look(tag);
     const detail::call_tally t = tally(admitted, now);
     const bool enough = t.calls >= min_calls_;
+    if (of_time_) times_.end_look(tag, !enough);
     unsigned causes = 0;
     const auto says = [&](breaker_cause c) { causes |= 1u << static_cast<unsigned>(c); };
     if (enough && t.failed != 0 && reached(t.failed, t.calls, failure_rate_)) says(breaker_cause::failure_rate);
