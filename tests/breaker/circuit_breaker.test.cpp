@@ -42,7 +42,6 @@ using co::verdict;
 static_assert(co::observable<circuit_breaker>);
 static_assert(!std::is_copy_constructible_v<circuit_breaker::permit>);
 static_assert(std::is_nothrow_move_constructible_v<circuit_breaker::permit>);
-static_assert(std::is_trivially_copyable_v<co::rejection>, "a refusal gathers nothing on its way [CB-92]");
 
 std::string invalid(const circuit_breaker_options& o) {
     try {
@@ -91,6 +90,22 @@ TEST_CASE("a refusal says who, why and for how long", "[breaker][circuit_breaker
     CHECK(why->who() == "inventory");
     CHECK(why->retry_after == 3s);
     CHECK(b.stats().retry_after == 3s);
+}
+
+TEST_CASE("refusals of one breaker are values of their own, also when they are thrown",
+          "[breaker][circuit_breaker][CB-92]") {
+    static_assert(std::is_trivially_copyable_v<co::rejection>);
+    hand_clock clock;
+    circuit_breaker b({.name = "stock", .window = last_calls(1), .open_for = 5s});
+    play(b, "F");
+    const auto first = refusal(b);
+    const std::string said = co::rejected(*first).what();
+    for (int i = 0; i < 10; ++i) {
+        clock += 100ms;
+        CHECK(co::rejected(*refusal(b)).what() == said);
+    }
+    CHECK(first->retry_after == 5s);
+    CHECK(refusal(b)->retry_after == 4s);
 }
 
 TEST_CASE("forced open refuses whatever the time, and says it apart from open",
