@@ -312,6 +312,10 @@ TEST_CASE("a stopped probe gives its place back, and a stopped call leaves no tr
     }
     CHECK(play(b, "S") == 1);
     CHECK(b.state() == breaker_state::closed);
+    CHECK(b.try_acquire());  // and dropped
+    CHECK(b.stats().ignored == 0);
+    CHECK(b.stats().stale == 1);
+    check_counts(b, 0, 0);
 }
 
 TEST_CASE("without a verdict in its time half-open opens again", "[breaker][circuit_breaker][CB-36]") {
@@ -358,6 +362,20 @@ TEST_CASE("a probe that hangs has a lease, after which another takes its place a
     CHECK(b.stats().probes == 1);
     third.succeeded();
     CHECK(b.state() == breaker_state::closed);
+}
+
+TEST_CASE("the lease of a probe that has ended frees no place", "[breaker][circuit_breaker]") {
+    hand_clock clock;
+    circuit_breaker b({.half_open_calls = 3, .half_open_failure_rate = 0.1, .probe_lease = 10s});
+    b.open_until(clock.now());
+    auto first = b.try_acquire();
+    clock += 1s;
+    auto second = b.try_acquire(), third = b.try_acquire();
+    first.succeeded();
+    clock += 9s;
+    CHECK_FALSE(b.try_acquire());
+    clock += 1s;
+    CHECK(b.try_acquire());
 }
 
 TEST_CASE("a permit can be moved, and is settled once", "[breaker][circuit_breaker]") {

@@ -2,6 +2,8 @@
 #include <cordon/breaker/window.hpp>
 
 #include <cordon/breaker/circuit_breaker.hpp>
+#include <cordon/breaker/detail/count_log.hpp>
+#include <cordon/breaker/detail/time_log.hpp>
 
 #include "catch.hpp"
 #include "play.hpp"
@@ -155,6 +157,9 @@ TEST_CASE("what a success is, is the caller's business, and a success after all 
     play(b, "SSSSS");
     check_counts(b, 5, 0);
     b.reset();
+    play(b, "FF");
+    b.reset();
+    CHECK(b.stats().consecutive_failures == 0);
     play(b, "XXXSSSFF");
     check_counts(b, 5, 2);
     CHECK(b.stats().ignored == 3);
@@ -369,4 +374,56 @@ TEST_CASE("a success can open a window of time in which older successes have mad
     CHECK(b.state() == breaker_state::closed);  // 3 of 3, but too few
     play(b, "S");
     CHECK(b.state() == breaker_state::open);    // 3 of 4
+}
+
+// --- who writes late ---------------------------------------------------------------------------------------------
+
+TEST_CASE("a mark that comes a whole ring too late is lost, and takes none with it", "[breaker][window]") {
+    co::detail::mark_ring marks(16);  // four blocks of sixteen
+    marks.set(5);
+    marks.set(64 + 7);
+    CHECK(marks.count(64, 16) == 1);
+    CHECK(marks.count(0, 16) == 0);
+    marks.set(6);
+    CHECK(marks.count(64, 16) == 1);
+    CHECK(marks.count(0, 16) == 0);
+    for (const std::uint64_t p : {15u, 16u, 17u, 33u}) marks.set(128 + p);
+    CHECK(marks.count(128, 64) == 4);
+    CHECK(marks.count(128 + 15, 2) == 2);
+    CHECK(marks.count(128 + 16, 17) == 2);
+    CHECK(marks.count(128 + 34, 10) == 0);
+}
+
+TEST_CASE("a window of calls counts only those of its generation", "[breaker][window]") {
+    co::detail::count_log log(4);
+    log.restart(1);
+    CHECK(log.record(1, true, false) == 1);
+    CHECK(log.record(1, false, true) == 2);
+    CHECK(log.record(2, true, true) == co::detail::count_log::refused);
+    log.restart(2);
+    CHECK(log.tally(2).calls == 0);
+    CHECK(log.tally(1).calls == 0);
+    CHECK(log.record(1, true, true) == co::detail::count_log::refused);
+    for (std::uint64_t i = 1; i <= 9; ++i) CHECK(log.record(2, i < 8, i > 7) == i);
+    CHECK(log.tally(2).calls == 4);
+    CHECK(log.tally(2).failed == 2);
+    CHECK(log.tally(2).slow == 2);
+}
+
+TEST_CASE("who writes into a bucket that has been taken writes nothing", "[breaker][window]") {
+    const co::clock::time_point begin{100s};
+    co::detail::time_log log(begin, 4s, 4);
+    const auto tag = [&](co::clock::duration after) { return log.tag_at(1, begin + after); };
+    CHECK(tag(0s) == tag(999ms));
+    CHECK(tag(1s) == tag(0s) + 1);
+    CHECK(tag(-5s) == tag(0s));
+    CHECK(log.tag_at(2, begin) == tag(4s));  // a whole window further
+    log.record(tag(8s), true, true);
+    log.record(tag(0s), true, true);  // the same place in the ring, eight buckets ago
+    CHECK(log.tally(tag(8s)).calls == 1);
+    CHECK(log.tally(tag(8s)).failed == 1);
+    CHECK(log.tally(tag(0s)).calls == 0);
+    log.record(tag(1000h), false, false);  // after a long idle time
+    CHECK(log.tally(tag(1000h)).calls == 1);
+    CHECK(log.tally(tag(1000h)).failed == 0);
 }

@@ -105,7 +105,10 @@ TEST_CASE("of two failures that are recorded at the same time one sees both",
         circuit_breaker b({.window = of_time ? last(24h) : last_calls(2), .min_calls = 2, .failure_rate = 1.0,
                            .open_for = 1h});
         constexpr int rounds = 20'000;
-        std::atomic<int> missed{0};
+        std::atomic<int> missed{0}, told{0};
+        const auto listens = b.on_event([&](const breaker_event& e) {
+            if (e.cause == breaker_cause::failure_rate) told.fetch_add(1, std::memory_order_relaxed);
+        });
         std::barrier<> meet(2);
         const auto works = [&](bool checks) {
             for (int i = 0; i < rounds; ++i) {
@@ -124,6 +127,7 @@ TEST_CASE("of two failures that are recorded at the same time one sees both",
         other.join();
         CHECK(missed.load() == 0);
         CHECK(b.stats().opened == rounds);
+        CHECK(told.load() == rounds);
     }
 }
 
@@ -190,16 +194,25 @@ TEST_CASE("a subscription that has gone is not running on another thread", "[str
         }
     });
     std::uint64_t told = 0;
+    std::atomic<int> late{0};
+    std::vector<std::unique_ptr<std::atomic<bool>>> gone;
     for (int i = 0; i < 2'000 || told == 0; ++i) {
         auto mine = std::make_unique<std::uint64_t>(0);  // freed right after: a late listener is a use after free
-        auto listens = b.on_event([&count = *mine](const breaker_event&) { ++count; });
+        gone.push_back(std::make_unique<std::atomic<bool>>(false));
+        auto listens = b.on_event([&count = *mine, &ended = *gone.back(), &late](const breaker_event&) {
+            ++count;
+            stress::dawdle(500);
+            if (ended.load()) late.fetch_add(1);
+        });
         if (i % 8 == 0) std::this_thread::yield();
         listens = {};
+        gone.back()->store(true);
         told += *mine;
     }
     stop = true;
     transitions.join();
     CHECK(told > 0);
+    CHECK(late.load() == 0);
 }
 
 TEST_CASE("a listener that is slow holds up nobody else's call", "[stress][breaker][circuit_breaker]") {

@@ -108,6 +108,11 @@ GOALS = [
     ("semaphore, uncontended", "ns (TooManyCooks)", MOST, 6,
      ns("semaphore_uncontended", "cordon")),
     ("hop between two threads and back, both awake", "ns", MOST, 1000, ns("hop_round_trip_awake", "cordon")),
+    ("breaker, closed: permit and record, last 100 calls", "ns", MOST, 25, ns("breaker_last_calls", "cordon")),
+    ("", "ns with a window of time, steady clock", MOST, 35, ns("breaker_last", "cordon")),
+    ("", "ns with that and slow calls", MOST, 60, ns("breaker_last_slow", "cordon")),
+    ("", "times faster than a mutex and a ring, two threads", LEAST, 2,
+     ratio("breaker_2_threads", "mutex_and_ring", "cordon")),
     ("include `cordon.hpp`", "s with g++ -O0", MOST, 1.3, seconds("cordon/cordon.hpp")),
 ]
 

@@ -56,6 +56,13 @@ FIGURES = {
     "channel_stream": "A stream of items from one task to another; for each",
     "channel_rendezvous": "The same without room",
     "channel_stream_2_threads": "A stream from one thread to another; for each",
+    "breaker_last_calls": "A call through a closed breaker over the last 100 calls, which succeeds",
+    "breaker_last_calls_slow": "The same with a bound on slow calls",
+    "breaker_last": "The same over the last ten seconds",
+    "breaker_last_slow": "That with a bound on slow calls",
+    "breaker_2_threads": "The same by two threads on one breaker; the time of both for all of them",
+    "breaker_refusal": "A call that an open breaker refuses",
+    "breaker_refusal_2_threads": "The same by two threads on one breaker; the time of both for all of them",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
 }
 

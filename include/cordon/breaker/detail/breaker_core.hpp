@@ -476,6 +476,8 @@ CORDON_NOINLINE inline circuit_breaker::permit circuit_breaker::core::admit_slow
                     word_.store(word + one_probe, std::memory_order_release);  // B3
                     got = permit(this, make(breaker_state::half_open, generation_of(word)) |
                                            static_cast<std::uint64_t>(place) << probes_shift, now);
+                } else {
+                    renew_until();  // a call whose lease it was about has ended meanwhile
                 }
             }
         }
@@ -509,7 +511,6 @@ CORDON_NOINLINE inline void circuit_breaker::core::settle_probe(std::uint64_t ad
                 open(breaker_cause::probes_failed, now, t, o);
             else if (good_ + bad_to_open_ > half_open_calls_ && fast_ + slow_to_open_ > half_open_calls_)
                 enter(breaker_state::closed, breaker_cause::probes_passed, now, {}, t);
-            else renew_until();
         }
     }
     finish(o);
