@@ -55,7 +55,8 @@ TEST_CASE("a whole cycle is told in its order, with causes and times", "[breaker
     play(b, "S");
     REQUIRE(told.size() == 5);
     using enum breaker_state;
-    const auto is = [&](std::size_t i, breaker_state from, breaker_state to, breaker_cause why, co::clock::duration at) {
+    const auto is = [&](std::size_t i, breaker_state from, breaker_state to, breaker_cause why,
+                        co::clock::duration at) {
         CAPTURE(i);
         CHECK(told[i].from == from);
         CHECK(told[i].to == to);

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -194,13 +195,19 @@ TEST_CASE("an opening without end does not overflow", "[breaker][circuit_breaker
     play(b, "F");
     clock += 100'000h;
     CHECK(b.state() == breaker_state::open);
-    CHECK(play(b, "S") == 0);
+    CHECK(refusal(b)->retry_after > 100'000h);
+    const auto saved = b.export_state();
+    CHECK(saved.open_left > 100'000h);
+    b.open_until(co::clock::time_point::max());
+    CHECK(b.stats().retry_after > 100'000h);
+    b.close();
+    b.restore(saved, -1h);
+    CHECK(b.stats().retry_after == saved.open_left);
 }
 
 // --- half-open -----------------------------------------------------------------------------------------------------
 
-TEST_CASE("half-open decides as soon as the verdict is certain",
-          "[breaker][circuit_breaker][CB-76][CB-78][CB-79]") {
+TEST_CASE("half-open decides as soon as the verdict is certain", "[breaker][circuit_breaker][CB-76][CB-78][CB-79]") {
     struct row {
         std::uint32_t calls;
         double rate;
@@ -209,11 +216,24 @@ TEST_CASE("half-open decides as soon as the verdict is certain",
     };
     constexpr auto open = breaker_state::open, closed = breaker_state::closed, half_open = breaker_state::half_open;
     for (const row& r : {
-             row{3, 1.0, "FF", half_open}, row{3, 1.0, "FFF", open}, row{3, 1.0, "S", closed}, row{3, 1.0, "FS", closed},
-             row{3, 0.1, "S", half_open}, row{3, 0.1, "SF", open}, row{3, 0.1, "SSF", open}, row{3, 0.1, "SSS", closed},
-             row{3, 0.5, "FS", half_open}, row{3, 0.5, "FSF", open}, row{3, 0.5, "FSS", closed},
-             row{4, 0.5, "SFS", half_open}, row{4, 0.5, "SFSF", open}, row{4, 0.5, "SFSS", closed},
-             row{4, 0.75, "SFF", half_open}, row{4, 0.75, "SFFF", open}, row{1, 0.5, "F", open}, row{1, 1.0, "S", closed},
+             row{3, 1.0, "FF", half_open},
+             row{3, 1.0, "FFF", open},
+             row{3, 1.0, "S", closed},
+             row{3, 1.0, "FS", closed},
+             row{3, 0.1, "S", half_open},
+             row{3, 0.1, "SF", open},
+             row{3, 0.1, "SSF", open},
+             row{3, 0.1, "SSS", closed},
+             row{3, 0.5, "FS", half_open},
+             row{3, 0.5, "FSF", open},
+             row{3, 0.5, "FSS", closed},
+             row{4, 0.5, "SFS", half_open},
+             row{4, 0.5, "SFSF", open},
+             row{4, 0.5, "SFSS", closed},
+             row{4, 0.75, "SFF", half_open},
+             row{4, 0.75, "SFFF", open},
+             row{1, 0.5, "F", open},
+             row{1, 1.0, "S", closed},
          }) {
         CAPTURE(r.calls, r.rate, r.outcomes);
         hand_clock clock;
@@ -420,8 +440,8 @@ TEST_CASE("metrics only never refuses, and tells each rate that is exceeded once
     check_counts(b, 4, 0);
     for (int i = 0; i < 5; ++i) call(b, clock, 5s, verdict::failure);
     CHECK(b.state() == breaker_state::metrics_only);
-    CHECK(causes == std::vector{breaker_cause::failure_rate, breaker_cause::consecutive_failures,
-                                breaker_cause::slow_rate});
+    CHECK(causes ==
+          std::vector{breaker_cause::failure_rate, breaker_cause::consecutive_failures, breaker_cause::slow_rate});
     CHECK(b.stats().rejected == 0);
     b.close();
     b.metrics_only();
@@ -445,8 +465,8 @@ TEST_CASE("disabled lets everything through and counts nothing", "[breaker][circ
 TEST_CASE("it begins in the state that it is told", "[breaker][circuit_breaker][CB-44]") {
     hand_clock clock;
     auto options = resilience4j();
-    for (const auto s : {breaker_state::closed, breaker_state::open, breaker_state::forced_open, breaker_state::disabled,
-                         breaker_state::metrics_only}) {
+    for (const auto s : {breaker_state::closed, breaker_state::open, breaker_state::forced_open,
+                         breaker_state::disabled, breaker_state::metrics_only}) {
         options.initial = s;
         CHECK(circuit_breaker(options).state() == s);
     }
@@ -474,8 +494,9 @@ TEST_CASE("the same state again is no transition", "[breaker][circuit_breaker]")
     for (int i = 0; i < 2; ++i) b.disable();
     for (int i = 0; i < 2; ++i) b.metrics_only();
     for (int i = 0; i < 2; ++i) b.reset();
-    CHECK(told == std::vector<std::pair<breaker_state, breaker_state>>{
-                      {closed, forced_open}, {forced_open, disabled}, {disabled, metrics_only}, {metrics_only, closed}});
+    CHECK(told ==
+          std::vector<std::pair<breaker_state, breaker_state>>{
+              {closed, forced_open}, {forced_open, disabled}, {disabled, metrics_only}, {metrics_only, closed}});
 }
 
 TEST_CASE("what was saved goes on where it was", "[breaker][circuit_breaker][CB-97]") {
@@ -562,8 +583,7 @@ TEST_CASE("a call that is stopped while it is a probe leaves half-open as it was
     sim.run(root);
 }
 
-TEST_CASE("wherever a guarded task is stopped, its place as a probe is free again",
-          "[breaker][circuit_breaker]") {
+TEST_CASE("wherever a guarded task is stopped, its place as a probe is free again", "[breaker][circuit_breaker]") {
     std::optional<circuit_breaker> b;
     const auto guarded = [&]() -> co::task<> {
         b->open_until(co::clock::now());
@@ -615,7 +635,8 @@ TEST_CASE("exporters find counters, gauges and the state", "[breaker][circuit_br
         void gauge(std::string_view name, std::uint64_t n, std::string_view) {
             text += std::string(name) + "=" + std::to_string(n) + " ";
         }
-        void state(std::string_view name, std::size_t index, std::span<const std::string_view> names, std::string_view) {
+        void state(std::string_view name, std::size_t index, std::span<const std::string_view> names,
+                   std::string_view) {
             text += std::string(name) + "=" + std::string(names[index]);
         }
     } sink;
@@ -654,17 +675,16 @@ TEST_CASE("a breaker says what is wrong with an option", "[breaker][circuit_brea
 
 TEST_CASE("a breaker that is destroyed while its probes are out, or somebody listens, says so",
           "[breaker][circuit_breaker]") {
+    // Who is left behind is leaked, for it must not touch what is gone.
     const auto probe_out = last_words([] {
-        circuit_breaker::permit permit;
-        circuit_breaker b({.name = "stock"});
-        b.open_until(co::clock::now());
-        permit = b.try_acquire();
+        auto b = std::make_unique<circuit_breaker>(circuit_breaker_options{.name = "stock"});
+        b->open_until(co::clock::now());
+        (void)new circuit_breaker::permit(b->try_acquire());
     });
     CHECK(probe_out.find("circuit_breaker \"stock\" destroyed while 1 calls") != std::string::npos);
     const auto listened = last_words([] {
-        circuit_breaker::subscription listens;
-        circuit_breaker b({.name = "stock"});
-        listens = b.on_event([](const breaker_event&) {});
+        auto b = std::make_unique<circuit_breaker>(circuit_breaker_options{.name = "stock"});
+        (void)new circuit_breaker::subscription(b->on_event([](const breaker_event&) {}));
     });
     CHECK(listened.find("circuit_breaker \"stock\" destroyed while 1 listen") != std::string::npos);
 }

@@ -18,20 +18,39 @@ namespace {
 
 enum class protocol : std::int8_t {
     as_built,
-    word_before_log,          // a transition shows the new generation before its log begins (B3)
-    trusts_its_look,          // trips without looking at the generation under the lock (B4)
-    looks_before_it_marks,    // counts the marks before it has set its own (B4)
-    counts_any_generation,    // takes a position without looking whose it is (B2, K3)
-    trusts_the_free_place,    // takes a place as a probe that it saw free before it had the lock (B5)
+    word_before_log,        // a transition shows the new generation before its log begins (B3)
+    trusts_its_look,        // trips without looking at the generation under the lock (B4)
+    looks_before_it_marks,  // counts the marks before it has set its own (B4)
+    counts_any_generation,  // takes a position without looking whose it is (B2, K3)
+    trusts_the_free_place,  // takes a place as a probe that it saw free before it had the lock (B5)
 };
 
 struct breaker_model {
     static constexpr int actors = 4, failing = 2, nobody = -1, allowed = 1;  // allowed: probes
     enum state : std::int8_t { closed, open, half_open };
-    enum { arrive, check_until, lock_in, admit, probe_lock, probe_settle,   // those who come later
-           look, position, mark, read_head, read_marks, judge_lock, judge,  // what all do who count
-           restart_start, restart_head, restart_until, restart_word, restarted,
-           plan_lock, plan, gone };
+    enum {
+        arrive,
+        check_until,
+        lock_in,
+        admit,
+        probe_lock,
+        probe_settle,  // those who come later
+        look,
+        position,
+        mark,
+        read_head,
+        read_marks,
+        judge_lock,
+        judge,  // what all do who count
+        restart_start,
+        restart_head,
+        restart_until,
+        restart_word,
+        restarted,
+        plan_lock,
+        plan,
+        gone
+    };
 
     protocol variant = protocol::as_built;
 
@@ -129,12 +148,10 @@ struct breaker_model {
                 ++trips;
                 return begin(me, open);
 
-            case restart_start:
-                start = head;
-                return go(me, restart_head);
+            case restart_start: start = head; return go(me, restart_head);
             case restart_head:
-                head_generation = static_cast<std::int8_t>(variant == protocol::word_before_log ? generation
-                                                                                                : generation + 1);
+                head_generation =
+                    static_cast<std::int8_t>(variant == protocol::word_before_log ? generation : generation + 1);
                 return go(me, variant == protocol::word_before_log ? restarted : restart_until);
             case restart_until:
                 due = next != open;  // for how long it is open is decided later

@@ -128,10 +128,11 @@ private:
         bool may_open = false, may_close = false;
         for (std::uint64_t bad = 0; bad <= left; ++bad)
             for (std::uint64_t slow = 0; slow <= left; ++slow) {
-                bool opens = o_.failure_rate ? (t.failed + bad) * 100 >= static_cast<std::uint64_t>(
-                                                                             *o_.failure_rate * 100 + 0.5) * n
+                bool opens = o_.failure_rate ? (t.failed + bad) * 100 >=
+                                                   static_cast<std::uint64_t>(*o_.failure_rate * 100 + 0.5) * n
                                              : t.failed + bad > 0;
-                if (o_.slow_call) opens |= (t.slow + slow) * 100 >= static_cast<std::uint64_t>(o_.slow_rate * 100 + 0.5) * n;
+                if (o_.slow_call)
+                    opens |= (t.slow + slow) * 100 >= static_cast<std::uint64_t>(o_.slow_rate * 100 + 0.5) * n;
                 (opens ? may_open : may_close) = true;
             }
         if (!may_close) open(now);
@@ -186,7 +187,8 @@ void check_history(std::uint64_t seed, std::size_t& opened) {
     hand_clock clock;
     circuit_breaker_options o;
     const duration span = pick(duration(10ms), duration(1s), duration(10s));
-    o.window = below(2) == 0 ? co::last_calls(pick(1u, 3u, 10u, 16u, 33u, 100u)) : co::last(span, pick(1u, 2u, 7u, 10u));
+    o.window =
+        below(2) == 0 ? co::last_calls(pick(1u, 3u, 10u, 16u, 33u, 100u)) : co::last(span, pick(1u, 2u, 7u, 10u));
     o.min_calls = pick(1u, 2u, 5u, 20u);
     o.failure_rate = pick(0.01, 0.2, 0.5, 0.55, 1.0);
     if (below(4) == 0) o.failure_rate.reset();
@@ -216,8 +218,10 @@ void check_history(std::uint64_t seed, std::size_t& opened) {
         if (!held.empty() && (action < 60 || held.size() > 12)) {
             const std::size_t which = below(held.size());
             const auto dice = below(100);
-            const verdict v = dice < 5 ? verdict::ignored : dice < 10 ? verdict::stopped
-                            : dice < 10 + fails ? verdict::failure : verdict::success;
+            const verdict v = dice < 5            ? verdict::ignored
+                              : dice < 10         ? verdict::stopped
+                              : dice < 10 + fails ? verdict::failure
+                                                  : verdict::success;
             held[which].first.settle(v);
             expected.settle(held[which].second, v, clock.now());
             held.erase(held.begin() + static_cast<std::ptrdiff_t>(which));
@@ -262,8 +266,7 @@ void check_history(std::uint64_t seed, std::size_t& opened) {
 
 }  // namespace
 
-TEST_CASE("a breaker does what its rules say, whatever happens to calls and to time",
-          "[breaker][circuit_breaker]") {
+TEST_CASE("a breaker does what its rules say, whatever happens to calls and to time", "[breaker][circuit_breaker]") {
     const std::uint64_t first = std::random_device{}();
     std::printf("seeds from %llu\n", static_cast<unsigned long long>(first));
     std::size_t opened = 0;

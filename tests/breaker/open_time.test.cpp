@@ -101,16 +101,16 @@ TEST_CASE("the time that it is open grows with each attempt and starts afresh on
     CHECK(b.stats().retry_after == 5s);
 }
 
-TEST_CASE("a function of the time sees the attempts, the rates and the last time",
-          "[breaker][open_time][CB-89]") {
+TEST_CASE("a function of the time sees the attempts, the rates and the last time", "[breaker][open_time][CB-89]") {
     hand_clock clock;
     std::vector<co::breaker_trip> trips;
     circuit_breaker b({.window = last_calls(4),
                        .failure_rate = 0.5,
-                       .open_for = [&](const co::breaker_trip& t) {
-                           trips.push_back(t);
-                           return co::clock::duration(1s + trips.size() * 1s);
-                       },
+                       .open_for =
+                           [&](const co::breaker_trip& t) {
+                               trips.push_back(t);
+                               return co::clock::duration(1s + trips.size() * 1s);
+                           },
                        .half_open_calls = 1});
     play(b, "SFSF");
     for (int i = 0; i < 4; ++i) {
@@ -161,8 +161,7 @@ TEST_CASE("the time doubles when it opens again soon, and starts afresh after lo
     CHECK(opens_for() == 100ms);
 }
 
-TEST_CASE("a function of the time that throws is counted, and one that is negative means now",
-          "[breaker][open_time]") {
+TEST_CASE("a function of the time that throws is counted, and one that is negative means now", "[breaker][open_time]") {
     hand_clock clock;
     const bool throws = GENERATE(true, false);
     circuit_breaker b({.window = last_calls(1), .open_for = [throws](const co::breaker_trip&) -> co::clock::duration {

@@ -74,8 +74,8 @@ TEST_CASE("a breaker that counts failures in a row opens at that many and forget
 
 TEST_CASE("a fixed window forgets all its calls at once", "[breaker][window][CB-05][CB-06]") {
     hand_clock clock;
-    circuit_breaker b({.window = last(30s, 1), .min_calls = 3, .failure_rate = 0.6, .consecutive_failures = 100,
-                       .open_for = 90s});
+    circuit_breaker b(
+        {.window = last(30s, 1), .min_calls = 3, .failure_rate = 0.6, .consecutive_failures = 100, .open_for = 90s});
     play(b, "SFXSFXSFXSFXSFX");
     CHECK(b.state() == breaker_state::closed);
     check_counts(b, 10, 5);
@@ -92,8 +92,7 @@ TEST_CASE("a fixed window forgets all its calls at once", "[breaker][window][CB-
     check_counts(b, 0, 0);
 }
 
-TEST_CASE("an outcome belongs to the fixed window that admitted the call",
-          "[breaker][window][CB-09]") {
+TEST_CASE("an outcome belongs to the fixed window that admitted the call", "[breaker][window][CB-09]") {
     hand_clock clock;
     circuit_breaker b({.window = last(30s, 1), .min_calls = 1});
     std::vector<breaker_event> events;
@@ -112,8 +111,13 @@ TEST_CASE("an outcome belongs to the fixed window that admitted the call",
 TEST_CASE("a rolling window loses a bucket at a time, and a rate that is reached then opens it",
           "[breaker][window][CB-08]") {
     hand_clock clock;
-    circuit_breaker b({.window = last(30s, 10), .min_calls = 3, .failure_rate = 0.6, .consecutive_failures = 100,
-                       .open_for = 30s, .half_open_calls = 3, .half_open_failure_rate = 0.1});
+    circuit_breaker b({.window = last(30s, 10),
+                       .min_calls = 3,
+                       .failure_rate = 0.6,
+                       .consecutive_failures = 100,
+                       .open_for = 30s,
+                       .half_open_calls = 3,
+                       .half_open_failure_rate = 0.1});
     play(b, "SFXSFXSFXSFXSFX");
     clock += 3s;
     play(b, "S");
@@ -137,7 +141,7 @@ TEST_CASE("a rolling window loses a bucket at a time, and a rate that is reached
     play(b, "FFFFF");
     CHECK(b.state() == breaker_state::closed);  // 13 of 22
     play(b, "F");
-    CHECK(b.state() == breaker_state::open);    // 14 of 23
+    CHECK(b.state() == breaker_state::open);  // 14 of 23
 
     clock += 30s;
     play(b, "SS");
@@ -284,8 +288,7 @@ TEST_CASE("a rate is compared as it was written", "[breaker][window][CB-64]") {
     }
 }
 
-TEST_CASE("thresholds of failsafe: one failure, several in a row, some of some",
-          "[breaker][window][CB-65][CB-67]") {
+TEST_CASE("thresholds of failsafe: one failure, several in a row, some of some", "[breaker][window][CB-65][CB-67]") {
     const auto ends = [](circuit_breaker_options o, std::string_view calls) {
         circuit_breaker b(o);
         play(b, calls);
@@ -313,8 +316,8 @@ TEST_CASE("buckets leave as wholes", "[breaker][window][CB-59]") {
         std::uint64_t calls, failed;
     };
     for (const row& r : {row{'F', 0s, 1, 1}, row{'S', 100ms, 2, 1}, row{'S', 200ms, 3, 1}, row{'S', 1200ms, 4, 1},
-                         row{'S', 2200ms, 5, 1}, row{'F', 3200ms, 6, 2}, row{'S', 4200ms, 7, 2},
-                         row{'S', 5200ms, 5, 1}, row{'S', 6200ms, 5, 1}, row{'S', 11200ms, 1, 0}}) {
+                         row{'S', 2200ms, 5, 1}, row{'F', 3200ms, 6, 2}, row{'S', 4200ms, 7, 2}, row{'S', 5200ms, 5, 1},
+                         row{'S', 6200ms, 5, 1}, row{'S', 11200ms, 1, 0}}) {
         clock.set(r.at);
         play(b, {&r.outcome, 1});
         CAPTURE(r.at);
@@ -362,8 +365,7 @@ TEST_CASE("rates of a window of time follow its calls", "[breaker][window][CB-68
     CHECK(b.stats().failure_rate == 2 / 6.0);
 }
 
-TEST_CASE("a success can open a window of time in which older successes have made room",
-          "[breaker][window]") {
+TEST_CASE("a success can open a window of time in which older successes have made room", "[breaker][window]") {
     hand_clock clock;
     circuit_breaker b({.window = last(10s, 10), .min_calls = 4, .failure_rate = 0.5});
     play(b, "SSSSSS");
@@ -373,7 +375,7 @@ TEST_CASE("a success can open a window of time in which older successes have mad
     clock += 5s;
     CHECK(b.state() == breaker_state::closed);  // 3 of 3, but too few
     play(b, "S");
-    CHECK(b.state() == breaker_state::open);    // 3 of 4
+    CHECK(b.state() == breaker_state::open);  // 3 of 4
 }
 
 // --- who writes late ---------------------------------------------------------------------------------------------

@@ -51,9 +51,8 @@ TEST_CASE("of 64 calls that fail together one opens the breaker, and one event s
     for (int round = 0; round < 20; ++round) {
         circuit_breaker b({.window = round % 2 == 0 ? last_calls(100) : last(1h), .min_calls = 1, .open_for = 1h});
         std::atomic<int> transitions{0}, stale{0};
-        const auto listens = b.on_event([&](const breaker_event& e) {
-            (e.cause == breaker_cause::stale ? stale : transitions).fetch_add(1);
-        });
+        const auto listens = b.on_event(
+            [&](const breaker_event& e) { (e.cause == breaker_cause::stale ? stale : transitions).fetch_add(1); });
         std::vector<circuit_breaker::permit> permits;
         for (int i = 0; i < 64; ++i) permits.push_back(b.try_acquire());
         together(64, [&](std::size_t i) { permits[i].failed(); });
@@ -90,8 +89,8 @@ TEST_CASE("no outcome is lost or counted twice", "[stress][breaker][circuit_brea
     for (const bool of_time : {false, true}) {
         circuit_breaker b({.window = of_time ? last(24h) : last_calls(65'536), .failure_rate = 1.0});
         together(10, [&](std::size_t i) {
-            for (int n = 0; n < 10'000; ++n) b.try_acquire().settle(n % 100 == 7 && i == 3 ? co::verdict::failure
-                                                                                           : co::verdict::success);
+            for (int n = 0; n < 10'000; ++n)
+                b.try_acquire().settle(n % 100 == 7 && i == 3 ? co::verdict::failure : co::verdict::success);
         });
         CHECK(b.state() == breaker_state::closed);
         CHECK(b.stats().calls == (of_time ? 100'000u : 65'536u));
@@ -99,11 +98,10 @@ TEST_CASE("no outcome is lost or counted twice", "[stress][breaker][circuit_brea
     }
 }
 
-TEST_CASE("of two failures that are recorded at the same time one sees both",
-          "[stress][breaker][circuit_breaker]") {
+TEST_CASE("of two failures that are recorded at the same time one sees both", "[stress][breaker][circuit_breaker]") {
     for (const bool of_time : {false, true}) {
-        circuit_breaker b({.window = of_time ? last(24h) : last_calls(2), .min_calls = 2, .failure_rate = 1.0,
-                           .open_for = 1h});
+        circuit_breaker b(
+            {.window = of_time ? last(24h) : last_calls(2), .min_calls = 2, .failure_rate = 1.0, .open_for = 1h});
         constexpr int rounds = 20'000;
         std::atomic<int> missed{0}, told{0};
         const auto listens = b.on_event([&](const breaker_event& e) {

@@ -34,19 +34,19 @@ namespace cordon::inline CORDON_ABI {
 /// What is `std::nullopt` is not looked at. A breaker opens at a rate that is reached, not only exceeded.
 struct circuit_breaker_options {
     std::string_view name = {};
-    call_window window = last_calls(100);            ///< or `last(10s)`, or `last(10s, 20)`
-    std::uint32_t min_calls = 20;                    ///< no rate is known below; of a window of calls at most all
-    std::optional<double> failure_rate = 0.5;        ///< above 0, up to 1
+    call_window window = last_calls(100);      ///< or `last(10s)`, or `last(10s, 20)`
+    std::uint32_t min_calls = 20;              ///< no rate is known below; of a window of calls at most all
+    std::optional<double> failure_rate = 0.5;  ///< above 0, up to 1
     std::optional<std::uint32_t> consecutive_failures = std::nullopt;  ///< so many in a row open it as well; 1 or more
     std::optional<clock::duration> slow_call = std::nullopt;  ///< what takes longer is slow; costs two clock readings
-    double slow_rate = 1.0;                          ///< above 0, up to 1; only looked at with `slow_call`
+    double slow_rate = 1.0;                                   ///< above 0, up to 1; only looked at with `slow_call`
     open_time open_for = open_time::growing(std::chrono::seconds(5), std::chrono::seconds(60));
-    std::uint32_t half_open_calls = 3;               ///< how many calls decide; 1 to 1,024
+    std::uint32_t half_open_calls = 3;  ///< how many calls decide; 1 to 1,024
     /// The part of them that opens it again if it fails. Not given: `failure_rate`, or a single failure without that.
     std::optional<double> half_open_failure_rate = std::nullopt;
-    clock::duration probe_lease = std::chrono::seconds(60);  ///< after that another call may take a probe's place
+    clock::duration probe_lease = std::chrono::seconds(60);       ///< after that another call may take a probe's place
     std::optional<clock::duration> half_open_for = std::nullopt;  ///< without a verdict by then it opens again
-    breaker_state initial = breaker_state::closed;   ///< any but `half_open`
+    breaker_state initial = breaker_state::closed;                ///< any but `half_open`
 };
 
 /// A circuit breaker. Calls that it lets through hold a permit, and tell it how they ended.
@@ -134,7 +134,8 @@ public:
     void restore(const saved_state& saved, clock::duration ago = clock::duration::zero());
 
     /// Calls `f(const breaker_event&)` with each event from now on, until the handle goes.
-    /// Threads:       `f` runs on the thread whose call caused the event, or on one that is telling others; one event at
+    /// Threads:       `f` runs on the thread whose call caused the event, or on one that is telling others; one event
+    /// at
     ///                a time, under no lock. It may use the breaker, and let the handle go
     /// Errors:        what `f` throws is dropped and counted
     template <std::invocable<const breaker_event&> F>
@@ -198,4 +199,4 @@ private:
 
 }  // namespace cordon::inline CORDON_ABI
 
-#include <cordon/breaker/detail/breaker_core.hpp>  // the core, and the bodies of all this
+#include <cordon/breaker/detail/breaker_core.hpp>  // what it consists of, and the bodies of all this

@@ -23,10 +23,10 @@ namespace cordon::inline CORDON_ABI {
 
 /// What is known when a breaker opens by itself.
 struct breaker_trip {
-    std::uint32_t attempt = 0;         ///< how often it has opened before since it was closed last
-    double failure_rate = 0;           ///< of the window, or the probes, that led here
+    std::uint32_t attempt = 0;  ///< how often it has opened before since it was closed last
+    double failure_rate = 0;    ///< of the window, or the probes, that led here
     double slow_rate = 0;
-    clock::duration last_open{0};      ///< how long it was to be open the last time; zero: never yet
+    clock::duration last_open{0};  ///< how long it was to be open the last time; zero: never yet
     clock::duration healthy_for = clock::duration::max();  ///< for how long it was closed; `max()`: it never opened yet
     clock::time_point at{};
 };
@@ -56,7 +56,8 @@ public:
     /// `first`, then each time `factor` times as long, up to `most`; from the start again once it was closed.
     template <class Rep1, class Period1, class Rep2, class Period2>
     [[nodiscard]] static open_time growing(std::chrono::duration<Rep1, Period1> first,
-                                           std::chrono::duration<Rep2, Period2> most, growth how = {2, 0.1, 0}) noexcept {
+                                           std::chrono::duration<Rep2, Period2> most,
+                                           growth how = {2, 0.1, 0}) noexcept {
         open_time result(first);
         result.kind_ = kind::growing;
         result.most_ = detail::saturated(most);

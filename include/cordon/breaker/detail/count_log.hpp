@@ -25,7 +25,8 @@ struct call_tally {
 class mark_ring {
 public:
     explicit mark_ring(std::uint32_t window)
-        : mask_(std::bit_ceil(window / static_cast<std::uint32_t>(per_block) + 2) - 1), words_(new std::atomic<std::uint64_t>[mask_ + 1]{}) {}
+        : mask_(std::bit_ceil(window / static_cast<std::uint32_t>(per_block) + 2) - 1),
+          words_(new std::atomic<std::uint64_t>[mask_ + 1] {}) {}
 
     void set(std::uint64_t position) noexcept {
         const std::uint64_t serial = position / per_block, bit = std::uint64_t{1} << (position % per_block);
@@ -56,8 +57,8 @@ private:
 };
 
 /// The last n calls of a generation.
-/// head_: the position of the next call (lower 52 bits, never reset: enough for four years of 30 million calls a second),
-/// and the lower 12 bits of the generation that may take it.
+/// head_: the position of the next call (lower 52 bits, never reset: enough for four years of 30 million calls a
+/// second), and the lower 12 bits of the generation that may take it.
 // K3 A call takes its position and is checked against its generation in one exchange: it counts for that one, or not
 //    at all. (A thread would have to stand still for exactly 4,096 generations to be taken for a later one.)
 // K4 start_ is written before the head gets the new generation (release), and read after (acquire).
@@ -71,7 +72,8 @@ public:
     std::uint64_t record(std::uint64_t generation, bool failed, bool slow) noexcept {
         std::uint64_t seen = head_.load(std::memory_order_relaxed);
         do {
-            if ((seen ^ generation << position_bits) >> position_bits != 0) [[unlikely]] return refused;
+            if ((seen ^ generation << position_bits) >> position_bits != 0) [[unlikely]]
+                return refused;
         } while (!head_.compare_exchange_weak(seen, next(seen), std::memory_order_seq_cst,  // K2, K3, K4
                                               std::memory_order_relaxed));
         const std::uint64_t position = seen & position_mask;

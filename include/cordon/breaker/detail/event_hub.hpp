@@ -2,8 +2,8 @@
 #pragma once
 
 // Who listens to a breaker, and what they have not been told yet. Whoever posts an event, or finds one, tells everybody
-// unless a thread is at that already: so events are told in their order, one at a time and under no lock, and a listener
-// that is slow holds up only the thread that happens to tell it.
+// unless a thread is at that already: so events are told in their order, one at a time and under no lock, and a
+// listener that is slow holds up only the thread that happens to tell it.
 
 #include <cordon/breaker/breaker_event.hpp>
 #include <cordon/core/detail/config.hpp>
@@ -37,8 +37,8 @@ public:
         // Under the lock of the hub.
         listener* prev_ = nullptr;
         listener* next_ = nullptr;
-        std::uint64_t from_ = 0;    // the first event that it is told
-        bool removed_ = false;      // by itself, while it was told
+        std::uint64_t from_ = 0;  // the first event that it is told
+        bool removed_ = false;    // by itself, while it was told
     };
 
     void add(listener& l) noexcept {
@@ -63,8 +63,8 @@ public:
     }
     [[nodiscard]] std::size_t listeners() const noexcept { return listeners_.load(std::memory_order_relaxed); }
 
-    /// Keeps the event until `deliver`. If there is no room it is counted as lost: stale outcomes, which come in crowds,
-    /// leave half of the room to the others.
+    /// Keeps the event until `deliver`. If there is no room it is counted as lost: stale outcomes, which come in
+    /// crowds, leave half of the room to the others.
     void post(const breaker_event& e) noexcept {
         if (listeners() == 0) return;
         const spin_guard guard(lock_);
@@ -77,7 +77,8 @@ public:
     }
     /// Tells what was posted. Not under a lock.
     void deliver() noexcept {
-        if (pending_.load(std::memory_order_relaxed)) [[unlikely]] tell_all();
+        if (pending_.load(std::memory_order_relaxed)) [[unlikely]]
+            tell_all();
     }
 
     [[nodiscard]] std::uint64_t errors() const noexcept { return errors_.load(std::memory_order_relaxed); }

@@ -24,14 +24,17 @@ namespace detail {
 //    another, whenever it writes.
 // T3 Counts are written and read in one total order (seq_cst): of two who write and then count, one sees both.
 // T4 In one bucket's time a success can only lower a rate, or bring the minimum of calls. So a success that is not the
-//    first of its bucket needs to look only while the minimum is not there: few_ says so from before a look on (seq_cst),
-//    and whoever counts and does not see it yet is seen by that look.
+//    first of its bucket needs to look only while the minimum is not there: few_ says so from before a look on
+//    (seq_cst), and whoever counts and does not see it yet is seen by that look.
 class alignas(64) time_log {
 public:
     /// `buckets` 0: never used.
     time_log(clock::time_point now, clock::duration span, std::uint32_t buckets)
-        : begun_(now), width_(buckets == 0 ? 1 : span.count() / buckets), buckets_(buckets),
-          mask_(std::bit_ceil(buckets + 1) - 1), words_(new words[buckets == 0 ? 1 : mask_ + 1]{}) {}
+        : begun_(now),
+          width_(buckets == 0 ? 1 : span.count() / buckets),
+          buckets_(buckets),
+          mask_(std::bit_ceil(buckets + 1) - 1),
+          words_(new words[buckets == 0 ? 1 : mask_ + 1]{}) {}
 
     [[nodiscard]] std::uint64_t tag_at(std::uint64_t generation, clock::time_point t) const noexcept {
         const auto since = static_cast<std::uint64_t>(t < begun_ ? 0 : (t - begun_).count());
