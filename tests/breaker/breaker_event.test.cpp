@@ -62,6 +62,7 @@ TEST_CASE("a whole cycle is told in its order, with causes and times", "[breaker
         CHECK(told[i].to == to);
         CHECK(told[i].cause == why);
         CHECK(told[i].at == begin + at);
+        CHECK(told[i].generation == i + 2);  // it began with the first
     };
     is(0, closed, open, breaker_cause::failure_rate, 0s);
     is(1, open, half_open, breaker_cause::waited, 6s);

@@ -67,9 +67,10 @@ struct breaker_event {
     breaker_state to = breaker_state::closed;
     breaker_cause cause = breaker_cause::by_hand;
     clock::time_point at{};
-    std::uint64_t calls = 0;   ///< of the window, or the probes, that led here
-    std::uint64_t failed = 0;  ///< of them
-    std::uint64_t slow = 0;    ///< of them
+    std::uint64_t calls = 0;       ///< of the window, or the probes, that led here
+    std::uint64_t failed = 0;      ///< of them
+    std::uint64_t slow = 0;        ///< of them
+    std::uint64_t generation = 0;  ///< that of `to`: one more with each transition, so that a lost event is noticed
 };
 
 }  // namespace cordon::inline CORDON_ABI

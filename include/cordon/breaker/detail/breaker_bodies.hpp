@@ -107,7 +107,7 @@ CORDON_NOINLINE inline void circuit_breaker::core::judge(std::uint64_t admitted,
             }
             told_ |= 1u << c;
             told_hint_.store(told_, std::memory_order_relaxed);
-            hub_.post({state_of(seen), state_of(seen), cause, now, t.calls, t.failed, t.slow});
+            hub_.post({state_of(seen), state_of(seen), cause, now, t.calls, t.failed, t.slow, generation_of(seen)});
         }
     }
     finish(o);
@@ -116,8 +116,8 @@ CORDON_NOINLINE inline void circuit_breaker::core::judge(std::uint64_t admitted,
 CORDON_NOINLINE inline void circuit_breaker::core::stale() noexcept {
     stale_.fetch_add(1, std::memory_order_relaxed);
     if (hub_.listeners() == 0) return;
-    const breaker_state now_in = state_of(word_.load(std::memory_order_relaxed));
-    hub_.post({now_in, now_in, breaker_cause::stale, clock::now(), 0, 0, 0});
+    const std::uint64_t seen = word_.load(std::memory_order_relaxed);
+    hub_.post({state_of(seen), state_of(seen), breaker_cause::stale, clock::now(), 0, 0, 0, generation_of(seen)});
     hub_.deliver();
 }
 
@@ -140,7 +140,7 @@ inline void circuit_breaker::core::enter(breaker_state to, breaker_cause cause, 
     until_.store(until, std::memory_order_relaxed);
     word_.store(make(to, generation), std::memory_order_release);  // B3
     if (state_of(seen) != to || cause != breaker_cause::by_hand)
-        hub_.post({state_of(seen), to, cause, now, led_here.calls, led_here.failed, led_here.slow});
+        hub_.post({state_of(seen), to, cause, now, led_here.calls, led_here.failed, led_here.slow, generation});
 }
 
 /// By itself. For how long is decided by `finish`.
@@ -247,12 +247,11 @@ CORDON_NOINLINE inline circuit_breaker::permit circuit_breaker::core::admit_slow
             return permit();
         }
         if (s != breaker_state::open && s != breaker_state::half_open) return permit(this, seen, begin());
-        const clock::time_point now = clock::now();
-        if (refuses(seen, now)) {
+        const clock::time_point now = clock::now(), until = until_.load(std::memory_order_relaxed);
+        if ((s == breaker_state::open || full(seen)) && now < until) {
             (s == breaker_state::open ? refused_ : refused_half_open_).fetch_add(1, std::memory_order_relaxed);
             if (why != nullptr) {
                 *why = refusal_;
-                const clock::time_point until = until_.load(std::memory_order_relaxed);
                 if (s == breaker_state::open && until != never) why->retry_after = until - now;
             }
             return permit();

@@ -25,7 +25,8 @@ namespace cordon::inline CORDON_ABI {
 //    threads that pass share its cache line.
 // B2 An outcome counts only if the generation is that of its permit; the logs check that again in the exchange that
 //    counts (K3, T2). So whoever makes a transition excludes all calls from before it.
-// B3 The logs begin anew, and until_ is written, before word_ (release): whoever reads the word (acquire) and belongs to
+// B3 The logs begin anew, and until_ is written, before word_ (release): whoever reads the word (acquire) and belongs
+// to
 //    the new generation finds both.
 // B4 Whoever makes a call's outcome count looks at the window afterwards (K2, T3), and trips under the lock if the
 //    generation is still his: so a window that reached a rate is seen by somebody, and one transition comes of it.
@@ -105,9 +106,6 @@ private:
         if (v == verdict::ignored) ignored_.fetch_add(1, std::memory_order_relaxed);
     }
     bool full(std::uint64_t word) const noexcept { return places_of(word) == half_open_calls_; }
-    bool refuses(std::uint64_t word, clock::time_point now) const noexcept {
-        return (state_of(word) == breaker_state::open || full(word)) && now < until_.load(std::memory_order_relaxed);
-    }
 
     void record(std::uint64_t admitted, clock::time_point since, bool failed) noexcept {
         const clock::time_point now = reads_clock_ ? clock::now() : clock::time_point{};

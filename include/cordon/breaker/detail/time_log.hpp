@@ -47,7 +47,7 @@ public:
         if (failed) add(bucket.failed, tag);
         if (slow) add(bucket.slow, tag);
         if (failed || slow) {
-            last_bad_.store(tag + 1, std::memory_order_relaxed);
+            advance(last_bad_, tag);
             return true;
         }
         const std::uint64_t bad = last_bad_.load(std::memory_order_relaxed);
@@ -55,7 +55,7 @@ public:
         return first || few_.load(std::memory_order_seq_cst) == tag + 1;         // T4
     }
     /// Before and after a look at the window that ends with `tag`.
-    void begin_look(std::uint64_t tag) noexcept { few_.store(tag + 1, std::memory_order_seq_cst); }  // T4
+    void begin_look(std::uint64_t tag) noexcept { advance(few_, tag); }  // T4
     void end_look(std::uint64_t tag, bool few) noexcept {
         std::uint64_t mine = tag + 1;
         if (!few) few_.compare_exchange_strong(mine, 0, std::memory_order_relaxed);
@@ -95,6 +95,13 @@ private:
             else next = tag << count_bits | 1;
         } while (!w.compare_exchange_weak(seen, next, std::memory_order_seq_cst, std::memory_order_relaxed));  // T3
         return (next & count_mask) == 1;
+    }
+    /// Writes one more than `tag`, unless a later one is there.
+    static void advance(word& w, std::uint64_t tag) noexcept {
+        std::uint64_t seen = w.load(std::memory_order_relaxed);
+        do {
+            if (seen != 0 && newer(seen - 1, tag)) return;
+        } while (!w.compare_exchange_weak(seen, tag + 1, std::memory_order_seq_cst, std::memory_order_relaxed));
     }
     static std::uint64_t read(const word& w, std::uint64_t tag) noexcept {
         const std::uint64_t seen = w.load(std::memory_order_seq_cst);  // T3
