@@ -124,6 +124,11 @@ GOALS = [
     ("dump of 100,000 tasks while two threads of a pool spawn others", "ms as text", MOST, 250,
      milliseconds("dump_100k_of_busy_pool", "cordon_text", 100_000)),
     ("", "ms as JSON", MOST, 250, milliseconds("dump_100k_of_busy_pool", "cordon_json", 100_000)),
+    ("breaker, closed: permit and record, last 100 calls", "ns", MOST, 25, ns("breaker_last_calls", "cordon")),
+    ("", "ns with a window of time, steady clock", MOST, 35, ns("breaker_last", "cordon")),
+    ("", "ns with that and slow calls", MOST, 60, ns("breaker_last_slow", "cordon")),
+    ("", "times faster than a mutex and a ring, two threads", LEAST, 2,
+     ratio("breaker_2_threads", "mutex_and_ring", "cordon")),
     ("include `cordon.hpp`", "s with g++ -O0", MOST, 1.3, seconds("cordon/cordon.hpp")),
 ]
 

@@ -11,6 +11,7 @@
 #include <cordon/core/verdict.hpp>
 
 #include <coroutine>
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -43,6 +44,9 @@ public:
     explicit judge(const Classifier&) noexcept {}
 };
 
+/// For calls outside a pipeline.
+inline constexpr outcome_classifier<> shared_classifier{};
+
 /// The state of a call, its verdict, and its outcome, which may be replaced. A value that the state can show stays where
 /// it is, so that it is moved once, however many policies look at it.
 template <operation O>
@@ -72,6 +76,12 @@ public:
     /// The outcome, if it is no value.
     [[nodiscard]] const outcome<value_type>* failure() const noexcept {
         return kept_ && !kept_->has_value() ? &*kept_ : nullptr;
+    }
+    /// The value, if it is one. Requires:      T is not void
+    [[nodiscard]] const auto* value() const noexcept {
+        if (kept_) return kept_->has_value() ? std::addressof(**kept_) : nullptr;
+        if constexpr (shows_value<state>) return state_.has_value() ? std::addressof(state_.peek()) : nullptr;
+        else return static_cast<decltype(std::addressof(**kept_))>(nullptr);
     }
     /// Replaces the outcome, or gives one to a call that is never made.
     void end_with(outcome<value_type>&& o) noexcept { kept_.emplace(std::move(o)); }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Answers in the place of a call that failed.
+//
+//     pipeline(fallback([](const failure&) { return std::string("unknown"); }), retry(3), breaker)
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/judged_call.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/verdict.hpp>
+#include <cordon/policy/failure.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+template <operation O, class Judge, class F>
+class fallback_operation;
+
+}  // namespace detail
+
+/// Made by `fallback(f)`. When the call further in fails, or is refused, the result is `f(failure)` instead, which is a
+/// value or something to await. What counts as nothing is left alone: a `std::logic_error`, and what the pipeline ignores.
+/// Errors:        what `f` throws is the outcome
+/// Cancellation:  a stop is not answered in its place
+/// Threads:       `f` is called on the thread of the call, perhaps on several at once
+/// Cost:          no frame of its own
+template <class F>
+class fallback_policy {
+public:
+    explicit fallback_policy(F f) : f_(std::move(f)) {}
+
+    template <detail::makes_awaitable Call, class Classifier = outcome_classifier<>>
+    [[nodiscard]] auto operator()(Call&& call, const Classifier& classify = detail::shared_classifier) const {
+        using op = decltype(detail::call_of(std::forward<Call>(call)));
+        return detail::fallback_operation<op, detail::judge<Classifier>, F>(
+            f_, detail::call_of(std::forward<Call>(call)), detail::judge<Classifier>(classify));
+    }
+
+private:
+    F f_;
+};
+
+template <class F>
+    requires std::invocable<const F&, const failure&>
+[[nodiscard]] fallback_policy<F> fallback(F f) {
+    return fallback_policy<F>(std::move(f));
+}
+
+namespace detail {
+
+/// A fallback that has to be awaited.
+template <class F>
+class fallback_call {
+public:
+    fallback_call(const F& f, failure&& why) noexcept : f_(&f), why_(std::move(why)) {}
+    decltype(auto) operator()() { return (*f_)(std::as_const(why_)); }
+
+private:
+    const F* f_;
+    failure why_;
+};
+
+/// Where the state of that call is; nothing for a fallback that answers at once.
+template <class F, bool awaits>
+struct fallback_answer {};
+template <class F>
+struct fallback_answer<F, true> {
+    std::optional<typename call_operation<fallback_call<F>>::state> state;
+};
+
+template <operation O, class Judge, class F>
+class fallback_operation : public operation_base<fallback_operation<O, Judge, F>> {
+    using answer = std::invoke_result_t<const F&, const failure&>;
+    static constexpr bool awaits = awaitable<answer>;
+    static constexpr bool answers_void = std::is_void_v<typename O::value_type>;
+    static_assert(awaits || (answers_void ? std::is_void_v<answer> : std::is_convertible_v<answer, typename O::value_type>),
+                  "fallback: the function returns neither what the call gives nor something to await");
+
+public:
+    using value_type = typename O::value_type;
+    static constexpr bool needs_executor = [] {
+        if constexpr (awaits) return O::needs_executor || operation_for<answer>::needs_executor;
+        else return O::needs_executor;
+    }();
+
+    fallback_operation(const F& f, O&& op, const Judge& judge) : f_(&f), op_(std::move(op)), judge_(judge) {}
+
+    class state : public policy_state<O> {
+    public:
+        explicit state(fallback_operation&& f)
+            : policy_state<O>(std::move(f.op_), &state::ended), f_(f.f_), judge_(f.judge_) {}
+
+        bool ready() noexcept { return this->call_.ready() && settled(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            this->enter(r);
+            if constexpr (awaits)
+                if (answer_.state) return answer_.state->start(this->here());
+            return this->call_.start(this->here());
+        }
+
+    private:
+        /// Of a call that has ended: whether nothing is left to wait for.
+        bool settled() noexcept {
+            const verdict v = this->call_.judged_by(judge_);
+            return v == verdict::success || answered(v);
+        }
+        CORDON_NOINLINE bool answered(verdict v) noexcept {
+            const outcome<value_type>* const failed = this->call_.failure();
+            const bool refused = failed != nullptr && failed->is_rejected() && !Judge::judges_rejections;
+            if (v != verdict::failure && !refused) return true;
+            failure why(failed);
+            if constexpr (awaits) {
+                answer_.state.emplace(call_operation<fallback_call<F>>(fallback_call<F>(*f_, std::move(why))));
+                if (!answer_.state->ready()) return false;
+                take_answer();
+            } else {
+                this->call_.end_with(say(why));
+            }
+            return true;
+        }
+        outcome<value_type> say(const failure& why) noexcept {
+#if defined(__cpp_exceptions)
+            try {
+                return said(why);
+            } catch (...) {
+                return outcome<value_type>(std::current_exception());
+            }
+#else
+            return said(why);
+#endif
+        }
+        outcome<value_type> said(const failure& why) {
+            if constexpr (answers_void) {
+                (*f_)(why);
+                return {};
+            } else {
+                return outcome<value_type>(std::in_place, static_cast<value_type>((*f_)(why)));
+            }
+        }
+        void take_answer() noexcept {
+            auto got = answer_.state->take();
+            if (!got.has_value()) this->call_.end_with(as_failure<value_type>(got));
+            else if constexpr (answers_void) this->call_.end_with({});
+            else this->call_.end_with(outcome<value_type>(std::in_place, *std::move(got)));
+        }
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) [[unlikely]] {
+                discard(child);
+                return s.up.stop();
+            }
+            if constexpr (awaits) {
+                if (s.answer_.state) {
+                    s.take_answer();
+                    return s.up.complete();
+                }
+                if (!s.settled()) return s.answer_.state->start(s.here());
+            } else {
+                static_cast<void>(s.settled());
+            }
+            return s.up.complete();
+        }
+
+        const F* f_;
+        [[no_unique_address]] Judge judge_;
+        [[no_unique_address]] fallback_answer<F, awaits> answer_;
+    };
+
+private:
+    const F* f_;
+    O op_;
+    [[no_unique_address]] Judge judge_;
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI

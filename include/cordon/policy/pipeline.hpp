@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Policies around a call, composed at compile time, outermost first.
+//
+//     auto guarded = pipeline(fallback(stale), timeout(2s), retry(3, {.budget = &budget}), breaker, limiter, timeout(500ms))
+//                        .failing_when([](const reply& r) { return r.status >= 500; });
+//     const reply r = co_await guarded([&] { return client.get("/stock"); });
+//
+// A policy is whatever is called with a call, `policy(call)` or `policy(call, classify)`, and gives something to await;
+// `call()` gives something to await as well, each time it is called.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/verdict.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+/// How a pipeline keeps one of its policies: guards, which cannot be copied, by reference, the others by value.
+template <class P>
+class held_policy {
+public:
+    template <class Q>
+    explicit held_policy(Q&& p) : policy_(std::forward<Q>(p)) {}
+    [[nodiscard]] const P& get() const noexcept { return policy_; }
+
+private:
+    P policy_;
+};
+template <class P>
+class held_policy<P&> {
+public:
+    explicit held_policy(P& p) noexcept : policy_(&p) {}
+    [[nodiscard]] P& get() const noexcept { return *policy_; }
+
+private:
+    P* policy_;
+};
+template <class P>
+using kept_policy = std::conditional_t<std::is_lvalue_reference_v<P> && !std::copy_constructible<std::remove_cvref_t<P>>,
+                                       P, std::remove_cvref_t<P>>;
+
+template <class P>
+consteval void check_policy() {
+    static_assert(std::is_lvalue_reference_v<P> || std::move_constructible<P>,
+                  "pipeline: a guard has an identity, and is shared by reference: give it a name that outlives the "
+                  "pipeline, and pass that");
+}
+
+/// What is left of a pipeline behind its first policies, as a call.
+template <class Pipeline, std::size_t first, class F>
+class rest_of_pipeline {
+public:
+    rest_of_pipeline(const Pipeline& p, F& f) noexcept : pipeline_(&p), f_(&f) {}
+    decltype(auto) operator()() const {
+        if constexpr (first == Pipeline::size) return (*f_)();
+        else return pipeline_->template from<first>(*f_);
+    }
+
+private:
+    const Pipeline* pipeline_;
+    F* f_;
+};
+
+template <class Pipeline, class F>
+class pipeline_operation : public operation_base<pipeline_operation<Pipeline, F>> {
+    using outermost = operation_for<decltype(std::declval<const Pipeline&>().template from<0>(std::declval<F&>()))>;
+
+public:
+    using value_type = typename outermost::value_type;
+    static constexpr bool needs_executor = outermost::needs_executor;
+
+    pipeline_operation(const Pipeline& p, F&& f) : pipeline_(&p), f_(std::move(f)) {}
+
+    class state {
+    public:
+        explicit state(pipeline_operation&& o)
+            : f_(std::move(o.f_)), inner_(describe(o.pipeline_->template from<0>(f_))) {}
+        state(const state&) = delete;
+        state& operator=(const state&) = delete;
+
+        bool ready() noexcept { return inner_.ready(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept { return inner_.start(r); }
+        outcome<value_type> take() noexcept { return inner_.take(); }
+        value_type get() {
+            if constexpr (requires { inner_.get(); }) return inner_.get();
+            else return inner_.take().value();
+        }
+        [[nodiscard]] bool has_value() const noexcept
+            requires shows_value<typename outermost::state>
+        {
+            return inner_.has_value();
+        }
+        [[nodiscard]] const auto& peek() const noexcept
+            requires shows_value<typename outermost::state>
+        {
+            return inner_.peek();
+        }
+
+    private:
+        F f_;
+        typename outermost::state inner_;
+    };
+
+private:
+    const Pipeline* pipeline_;
+    F f_;
+};
+
+}  // namespace detail
+
+/// Made by `pipeline(policies...)`; a policy itself.
+/// Lifetime:      outlives its calls; its guards outlive it
+/// Threads:       any number of calls at the same time
+template <class Classifier, class... P>
+class policy_pipeline {
+public:
+    static constexpr std::size_t size = sizeof...(P);
+
+    explicit policy_pipeline(std::tuple<detail::held_policy<P>...>&& policies, Classifier&& classify = {})
+        : policies_(std::move(policies)), classify_(std::move(classify)) {}
+
+    /// `call()` behind all the policies. A refusal calls nothing.
+    /// Returns:       what the call gives, or a policy in its place; an `outcome` of it with `as_outcome`
+    /// Errors:        what the call or a policy fails with; `rejected` if a guard refuses
+    /// Cancellation:  what is stopped gives back what guards have granted, and counts nowhere
+    /// Lifetime:      the callable is moved or copied, and lives until the operation ends
+    /// Cost:          no allocation and no frame beyond the call's own, with the policies of this library
+    template <class F>
+        requires detail::makes_awaitable<std::decay_t<F>>
+    [[nodiscard]] auto operator()(F&& call) const {
+        return detail::pipeline_operation<policy_pipeline, std::decay_t<F>>(*this, std::decay_t<F>(std::forward<F>(call)));
+    }
+
+    /// The same, which also takes for a failure what `p` says: of a value, a `std::error_code`, a `std::exception` or
+    /// `std::exception_ptr`, or a `rejection`. See `outcome_classifier`.
+    template <class F>
+    [[nodiscard]] auto failing_when(F p) && {
+        auto classify = std::move(classify_).failing_when(std::move(p));
+        return policy_pipeline<decltype(classify), P...>(std::move(policies_), std::move(classify));
+    }
+    /// The same, for which what `p` says counts as nothing: it is not retried, and no breaker counts it.
+    template <class F>
+    [[nodiscard]] auto ignoring(F p) && {
+        auto classify = std::move(classify_).ignoring(std::move(p));
+        return policy_pipeline<decltype(classify), P...>(std::move(policies_), std::move(classify));
+    }
+
+    /// The policy with this index, to change its numbers: `guarded.get<1>().set(...)`.
+    template <std::size_t index>
+    [[nodiscard]] auto& get() noexcept {
+        return const_cast<std::remove_const_t<std::remove_reference_t<decltype(std::get<index>(policies_).get())>>&>(
+            std::get<index>(policies_).get());
+    }
+
+private:
+    template <class, std::size_t, class>
+    friend class detail::rest_of_pipeline;
+    template <class, class>
+    friend class detail::pipeline_operation;
+
+    template <std::size_t index, class F>
+    [[nodiscard]] auto from(F& f) const {
+        detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
+        auto& policy = std::get<index>(policies_).get();
+        if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {
+            return policy(rest, classify_);
+        } else {
+            static_assert(std::invocable<decltype(policy), decltype(rest)&>,
+                          "pipeline: a policy is called with a call, and returns something to await: "
+                          "template <class Call> auto operator()(Call call) const { ... co_await call() ... }");
+            return policy(rest);
+        }
+    }
+
+    std::tuple<detail::held_policy<P>...> policies_;
+    [[no_unique_address]] Classifier classify_;
+};
+
+/// Composes policies, the outermost first. Guards (limits, breakers, bulkheads) are referred to, policies are copied.
+template <class... P>
+    requires(sizeof...(P) != 0)
+[[nodiscard]] auto pipeline(P&&... policies) {
+    (detail::check_policy<P>(), ...);
+    return policy_pipeline<outcome_classifier<>, detail::kept_policy<P>...>(
+        std::tuple<detail::held_policy<detail::kept_policy<P>>...>(
+            detail::held_policy<detail::kept_policy<P>>(std::forward<P>(policies))...));
+}
+
+}  // namespace cordon::inline CORDON_ABI

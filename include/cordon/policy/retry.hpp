@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Makes a call that failed again, a few times, waiting in between.
+//
+//     pipeline(retry(4, {.backoff = exponential(10ms, 1s, full_jitter), .budget = &budget}), breaker)
+//
+// Only for what may be done twice. What fails is said by the pipeline's `failing_when` and `ignoring`.
+
+#include <cordon/core/clock.hpp>
+#include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/judged_call.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/random.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/verdict.hpp>
+#include <cordon/policy/backoff.hpp>
+#include <cordon/policy/detail/live_value.hpp>
+#include <cordon/policy/failure.hpp>
+#include <cordon/policy/retry_budget.hpp>
+#include <cordon/time/sleep.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <concepts>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+
+/// A retry that has been decided, before the wait for it.
+struct retry_event {
+    std::uint32_t number;     ///< 0 is the first retry
+    clock::duration delay;    ///< until it is made
+    const failure& why;
+};
+
+struct retry_options {
+    cordon::backoff backoff = constant(std::chrono::milliseconds(500));
+    retry_budget* budget = nullptr;                        ///< shared by all that call the same service; outlives them
+    clock::duration max_duration = clock::duration::max();  ///< no retry begins later than this after the first attempt
+    /// Called for each retry, on the thread of the call; must not block.
+    void (*on_retry)(const retry_event&, void* argument) noexcept = nullptr;
+    void* argument = nullptr;
+    std::uint64_t seed = 0;                                ///< of the jitter; 0: chosen by the clock
+};
+
+/// For `retry`: as often as it takes.
+inline constexpr int unlimited_attempts = std::numeric_limits<int>::max();
+
+namespace detail {
+
+struct no_hint {};
+
+/// Whether to ask once more after such a refusal.
+[[nodiscard]] constexpr bool is_temporary(reject_reason reason) noexcept {
+    return reason == reject_reason::rate_limited || reason == reject_reason::circuit_open || reason == reject_reason::full;
+}
+
+struct retry_terms {
+    int attempts = 3;
+    cordon::backoff backoff;
+    retry_budget* budget = nullptr;
+    clock::duration max_duration = clock::duration::max();
+    void (*on_retry)(const retry_event&, void*) noexcept = nullptr;
+    void* argument = nullptr;
+};
+
+template <operation O, class Judge, class Policy>
+class retry_operation;
+
+}  // namespace detail
+
+/// Made by `retry(attempts)`. Calls until there is a success or what counts as nothing, or it gives up: then the outcome
+/// is that of the last attempt. It gives up when all attempts are made, when the wait would end behind the deadline in
+/// effect or behind `max_duration`, and when the budget is used up; always at once, without the wait.
+///
+/// Waits are what `backoff` says, or longer: as long as a refusal says, or the hint of `honoring`. A refusal further in is
+/// a reason to retry if it is a matter of time (rate_limited, circuit_open, full), unless the pipeline says otherwise of
+/// refusals. A stop and a `std::logic_error` never are.
+/// Cancellation:  stopped before the first attempt it makes none; during a wait it ends at once; during an attempt it is
+///                what that ends with, and there is no other
+/// Order:         an outcome that is not the last is destroyed before the next attempt begins
+/// Threads:       all members from any
+/// Cost:          no frame and no allocation of its own
+template <class Hint = detail::no_hint>
+class retry_policy {
+public:
+    retry_policy(int attempts, const retry_options& options, Hint hint = {})
+        : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)) {}
+    retry_policy(const retry_policy& other)
+        : terms_(other.terms_), seed_(other.seed_), random_(seed_), hint_(other.hint_) {}
+    retry_policy& operator=(const retry_policy&) = delete;
+
+    /// For the calls that begin from now on; those in flight keep what they have. The seed stays.
+    /// Errors:        as `retry`
+    void set(int attempts, const retry_options& options = {}) { terms_.store(checked(attempts, options)); }
+
+    /// The same policy, which waits at least as long as `hint(value)` says, or `hint(exception)`, whichever it takes: for a
+    /// Retry-After. Zero says nothing.
+    template <class F>
+    [[nodiscard]] retry_policy<F> honoring(F hint) && {
+        const detail::retry_terms t = terms_.load();
+        return retry_policy<F>(t.attempts, {t.backoff, t.budget, t.max_duration, t.on_retry, t.argument, seed_},
+                               std::move(hint));
+    }
+
+    /// `call()`, as often as it takes.
+    template <detail::makes_awaitable F, class Classifier = outcome_classifier<>>
+    [[nodiscard]] auto operator()(F&& call, const Classifier& classify = detail::shared_classifier) const {
+        using op = decltype(detail::call_of(std::forward<F>(call)));
+        return detail::retry_operation<op, detail::judge<Classifier>, retry_policy>(
+            *this, detail::call_of(std::forward<F>(call)), detail::judge<Classifier>(classify));
+    }
+
+private:
+    template <operation O, class Judge, class Policy>
+    friend class detail::retry_operation;
+
+    static detail::retry_terms checked(int attempts, const retry_options& o) {
+        if (attempts < 1)
+            detail::raise(std::invalid_argument("retry: attempts is " + std::to_string(attempts) +
+                                                ", allowed are 1, which is no retry, to unlimited_attempts"),
+                          "retry: attempts is less than 1");
+        if (o.max_duration < clock::duration::zero())
+            detail::raise(std::invalid_argument("retry: max_duration is " + std::to_string(o.max_duration.count()) +
+                                                " ns, allowed is what is not negative"),
+                          "retry: max_duration is negative");
+        return {attempts, o.backoff, o.budget, o.max_duration, o.on_retry, o.argument};
+    }
+    template <class T>
+    [[nodiscard]] clock::duration hint_in(const T* value, const std::exception_ptr& error) const noexcept {
+        clock::duration said{0};
+        if constexpr (std::is_invocable_v<const Hint&, const T&>) {
+            if (value != nullptr) said = hint_(*value);
+        }
+        if constexpr (std::is_invocable_v<const Hint&, const std::exception&>) {
+            if (error != nullptr) detail::look_at(error, [&](const std::exception& e) { said = hint_(e); });
+        }
+        return said;
+    }
+
+    detail::live_value<detail::retry_terms> terms_;
+    std::uint64_t seed_;
+    mutable detail::random_source random_;
+    [[no_unique_address]] Hint hint_;
+};
+
+/// At most `attempts` calls in all, the first included.
+/// Errors:        `std::invalid_argument` if `attempts` is less than 1, or `max_duration` negative
+[[nodiscard]] inline retry_policy<> retry(int attempts = 3, const retry_options& options = {}) {
+    return retry_policy<>(attempts, options);
+}
+
+namespace detail {
+
+template <operation O, class Judge, class Policy>
+class retry_operation : public operation_base<retry_operation<O, Judge, Policy>> {
+public:
+    using value_type = typename O::value_type;
+    static constexpr bool needs_executor = true;
+
+    retry_operation(const Policy& p, O&& op, const Judge& judge) : policy_(&p), op_(std::move(op)), judge_(judge) {}
+
+    class state : public policy_state<O> {
+    public:
+        explicit state(retry_operation&& r)
+            : policy_state<O>(std::move(r.op_), &state::ended), policy_(r.policy_), judge_(r.judge_) {}
+
+        bool ready() const noexcept { return false; }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            this->enter(r);
+            if (r.ctx().stop_requested()) return r.stop_later();
+            terms_ = policy_->terms_.load();
+            if (terms_.max_duration != clock::duration::max()) began_ = clock::now();
+            if (terms_.budget != nullptr) terms_.budget->called();
+            return attempt();
+        }
+
+    private:
+        /// Makes attempts until there is something to wait for, or it is over.
+        std::coroutine_handle<> attempt() noexcept {
+            for (;;) {
+                ++made_;
+                if (!this->call_.ready()) return this->call_.start(this->here());
+                if (!fails_on()) return this->up.complete();
+                if (delay_ > clock::duration::zero()) return pause();
+            }
+        }
+        std::coroutine_handle<> pause() noexcept {
+            sleep_.emplace(sleep_for(delay_));
+            return sleep_->start(this->here());
+        }
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) [[unlikely]] return s.ended_stopped(child);
+            if (s.sleep_) {
+                s.sleep_.reset();
+                return s.attempt();
+            }
+            if (!s.fails_on()) return s.up.complete();
+            return s.delay_ > clock::duration::zero() ? s.pause() : s.attempt();
+        }
+        CORDON_NOINLINE std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
+            discard(child);
+            if (terms_.budget != nullptr) {
+                if (sleep_) terms_.budget->refund();
+                else if (made_ > 1) terms_.budget->retry_ended();
+                terms_.budget->uncounted();
+            }
+            return this->up.stop();
+        }
+
+        /// Of an attempt that has ended: whether there is another, after delay_.
+        bool fails_on() noexcept {
+            const verdict v = this->call_.judged_by(judge_);
+            if (terms_.budget != nullptr && made_ > 1) terms_.budget->retry_ended();
+            const bool again = v != verdict::success && try_again(v);
+            if (!again && terms_.budget != nullptr) {
+                if (v == verdict::success || v == verdict::failure) terms_.budget->ended(v == verdict::failure);
+                else terms_.budget->uncounted();
+            }
+            return again;
+        }
+        CORDON_NOINLINE bool try_again(verdict v) noexcept {
+            const outcome<value_type>* const failed = this->call_.failure();
+            const bool refused = failed != nullptr && failed->is_rejected();
+            const bool asks_again = v == verdict::failure || (v == verdict::ignored && refused &&
+                                                              !Judge::judges_rejections &&
+                                                              is_temporary(failed->rejection().reason));
+            if (!asks_again || made_ == terms_.attempts || this->ctx->stop_requested()) return false;
+            const auto number = static_cast<std::uint32_t>(made_ - 1);
+            delay_ = terms_.backoff.delay(number, policy_->random_.next(), memory_);
+            if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
+            delay_ = std::max(delay_, hint(failed));
+            if (this->ctx->deadline().remaining() <= delay_) return false;
+            if (terms_.max_duration != clock::duration::max() &&
+                (clock::now() - began_ > terms_.max_duration - std::min(delay_, terms_.max_duration)))
+                return false;
+            if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
+            if (terms_.on_retry != nullptr) {
+                const failure why(failed);
+                terms_.on_retry({number, delay_, why}, terms_.argument);
+            }
+            this->call_.again();
+            return true;
+        }
+        clock::duration hint(const outcome<value_type>* failed) const noexcept {
+            const std::exception_ptr error = failed != nullptr ? failed->error() : nullptr;
+            if constexpr (std::is_void_v<value_type>) return policy_->template hint_in<no_hint>(nullptr, error);
+            else return policy_->hint_in(this->call_.value(), error);
+        }
+
+        const Policy* policy_;
+        [[no_unique_address]] Judge judge_;
+        retry_terms terms_;
+        clock::time_point began_{};
+        clock::duration delay_{0};
+        double memory_ = 0;
+        int made_ = 0;
+        std::optional<sleep_operation::state> sleep_;
+    };
+
+private:
+    const Policy* policy_;
+    O op_;
+    [[no_unique_address]] Judge judge_;
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI
