@@ -747,3 +747,16 @@ TEST_CASE("a task returns what converts to its type, and nothing that only an ex
                   !can_return<std::chrono::seconds, int>);
     SUCCEED();
 }
+
+TEST_CASE("a task may give a type that is local to the coroutine around it", "[core][task]") {
+    const auto outer = []() -> task<int> {
+        struct reply {
+            int status;
+        };
+        int asked = 0;
+        auto ask = [&]() -> task<reply> { co_return reply{++asked < 3 ? 503 : 200}; };   // g++ 12 once crashed on this
+        const reply first = co_await ask();
+        co_return first.status;
+    };
+    CHECK(simulation().run(outer()) == 503);
+}

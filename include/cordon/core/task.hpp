@@ -35,7 +35,7 @@ enum class task_state : unsigned char { running, stopped, value, error, rejected
 
 /// The part of a task's promise that does not depend on how its result is returned.
 template <class T>
-class task_promise_base : public promise_base {
+class task_promise_base : public promise_base, public cached_frame {
 public:
     task_promise_base() noexcept {}
     task_promise_base(const task_promise_base&) = delete;
@@ -44,9 +44,6 @@ public:
         if (state_ == task_state::value) std::destroy_at(std::addressof(value_));
         else if (state_ == task_state::error || state_ == task_state::rejected) std::destroy_at(std::addressof(error_));
     }
-
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void operator delete(void* frame, std::size_t size) noexcept { deallocate_frame(frame, size); }
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
 

@@ -22,11 +22,8 @@ inline constinit const wait_label future_label{"future"};
 
 /// Shared by the task that gives the result and the future that takes it.
 template <class T>
-class future_state : public one_shot<T> {
+class future_state : public one_shot<T>, public cached_frame {
 public:
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void operator delete(void* p, std::size_t size) noexcept { deallocate_frame(p, size); }
-
     void drop() noexcept {
         if (owners_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     }

@@ -88,10 +88,8 @@ public:
         enum : std::uint8_t { starting, suspended, finished };
 
         struct wrapper {
-            struct promise_type {
+            struct promise_type : cached_frame {
                 explicit promise_type(state& s) noexcept : owner(&s) {}
-                static void* operator new(std::size_t size) { return allocate_frame(size); }
-                static void operator delete(void* frame, std::size_t size) noexcept { deallocate_frame(frame, size); }
                 wrapper get_return_object() noexcept {
                     return {std::coroutine_handle<promise_type>::from_promise(*this)};
                 }

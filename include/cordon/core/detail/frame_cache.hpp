@@ -317,6 +317,14 @@ inline bool age_frame_depot() noexcept { return false; }
 
 #endif
 
+/// A base of what lies in blocks of the cache. No template: g++ 12 crashes on these members of a coroutine's promise if
+/// they depend on a type that is local to another coroutine.
+class cached_frame {
+public:
+    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void operator delete(void* frame, std::size_t size) noexcept { deallocate_frame(frame, size); }
+};
+
 }  // namespace detail
 }  // namespace cordon::inline CORDON_ABI
 
