@@ -111,7 +111,7 @@ private:
 
     co::task<response> make_answer(request_parser& parser) {
         request& asked = parser.get();
-        if (std::optional<response> made = objection(asked, parser.chunked())) co_return *std::move(made);
+        if (std::optional<response> made = objection(asked)) co_return *std::move(made);
 
         const co::deadline until = co::deadline::after(time_limit(asked, shared_.opts.deadline));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
@@ -145,8 +145,9 @@ private:
 
     co::task<> receive_body(request_parser& parser) {
         const http::response<http::empty_body> go_on(http::status::continue_, 11);
-        const bool invited = boost::beast::iequals(parser.get()[http::field::expect], "100-continue");
-        if (invited && !parser.is_done()) co_await http::async_write(client_, go_on, co::use_cordon);
+        const request& asked = parser.get();
+        const bool waits = asked.version() == 11 && boost::beast::iequals(asked[http::field::expect], "100-continue");
+        if (waits && !parser.is_done()) co_await http::async_write(client_, go_on, co::use_cordon);
         co_await read_body(client_, buffer_, parser);
     }
 

@@ -236,7 +236,7 @@ class EndToEnd(unittest.TestCase):
             while request := read_request(connection):
                 heard.append(request)
                 connection.sendall(ok(headers="Keep-Alive: timeout=5\r\nX-Kept: yes\r\nSet-Cookie: a\r\n"
-                                      "Set-Cookie: b\r\nConnection: x-hop\r\nX-Hop: 1\r\n"))  # fmt: skip
+                                      "Set-Cookie: b\r\nConnection: x-hop, set-cookie\r\nX-Hop: 1\r\n"))  # fmt: skip
 
         client = self.connect(self.start(port=self.stub(script).port))
         given = f"traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1\r\n"
@@ -253,6 +253,46 @@ class EndToEnd(unittest.TestCase):
             self.assertNotIn(gone, head)
         client.ask(traceparent="nonsense", tracestate="a=1")
         self.assertNotIn("tracestate", heard[1][0].lower())
+        client.ask("/item", "POST", b"hi", authorization="Basic eDp5", content_type="text/plain",
+                   connection="host, authorization, content-length, content-type")  # fmt: skip
+        head, body = heard[2]
+        for kept in ("host: h", "authorization: basic edp5", "content-type: text/plain", "content-length: 2"):
+            self.assertIn(f"\r\n{kept}", head.lower())
+        self.assertEqual(body, b"hi")
+
+    def test_a_client_of_version_1_0_is_translated(self):
+        heard = []
+
+        def script(connection):
+            while request := read_request(connection):
+                heard.append(request)
+                connection.sendall(ok())
+
+        stub = self.stub(script)
+        gateway = self.start(port=stub.port)
+        for request, host in (
+            (b"GET /item HTTP/1.0\r\n\r\n", f"127.0.0.1:{stub.port}"),
+            (b"GET /item HTTP/1.0\r\nHost: h\r\n\r\n", "h"),
+        ):
+            client = self.connect(gateway)
+            client.sendall(request)
+            self.assertEqual(client.answer()[0], 200)
+            client.close()
+            head = heard[-1][0]
+            self.assertTrue(head.startswith("GET /item HTTP/1.1\r\n"), head)
+            self.assertEqual(re.findall(r"(?i)\r\nhost: (.*)", head + "\r\n"), [f"{host}\r"])
+        client = self.connect(gateway)  # which knows no 100 Continue
+        client.sendall(b"POST /item HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        client.settimeout(0.1)
+        with self.assertRaises(TimeoutError):
+            client.recv(1)
+        client.settimeout(5)
+        client.sendall(b"hi")
+        self.assertEqual((client.answer()[0], heard[-1][1]), (200, b"hi"))
+        client = self.connect(gateway)  # nor a transfer coding
+        client.sendall(b"POST /item HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+        self.assertEqual(client.answer()[0], 501)
+        self.assertTrue(client.at_end())
 
     def test_bodies_go_both_ways(self):
         heard = []
@@ -365,8 +405,10 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([client.ask()[0] for _ in range(2)], [502] * 2)
         self.assertEqual(client.ask("/readyz")[0], 200)
 
+        coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\n"
         answers = [b"SSH-2.0-x\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-                   b"HTTP/1.1 103 Early Hints\r\n\r\n" + ok(), b"HTTP/1.0 200 OK\r\n\r\nuntil the end"]  # fmt: skip
+                   coded.encode() + b"GZIPD\r\n0\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n" + ok(),
+                   b"HTTP/1.0 200 OK\r\n\r\nuntil the end"]  # fmt: skip
 
         def script(connection):
             read_request(connection)
@@ -374,14 +416,15 @@ class EndToEnd(unittest.TestCase):
 
         stub = self.stub(script)
         client = self.connect(self.start(port=stub.port))
-        self.assertEqual([client.ask()[0] for _ in range(4)], [502, 502, 502, 200])
+        self.assertEqual([client.ask()[0] for _ in range(5)], [502, 502, 502, 502, 200])
         self.assertEqual(client.ask()[2], b"until the end")
 
     # a client that misbehaves
 
     def test_malformed_and_oversized_requests_are_told_so(self):
         gateway = self.start("--max-body-bytes", 1000, "--max-header-bytes", 1024)
-        chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+        coded = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: %b\r\n\r\n"
+        chunked = (coded % b"chunked")[:-2]
         for status, data in (
             (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 100 + b"\r\n\r\n"),
             (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
@@ -400,7 +443,9 @@ class EndToEnd(unittest.TestCase):
             (431, b"GET /" + b"x" * 2000),
             (501, b"BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n"),
             (501, b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n"),
-            (501, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+            (501, coded % b"gzip" + b"GET /smuggled HTTP/1.1\r\n\r\n"),
+            (501, coded % b"gzip, chunked" + b"5\r\nGZIPD\r\n0\r\n\r\n"),
+            (501, coded % b"gzip\r\nTransfer-Encoding: chunked" + b"5\r\nGZIPD\r\n0\r\n\r\n"),
         ):
             with self.subTest(data=data[:60]), contextlib.closing(Client(gateway.port)) as client:
                 client.sendall(data)
