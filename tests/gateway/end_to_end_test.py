@@ -12,6 +12,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -28,11 +29,18 @@ PARENT = "b7ad6b7169203331"
 GET = b"GET /item HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
+def set_limits(limits):
+    """Sets what `ulimit` sets: each limit is a resource, and what is allowed of it."""
+    for name, soft, hard in limits:
+        resource.setrlimit(name, (soft, hard))
+
+
 class Program:
     """A child process whose first line of output names the port that it listens on."""
 
-    def __init__(self, *argv):
-        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def __init__(self, *argv, limits=()):
+        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        preexec_fn=lambda: set_limits(limits))  # fmt: skip
         first = self.process.stdout.readline().decode()
         if not first.startswith("listening on "):
             raise AssertionError(f"{argv[0]}: {first}{self.process.stderr.read().decode()}")
@@ -156,9 +164,9 @@ class EndToEnd(unittest.TestCase):
         cls.upstream = Program(UPSTREAM, "--latency-ms", 1, "--latency-dist", "constant", "--body-bytes", 0)
         cls.addClassCleanup(cls.upstream.kill)
 
-    def start(self, *options, port=None):
+    def start(self, *options, port=None, limits=()):
         gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log, "--upstream",
-                          f"127.0.0.1:{port or self.upstream.port}", *options)  # fmt: skip
+                          f"127.0.0.1:{port or self.upstream.port}", *options, limits=limits)  # fmt: skip
         self.addCleanup(gateway.kill)
         return gateway
 
@@ -514,9 +522,14 @@ class EndToEnd(unittest.TestCase):
     # the bound, and the end
 
     def test_connections_beyond_the_bound_wait(self):
-        gateway = self.start("--max-connections", 2)
-        first, second, third = (self.connect(gateway) for _ in range(3))
+        for threads in (1, 3):  # whose bound is one for all of them
+            with self.subTest(threads=threads):
+                self.check_the_bound(self.start("--max-connections", 2, "--threads", threads))
+
+    def check_the_bound(self, gateway):
+        first, second = (self.connect(gateway) for _ in range(2))
         self.assertEqual((first.ask()[0], second.ask()[0]), (200, 200))
+        third = self.connect(gateway)
         third.send_request()
         third.settimeout(0.2)
         with self.assertRaises(TimeoutError):
@@ -529,6 +542,43 @@ class EndToEnd(unittest.TestCase):
         gateway.signal()
         self.assertEqual(late.answer()[0], 200)
         self.assertEqual(self.ended(gateway)[0]["never_served"], "0")
+
+    def test_the_limit_of_open_files_is_raised_to_what_the_connections_need(self):
+        gateway = self.start("--max-connections", 100, limits=[(resource.RLIMIT_NOFILE, 40, 400)])
+        clients = [self.connect(gateway) for _ in range(100)]
+        self.assertEqual([client.ask()[0] for client in clients], [200] * 100)
+        done = self.run_limited(["--max-connections", "100"], [(resource.RLIMIT_NOFILE, 40, 200)])
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn('--max-connections is "100", allowed is what the limit of open files (ulimit -n)', done.stderr)
+
+    def test_more_queued_connections_than_descriptors_are_served_in_the_drain(self):
+        gateway = self.start("--max-connections", 1, limits=[(resource.RLIMIT_NOFILE, 70, 70)])
+        first = self.connect(gateway)
+        self.assertEqual(first.ask()[0], 200)
+        queued = [self.connect(gateway) for _ in range(100)]
+        for client in queued:
+            client.send_request()
+        gateway.signal()
+        first.close()
+        for client in queued:
+            self.assertEqual(client.answer()[0], 200)
+            client.close()
+        report, left = self.ended(gateway)
+        self.assertEqual((report["connections"], report["never_served"], left), ("101", "0", []))
+
+    def run_limited(self, options, limits):
+        """Returns: how the gateway ended, whose limits do not let it start."""
+        return subprocess.run([GATEWAY, *options, "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1"], timeout=5,
+                              capture_output=True, text=True, check=False, preexec_fn=lambda: set_limits(limits),
+                              env=os.environ | {"MALLOC_ARENA_MAX": "1"})  # fmt: skip
+
+    def test_threads_that_run_end_again_if_another_cannot_start(self):
+        room = [(resource.RLIMIT_AS, 512 << 20, 512 << 20), (resource.RLIMIT_STACK, 64 << 20, resource.RLIM_INFINITY)]
+        if self.run_limited(["--help"], room).returncode != 0:
+            self.skipTest("the gateway does not start in 512 MiB of address space, as under a sanitizer")
+        done = self.run_limited(["--threads", "16"], room)  # of which each takes 64 MiB for its stack
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "gateway: Resource temporarily unavailable\n")
 
     def test_sigterm_answers_what_is_in_flight_and_a_last_request(self):
         self.control("latency?ms=300")
