@@ -128,9 +128,9 @@ int run(int argc, char** argv) {
         return 0;
     }
     const options opts = parse(argc, argv);
-    const std::size_t most_late = raise_file_limit(opts);
+    const std::size_t most_queued = raise_file_limit(opts);
     std::signal(SIGPIPE, SIG_IGN);
-    process all(opts.max_connections, most_late);
+    process all(opts.max_connections, most_queued);
     std::deque<lane> lanes;
     lanes.emplace_back(opts, all, opts.listen);
     const tcp::endpoint address = lanes.front().address();

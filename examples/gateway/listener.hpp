@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The door: a socket that listens, alone or beside those of other threads, and that lets nobody new in before it closes.
+// The door: a socket that listens, alone or beside those of other threads, and lets nobody new in before it closes.
 
 #include "options.hpp"
 
@@ -35,12 +35,13 @@ inline tcp::acceptor listen_at(asio::io_context& io, const tcp::endpoint& addres
 /// between its last accept and the close, as it still does where there are no such filters.
 inline void admit_no_more([[maybe_unused]] tcp::acceptor& door) {
 #if defined(__linux__)
-    constexpr unsigned flags = 13, syn = 0x02, whole = 0xffff;  // where in the TCP header, which of them, how much passes
+    constexpr unsigned flags = 13, syn = 0x02;  // of the TCP header
+    constexpr unsigned nothing = 0, all = 0xffff;  // bytes that pass
     sock_filter unless_syn[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, flags),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, syn, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, whole),
+        BPF_STMT(BPF_RET | BPF_K, nothing),
+        BPF_STMT(BPF_RET | BPF_K, all),
     };
     const sock_fprog program{static_cast<unsigned short>(std::size(unless_syn)), unless_syn};
     (void)::setsockopt(door.native_handle(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);

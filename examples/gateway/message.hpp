@@ -79,9 +79,9 @@ bool is_body_decoded(const http::header<is_request>& message) {
 }
 
 /// Copies the headers that are meant for the far end (RFC 9110, 7.6.1). Connection may name more that concern one hop,
-/// but only such as Beast does not know: what it knows and is not listed here is for the far end, and to heed `Connection:
-/// host, authorization` would let a client turn its request into another one. Bodies are held in memory while they
-/// pass, so that their length is known anew.
+/// but only such as Beast does not know: what it knows and is not listed here is for the far end, and to heed
+/// `Connection: host, authorization` would make another request of it. Bodies are held in memory while they pass, so
+/// that their length is known anew.
 inline void copy_end_to_end(const http::fields& from, http::fields& to) {
     constexpr http::field for_this_hop[] = {
         http::field::connection, http::field::keep_alive, http::field::proxy_connection,

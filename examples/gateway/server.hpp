@@ -39,10 +39,10 @@ inline std::string text_of(const std::exception_ptr& error) {
 
 /// What all threads of the process share.
 struct process {
-    process(std::size_t max_connections, std::size_t most_late_each)
-        : most_late(most_late_each), slots(max_connections, {.name = "connections"}) {}
+    process(std::size_t max_connections, std::size_t most_queued_each)
+        : most_queued(most_queued_each), slots(max_connections, {.name = "connections"}) {}
 
-    const std::size_t most_late;                    // connections that a thread may accept before it has slots for them
+    const std::size_t most_queued;                  // connections that a thread may accept before they have slots
     co::async_semaphore slots;                      // for one connection each
     co::async_event ending{{.name = "ending"}};     // the first signal: drain
     co::async_event at_once{{.name = "at once"}};   // the second one: stop the rest
@@ -97,7 +97,7 @@ public:
         co_await co::sleep_for(20ms);  // for the connections that are half made; what takes longer is reset
         accept_rest();
         std::ostringstream line;
-        line << "draining: " << connections_.size() + late_.size() << " connections\n";
+        line << "draining: " << connections_.size() + queued_.size() << " connections\n";
         std::cout << line.str() << std::flush;
         auto ends = co::when_any(finish(), all_.at_once.wait());
         (void)co_await co::as_outcome(co::with_timeout(shared_.opts.drain, std::move(ends)));
@@ -123,9 +123,9 @@ private:
     /// Takes what has connected already, and closes the door, unless there are too few descriptors to take all: a
     /// listener that is closed resets who waits in its queue, and who is served needs one more for the upstream.
     void accept_rest() {
-        for (error_code error; acceptor_.is_open() && late_.size() < all_.most_late && !is_short(error);) {
+        for (error_code error; acceptor_.is_open() && queued_.size() < all_.most_queued && !is_short(error);) {
             tcp::socket client = acceptor_.accept(error);
-            if (!error) late_.push_back(std::move(client));
+            if (!error) queued_.push_back(std::move(client));
             else if (error == asio::error::would_block) acceptor_.close(error);
         }
     }
@@ -144,13 +144,13 @@ private:
 
     /// Serves those who came last, and waits until all connections have ended.
     co::task<> finish() {
-        while (acceptor_.is_open() || !late_.empty()) {
+        while (acceptor_.is_open() || !queued_.empty()) {
             accept_rest();  // what ends gives descriptors back
-            if (late_.empty() && acceptor_.is_open()) co_await co::sleep_for(20ms);
-            if (late_.empty()) continue;
+            if (queued_.empty() && acceptor_.is_open()) co_await co::sleep_for(20ms);
+            if (queued_.empty()) continue;
             co_await all_.slots.acquire();
-            start(std::move(late_.front()), slot(&all_.slots));
-            late_.pop_front();
+            start(std::move(queued_.front()), slot(&all_.slots));
+            queued_.pop_front();
         }
         co_await connections_.join();
     }
@@ -158,7 +158,7 @@ private:
     co::task<drained> stop_rest() {
         drained result;
         result.left = connections_.size();
-        result.never_served = late_.size();
+        result.never_served = queued_.size();
         for (const co::task_info& task : connections_.children()) {
             std::istringstream lines(co::describe(task));
             for (std::string line; std::getline(lines, line);) std::cout << "left: " + line + '\n' << std::flush;
@@ -167,7 +167,7 @@ private:
         co_await connections_.join();
         result.failed = connections_.error_count();
         for (const co::task_error& failure : connections_.errors())
-            std::cerr << "gateway: connection " + std::string(failure.name) + " failed: " + text_of(failure.error) + '\n';
+            std::cerr << "gateway: connection " << failure.name << " failed: " << text_of(failure.error) << '\n';
         co_return result;
     }
 
@@ -175,7 +175,7 @@ private:
     process& all_;
     co::task_group connections_;
     tcp::acceptor acceptor_;
-    std::deque<tcp::socket> late_;
+    std::deque<tcp::socket> queued_;
 };
 
 }  // namespace gateway

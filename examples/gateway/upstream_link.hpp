@@ -27,7 +27,7 @@ public:
     /// Cancellation:  a cancel point; stopped, the connection is closed, since an answer may still be on its way
     co::task<response> exchange(request& asked) {
         const bool repeatable = asked.method() != http::verb::post && asked.method() != http::verb::patch;
-        if (asked.count(http::field::host) == 0) asked.set(http::field::host, text_of(where_));  // version 1.1 needs one
+        if (asked.count(http::field::host) == 0) asked.set(http::field::host, text_of(where_));  // as 1.1 demands
         asked.set("x-request-id", *co_await co::this_task::get(request_id));
         asked.set("traceparent", format_traceparent(*co_await co::this_task::get(trace)));
         for (bool kept = is_open();; kept = false) {

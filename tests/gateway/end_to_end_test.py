@@ -524,7 +524,7 @@ class EndToEnd(unittest.TestCase):
     def test_connections_beyond_the_bound_wait(self):
         for threads in (1, 3):  # whose bound is one for all of them
             with self.subTest(threads=threads):
-                self.check_the_bound(self.start("--max-connections", 2, "--threads", threads))
+                self.check_the_bound(self.start("--max-connections", 2, "--threads", threads, "--drain-ms", 1000))
 
     def check_the_bound(self, gateway):
         first, second = (self.connect(gateway) for _ in range(2))
