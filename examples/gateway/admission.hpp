@@ -15,13 +15,13 @@
 namespace gateway {
 
 /// Returns: the answer to a request that is well-formed, but not passed on; nothing if it is.
-inline std::optional<response> objection(const request& asked, bool chunked) {
+inline std::optional<response> objection(const request& asked) {
     switch (asked.method()) {
         case http::verb::get: case http::verb::head: case http::verb::post: case http::verb::put:
         case http::verb::patch: case http::verb::delete_: case http::verb::options: break;
         default: return refusal(http::status::not_implemented, "this method is not supported");
     }
-    if (asked.count(http::field::transfer_encoding) != 0 && !chunked)
+    if (!is_body_decoded(asked))
         return refusal(http::status::not_implemented, "this transfer-encoding is not supported");
     const std::size_t hosts = asked.count(http::field::host);
     if (hosts > 1 || (hosts == 0 && asked.version() == 11))

@@ -39,7 +39,7 @@ public:
     co::task<> run() {
         try {
             for (bool stays = true; stays;) {
-                stays = co_await request_comes();
+                stays = co_await wait_for_request();
                 if (stays) stays = co_await serve_request();
             }
             co_await close_gently();
@@ -52,19 +52,19 @@ private:
     /// Waits for a request, or the first bytes of it. While the gateway drains each connection is given a last chance,
     /// for a time that differs, so that connections end one after the other.
     /// Returns:       false if none came in time
-    co::task<bool> request_comes() {
+    co::task<bool> wait_for_request() {
         if (buffer_.size() != 0) co_return true;
         const bool fresh = served_ == 0;
         const std::chrono::milliseconds patience = fresh ? shared_.opts.header : shared_.opts.idle;
         const double share = fresh ? 1 : std::uniform_real_distribution<double>(0.5, 1)(shared_.random);
         auto wait = [this] { return client_.async_wait(tcp::socket::wait_read, co::use_cordon); };
-        const co::outcome<void> came = co_await patiently(wait, patience, shared_.linger() * share);
-        co_return came.has_value() || unread();
+        const co::outcome<void> came = co_await in_time(wait, patience, shared_.linger() * share);
+        co_return came.has_value() || has_unread_bytes();
     }
 
     /// Awaits `attempt()` within `patience`; and when the gateway drains, or as soon as it does, within `linger`.
     template <class Attempt, class Duration>
-    co::task<co::outcome<void>> patiently(Attempt attempt, std::chrono::milliseconds patience, Duration linger) {
+    co::task<co::outcome<void>> in_time(Attempt attempt, std::chrono::milliseconds patience, Duration linger) {
         if (!shared_.is_draining()) {
             co::outcome<void> ended = co_await co::as_outcome(
                 co::with(attempt(), co::within(patience), co::stop_on(shared_.draining.get_token())));
@@ -83,53 +83,54 @@ private:
         parser.header_limit(static_cast<std::uint32_t>(shared_.opts.max_header_bytes));
         parser.body_limit(shared_.opts.max_body_bytes);
         auto read = [&] { return read_header(client_, buffer_, parser); };
-        const co::outcome<void> header = co_await patiently(read, shared_.opts.header, shared_.linger());
+        const co::outcome<void> header = co_await in_time(read, shared_.opts.header, shared_.linger());
         if (!header.has_value()) {
-            response made = refused(header.error());
+            response reply = answer_to_broken_request(header.error());
             ++shared_.requests;
-            co_return co_await send(parser, made, began);
+            co_return co_await send(parser, reply, began);
         }
         ++shared_.requests;
         request& asked = parser.get();
-        std::optional<trace_parent> in = parse_traceparent(sole(asked, "traceparent").value_or(""));
-        if (!in) {
+        std::optional<trace_parent> trace_in = parse_traceparent(sole(asked, "traceparent").value_or(""));
+        if (!trace_in) {
             asked.erase("tracestate");
-            in.emplace();
-            in->trace_id = random_hex(shared_.random, 32);
+            trace_in.emplace();
+            trace_in->trace_id = random_hex(shared_.random, 32);
         }
-        in->parent_id = random_hex(shared_.random, 16);
+        trace_in->parent_id = random_hex(shared_.random, 16);
         std::string id(sole(asked, "x-request-id").value_or(""));
         if (!is_sane_request_id(id)) id = random_hex(shared_.random, 32);
-        co_return co_await co::with(answer(parser, began), request_id(std::move(id)), trace(*std::move(in)));
+        co_return co_await co::with(answer(parser, began), request_id(std::move(id)), trace(*std::move(trace_in)));
     }
 
     co::task<bool> answer(request_parser& parser, co::clock::time_point began) {
-        response made = co_await make_answer(parser);
-        made.set("x-request-id", *co_await co::this_task::get(request_id));
-        co_return co_await send(parser, made, began);
+        response reply = co_await make_answer(parser);
+        reply.set("x-request-id", *co_await co::this_task::get(request_id));
+        co_return co_await send(parser, reply, began);
     }
 
     co::task<response> make_answer(request_parser& parser) {
         request& asked = parser.get();
-        if (std::optional<response> made = objection(asked, parser.chunked())) co_return *std::move(made);
+        if (std::optional<response> reply = objection(asked)) co_return *std::move(reply);
 
-        const co::deadline until = co::deadline::after(time_limit(asked, shared_.opts.deadline));
+        const co::deadline due = co::deadline::after(time_limit(asked, shared_.opts.deadline));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
-        if (until.expired()) co_return late();
-        const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(until)));
-        if (!body.has_value()) co_return refused(body.error());
-        if (std::optional<response> made = own_page(asked.target())) co_return *std::move(made);
+        if (due.expired()) co_return answer_too_late();
+        const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(due)));
+        if (!body.has_value()) co_return answer_to_broken_request(body.error());
+        if (std::optional<response> reply = built_in_page(asked.target())) co_return *std::move(reply);
 
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
-        if (until.expired()) co_return late();
-        co::outcome<response> got = co_await co::as_outcome(co::with(upstream_.exchange(onward), co::until(until)));
-        if (got.has_value()) co_return *std::move(got);
-        co_return failed(got.error());
+        if (due.expired()) co_return answer_too_late();
+        co::outcome<response> from_upstream =
+            co_await co::as_outcome(co::with(upstream_.exchange(onward), co::until(due)));
+        if (from_upstream.has_value()) co_return *std::move(from_upstream);
+        co_return answer_without_upstream(from_upstream.error());
     }
 
     /// What the gateway says itself; nothing for what is passed on.
-    std::optional<response> own_page(std::string_view target) const {
+    std::optional<response> built_in_page(std::string_view target) const {
         if (target == "/healthz") return own_answer(http::status::ok, "alive");
         if (target == "/readyz" && shared_.is_draining())
             return own_answer(http::status::service_unavailable, "draining");
@@ -138,45 +139,46 @@ private:
         if (!json && target != "/debug/tasks") return std::nullopt;
         std::ostringstream dump;
         co::write_task_dump(dump, {.format = json ? co::dump_format::json : co::dump_format::text});
-        response made = own_answer(http::status::ok, dump.str());
-        if (json) made.set(http::field::content_type, "application/json");
-        return made;
+        response reply = own_answer(http::status::ok, dump.str());
+        if (json) reply.set(http::field::content_type, "application/json");
+        return reply;
     }
 
     co::task<> receive_body(request_parser& parser) {
         const http::response<http::empty_body> go_on(http::status::continue_, 11);
-        const bool invited = boost::beast::iequals(parser.get()[http::field::expect], "100-continue");
-        if (invited && !parser.is_done()) co_await http::async_write(client_, go_on, co::use_cordon);
+        const request& asked = parser.get();
+        const bool waits = asked.version() == 11 && boost::beast::iequals(asked[http::field::expect], "100-continue");
+        if (waits && !parser.is_done()) co_await http::async_write(client_, go_on, co::use_cordon);
         co_await read_body(client_, buffer_, parser);
     }
 
     /// Sends the answer and logs it.
     /// Returns:       whether another request may follow
-    co::task<bool> send(const request_parser& parser, response& made, co::clock::time_point began) {
+    co::task<bool> send(const request_parser& parser, response& reply, co::clock::time_point began) {
         const request& asked = parser.get();
-        const bool last = shared_.is_draining() && buffer_.size() == 0 && !unread();
-        const bool keep = made.keep_alive() && parser.is_done() && asked.keep_alive() && !last;
-        made.version(asked.version());
-        made.keep_alive(keep);
-        if (asked.method() == http::verb::head) made.body().clear();
-        const co::outcome<void> sent = co_await co::as_outcome(write(made));
+        const bool last = shared_.is_draining() && buffer_.size() == 0 && !has_unread_bytes();
+        const bool keep = reply.keep_alive() && parser.is_done() && asked.keep_alive() && !last;
+        reply.version(asked.version());
+        reply.keep_alive(keep);
+        if (asked.method() == http::verb::head) reply.body().clear();
+        const co::outcome<void> sent = co_await co::as_outcome(write(reply));
         if (shared_.is_draining() && sent.has_value()) ++shared_.answered_while_draining;
-        const bool named = parser.is_header_done();
-        const std::string_view method = named ? std::string_view(asked.method_string()) : "-";
-        const std::string_view target = named ? std::string_view(asked.target()) : "-";
+        const bool has_header = parser.is_header_done();
+        const std::string_view method = has_header ? std::string_view(asked.method_string()) : "-";
+        const std::string_view target = has_header ? std::string_view(asked.target()) : "-";
         constexpr unsigned client_closed = 499;  // only in the log
-        const unsigned status = sent.has_value() ? made.result_int() : client_closed;
+        const unsigned status = sent.has_value() ? reply.result_int() : client_closed;
         co_await shared_.log.write(method, target, status, co::clock::now() - began);
         if (!sent.has_value()) throw system_error(asio::error::connection_reset);
         co_return keep;
     }
 
-    co::task<> write(const response& made) {
-        co_await co::with_timeout(shared_.opts.idle, http::async_write(client_, made, co::use_cordon));
+    co::task<> write(const response& reply) {
+        co_await co::with_timeout(shared_.opts.idle, http::async_write(client_, reply, co::use_cordon));
     }
 
     /// What to say to a client whose request did not arrive whole. Errors: throws `why` if nobody is there to hear it.
-    response refused(const std::exception_ptr& why) {
+    response answer_to_broken_request(const std::exception_ptr& why) {
         try {
             std::rethrow_exception(why);
         } catch (const co::timeout_error&) {
@@ -196,17 +198,17 @@ private:
     }
 
     /// What to say if the upstream gave no answer.
-    response failed(const std::exception_ptr& why) {
+    response answer_without_upstream(const std::exception_ptr& why) {
         try {
             std::rethrow_exception(why);
         } catch (const co::timeout_error&) {
-            return late();
+            return answer_too_late();
         } catch (const system_error& e) {
             ++shared_.upstream_failures;
             return own_answer(http::status::bad_gateway, "no answer from the upstream: " + e.code().message());
         }
     }
-    response late() {
+    response answer_too_late() {
         ++shared_.deadline_hits;
         return own_answer(http::status::gateway_timeout, "the deadline passed before the upstream had answered");
     }
@@ -223,7 +225,7 @@ private:
         for (;;) co_await client_.async_read_some(asio::buffer(bytes), co::use_cordon);
     }
 
-    [[nodiscard]] bool unread() {
+    [[nodiscard]] bool has_unread_bytes() {
         error_code ignored;
         return client_.available(ignored) != 0;
     }

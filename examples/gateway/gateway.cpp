@@ -10,11 +10,14 @@
 #include <cordon/cordon.hpp>
 #include <cordon/interop/boost_asio.hpp>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/signal_set.hpp>
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -22,9 +25,10 @@
 #include <deque>
 #include <exception>
 #include <iostream>
-#include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace gateway {
@@ -41,31 +45,34 @@ public:
     void run() {
         co::start_on(executor_, server_.run(), [this](co::outcome<drained> o) {
             if (o.has_value()) ended_ = *std::move(o);
+            else all_.fail(o.error());
             if (all_.serving.fetch_sub(1) == 1) all_.ended.request_stop();
+            serves_.reset();
         });
         io_.run();
     }
     [[nodiscard]] asio::io_context& io() noexcept { return io_; }
     [[nodiscard]] co::executor_ref executor() noexcept { return executor_; }
     [[nodiscard]] tcp::endpoint address() const { return server_.address(); }
-    /// Once `run` has returned: nothing if it failed.
-    [[nodiscard]] const std::optional<drained>& ended() const noexcept { return ended_; }
+    /// Once `run` has returned.
+    [[nodiscard]] const drained& ended() const noexcept { return ended_; }
     [[nodiscard]] const service& shared() const noexcept { return shared_; }
 
 private:
     process& all_;
     asio::io_context io_{1};
     co::asio_executor executor_{io_};
+    // The loop of a lane that waits for a slot, and serves nobody meanwhile, has nothing of its own to go on for.
+    asio::executor_work_guard<asio::io_context::executor_type> serves_{io_.get_executor()};
     service shared_;
     server server_;
-    std::optional<drained> ended_;
+    drained ended_;
 };
 
 /// Turns the first signal into a drain and the second into its end; the third ends the process.
-co::task<> heed_signals(asio::io_context& io, process& all, co::clock::time_point& began) {
+co::task<> heed_signals(asio::io_context& io, process& all) {
     asio::signal_set signals(io, SIGTERM, SIGINT);
     co_await signals.async_wait(co::use_cordon);
-    began = co::clock::now();
     all.ending.set();
     co_await signals.async_wait(co::use_cordon);
     all.at_once.set();
@@ -80,26 +87,27 @@ co::task<> dump_on_sigquit(asio::io_context& io) {
     }
 }
 
-/// Sees to it that every connection can have its two sockets.
-void raise_file_limit(const options& opts) {
-    const rlim_t needed = 2 * opts.max_connections + 4 * opts.threads + 64;
+/// Sees to it that every connection can have its two sockets, and that there are more for those who come last.
+/// Returns:       how many more for each thread, one at least
+std::size_t raise_file_limit(const options& opts) {
+    const rlim_t needed = 2 * opts.max_connections + 8 * opts.threads + 32;
+    const rlim_t wanted = needed + SOMAXCONN * opts.threads;  // a whole queue
     rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
-    limit.rlim_cur = std::min(needed, limit.rlim_max);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) throw std::system_error(errno, std::generic_category(), "getrlimit");
+    limit.rlim_cur = std::min(std::max(wanted, limit.rlim_cur), limit.rlim_max);
     if (limit.rlim_cur < needed || setrlimit(RLIMIT_NOFILE, &limit) != 0)
         refuse("--max-connections", std::to_string(opts.max_connections),
                "what the limit of open files (ulimit -n) leaves room for");
+    return 1 + (limit.rlim_cur - needed) / opts.threads;
 }
 
-/// Returns:       the exit code
-int report(const std::deque<lane>& lanes, co::clock::duration took) {
+void report(const std::deque<lane>& lanes) {
     drained sum;
     std::uint64_t connections = 0, requests = 0, malformed = 0, late = 0, failures = 0, while_draining = 0;
-    bool whole = true;
     for (const lane& l : lanes) {
-        const drained ended = l.ended().value_or(drained{});
-        whole = whole && l.ended().has_value();
-        sum = {sum.left + ended.left, sum.never_served + ended.never_served, sum.failed + ended.failed};
+        const drained& ended = l.ended();
+        sum = {sum.left + ended.left, sum.never_served + ended.never_served, sum.failed + ended.failed,
+               std::max(sum.took, ended.took)};
         connections += l.shared().connections;
         requests += l.shared().requests;
         malformed += l.shared().malformed;
@@ -111,8 +119,7 @@ int report(const std::deque<lane>& lanes, co::clock::duration took) {
               << "\ndeadline_hits=" << late << "\nupstream_failures=" << failures
               << "\nanswered_while_draining=" << while_draining << "\nnever_served=" << sum.never_served
               << "\nfailed=" << sum.failed << "\ntasks_left=" << sum.left
-              << "\ndrain_ms=" << std::chrono::duration_cast<std::chrono::milliseconds>(took).count() << std::endl;
-    return whole ? 0 : 1;
+              << "\ndrain_ms=" << std::chrono::duration_cast<std::chrono::milliseconds>(sum.took).count() << std::endl;
 }
 
 int run(int argc, char** argv) {
@@ -121,33 +128,39 @@ int run(int argc, char** argv) {
         return 0;
     }
     const options opts = parse(argc, argv);
-    raise_file_limit(opts);
+    const std::size_t most_queued = raise_file_limit(opts);
     std::signal(SIGPIPE, SIG_IGN);
-    process all(opts.max_connections);
+    process all(opts.max_connections, most_queued);
     std::deque<lane> lanes;
     lanes.emplace_back(opts, all, opts.listen);
     const tcp::endpoint address = lanes.front().address();
     while (lanes.size() < opts.threads) lanes.emplace_back(opts, all, address);
     std::cout << "listening on " << address << std::endl;
 
-    co::clock::time_point began = co::clock::now();
     lane& first = lanes.front();
     {
         co::thread_group threads{{.name = "gateway"}};
+        // A thread that cannot start, or whose loop throws, ends the others.
+        const std::stop_callback end_all(threads.stop_token(), [&all] {
+            all.ending.set();
+            all.at_once.set();
+            all.ended.request_stop();
+        });
         try {
             for (std::size_t i = 1; i < lanes.size(); ++i)
                 threads.spawn("lane " + std::to_string(i), [&l = lanes[i]] { l.run(); });
-        } catch (...) {  // those that run end again
-            all.ending.set();
-            all.at_once.set();
+            auto watch = co::when_all(heed_signals(first.io(), all), dump_on_sigquit(first.io()));
+            auto stoppable = co::with(std::move(watch), co::stop_on(all.ended.get_token()));
+            co::start_on(first.executor(), std::move(stoppable), {.name = "signals"});
+            first.run();
+        } catch (...) {
+            threads.request_stop();
             throw;
         }
-        auto watch = co::when_all(heed_signals(first.io(), all, began), dump_on_sigquit(first.io()));
-        auto stoppable = co::with(std::move(watch), co::stop_on(all.ended.get_token()));
-        co::start_on(first.executor(), std::move(stoppable), {.name = "signals"});
-        first.run();
+        threads.join();  // throws what a loop threw
     }
-    return report(lanes, co::clock::now() - began);
+    report(lanes);
+    return all.failed ? 1 : 0;
 }
 
 }  // namespace gateway

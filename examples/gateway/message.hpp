@@ -9,6 +9,7 @@
 #include <cordon/interop/boost_asio.hpp>
 
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/string.hpp>
 #include <boost/beast/http.hpp>
 
 #include <algorithm>
@@ -68,13 +69,24 @@ inline std::optional<std::string_view> sole(const http::fields& fields, std::str
     return std::string_view(first->value());
 }
 
-/// Copies the headers that are meant for the far end (RFC 9110, 7.6.1). Bodies are held in memory while they pass, so
+/// Whether the body came plain, or in chunks only, which the parser has joined. Any other coding would still be on it,
+/// and unnamed: Transfer-Encoding concerns one hop. Version 1.0 has no codings (RFC 9112, 6.1).
+template <bool is_request>
+bool is_body_decoded(const http::header<is_request>& message) {
+    if (message.count(http::field::transfer_encoding) == 0) return true;
+    const std::string_view coding = sole(message, "transfer-encoding").value_or("");
+    return message.version() == 11 && boost::beast::iequals(coding, "chunked");
+}
+
+/// Copies the headers that are meant for the far end (RFC 9110, 7.6.1). Connection may name more that concern one hop,
+/// but only such as Beast does not know: what it knows and is not listed here is for the far end, and to heed
+/// `Connection: host, authorization` would make another request of it. Bodies are held in memory while they pass, so
 /// that their length is known anew.
 inline void copy_end_to_end(const http::fields& from, http::fields& to) {
     constexpr http::field for_this_hop[] = {
         http::field::connection, http::field::keep_alive, http::field::proxy_connection,
         http::field::te, http::field::trailer, http::field::transfer_encoding, http::field::upgrade,
-        http::field::expect, http::field::content_length,
+        http::field::http2_settings, http::field::expect, http::field::content_length,
     };
     const auto [first, last] = from.equal_range(http::field::connection);
     for (const auto& header : from) {
@@ -83,7 +95,7 @@ inline void copy_end_to_end(const http::fields& from, http::fields& to) {
             return http::token_list(named.value()).exists(header.name_string());
         };
         if (std::any_of(std::begin(for_this_hop), std::end(for_this_hop), is_it)) continue;
-        if (std::any_of(first, last, names_it)) continue;
+        if (header.name() == http::field::unknown && std::any_of(first, last, names_it)) continue;
         to.insert(header.name(), header.name_string(), header.value());
     }
 }

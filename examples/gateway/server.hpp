@@ -4,14 +4,11 @@
 // What one thread of the gateway does: accepts, serves, and drains when it is told to.
 
 #include "connection.hpp"
+#include "listener.hpp"
 #include "service.hpp"
 
 #include <cordon/cordon.hpp>
 #include <cordon/interop/boost_asio.hpp>
-
-#include <boost/asio/socket_base.hpp>
-
-#include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
@@ -23,20 +20,42 @@
 #include <sstream>
 #include <string>
 #include <utility>
+#include <variant>
 
 namespace gateway {
 
 using namespace std::chrono_literals;
 
+/// Returns: what an error says of itself.
+inline std::string text_of(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (...) {
+        return "an error of unknown type";
+    }
+}
+
 /// What all threads of the process share.
 struct process {
-    explicit process(std::size_t max_connections) : slots(max_connections, {.name = "connections"}) {}
+    process(std::size_t max_connections, std::size_t most_queued_each)
+        : most_queued(most_queued_each), slots(max_connections, {.name = "connections"}) {}
 
+    const std::size_t most_queued;                  // connections that a thread may accept before they have slots
     co::async_semaphore slots;                      // for one connection each
     co::async_event ending{{.name = "ending"}};     // the first signal: drain
     co::async_event at_once{{.name = "at once"}};   // the second one: stop the rest
     std::atomic<std::size_t> serving{0};            // threads that have not drained
     co::inplace_stop_source ended;                  // stopped by the last of them
+    std::atomic<bool> failed{false};
+
+    /// Says what a thread failed of, and has all of them drain: the kernel would go on sending clients to it.
+    void fail(const std::exception_ptr& why) {
+        failed = true;
+        std::cerr << "gateway: " + text_of(why) + '\n' << std::flush;
+        ending.set();
+    }
 };
 
 /// The right to one connection, given back with the frame that holds it.
@@ -50,23 +69,12 @@ inline co::task<> serve(service& shared, tcp::socket client, slot) {
     co_await served.run();
 }
 
-/// With several of them at one address the kernel spreads the connections; one alone is nobody else's to share.
-inline tcp::acceptor listen_at(asio::io_context& io, const tcp::endpoint& address, bool shared) {
-    using reuse_port = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
-    tcp::acceptor made(io, address.protocol());
-    made.set_option(asio::socket_base::reuse_address(true));
-    if (shared) made.set_option(reuse_port(true));
-    made.bind(address);
-    made.listen();
-    made.non_blocking(true);
-    return made;
-}
-
 /// How a drain ended.
 struct drained {
     std::size_t left = 0;          // tasks that had to be stopped
     std::size_t never_served = 0;  // connections that were accepted last
     std::size_t failed = 0;
+    co::clock::duration took{};
 };
 
 class server {
@@ -77,17 +85,25 @@ public:
 
     [[nodiscard]] tcp::endpoint address() const { return acceptor_.local_endpoint(); }
 
-    /// Serves until the process is to end, then drains, until it is to end at once or the drain deadline.
+    /// Serves until the process is to end, then drains, until it is to end at once or the drain deadline. If it cannot
+    /// accept any more, the process is to end.
     co::task<drained> run() {
-        co_await co::when_any(accept_all(), all_.ending.wait());
+        auto accepting = co::as_outcome(accept_all());  // an outcome, since when_any waits on if one branch throws
+        const auto first = co_await co::when_any(std::move(accepting), all_.ending.wait());
+        if (const auto* const accepted = std::get_if<0>(&first)) all_.fail(accepted->error());
+        const co::clock::time_point began = co::clock::now();
         shared_.draining.request_stop();
+        admit_no_more(acceptor_);
+        co_await co::sleep_for(20ms);  // for the connections that are half made; what takes longer is reset
         accept_rest();
         std::ostringstream line;
-        line << "draining: " << connections_.size() + late_.size() << " connections\n";
+        line << "draining: " << connections_.size() + queued_.size() << " connections\n";
         std::cout << line.str() << std::flush;
         auto ends = co::when_any(finish(), all_.at_once.wait());
         (void)co_await co::as_outcome(co::with_timeout(shared_.opts.drain, std::move(ends)));
-        co_return co_await stop_rest();
+        drained result = co_await stop_rest();
+        result.took = co::clock::now() - began;
+        co_return result;
     }
 
 private:
@@ -105,11 +121,11 @@ private:
     }
 
     /// Takes what has connected already, and closes the door, unless there are too few descriptors to take all: a
-    /// listener that is closed resets who waits in its queue.
+    /// listener that is closed resets who waits in its queue, and who is served needs one more for the upstream.
     void accept_rest() {
-        for (error_code error; acceptor_.is_open() && !is_short(error);) {
+        for (error_code error; acceptor_.is_open() && queued_.size() < all_.most_queued && !is_short(error);) {
             tcp::socket client = acceptor_.accept(error);
-            if (!error) late_.push_back(std::move(client));
+            if (!error) queued_.push_back(std::move(client));
             else if (error == asio::error::would_block) acceptor_.close(error);
         }
     }
@@ -128,19 +144,21 @@ private:
 
     /// Serves those who came last, and waits until all connections have ended.
     co::task<> finish() {
-        while (acceptor_.is_open() || !late_.empty()) {
+        while (acceptor_.is_open() || !queued_.empty()) {
             accept_rest();  // what ends gives descriptors back
-            if (late_.empty() && acceptor_.is_open()) co_await co::sleep_for(20ms);
-            if (late_.empty()) continue;
+            if (queued_.empty() && acceptor_.is_open()) co_await co::sleep_for(20ms);
+            if (queued_.empty()) continue;
             co_await all_.slots.acquire();
-            start(std::move(late_.front()), slot(&all_.slots));
-            late_.pop_front();
+            start(std::move(queued_.front()), slot(&all_.slots));
+            queued_.pop_front();
         }
         co_await connections_.join();
     }
 
     co::task<drained> stop_rest() {
-        drained result{connections_.size(), late_.size(), 0};
+        drained result;
+        result.left = connections_.size();
+        result.never_served = queued_.size();
         for (const co::task_info& task : connections_.children()) {
             std::istringstream lines(co::describe(task));
             for (std::string line; std::getline(lines, line);) std::cout << "left: " + line + '\n' << std::flush;
@@ -148,25 +166,16 @@ private:
         connections_.request_stop();
         co_await connections_.join();
         result.failed = connections_.error_count();
-        for (const co::task_error& failure : connections_.errors()) report(failure);
+        for (const co::task_error& failure : connections_.errors())
+            std::cerr << "gateway: connection " << failure.name << " failed: " << text_of(failure.error) << '\n';
         co_return result;
-    }
-
-    static void report(const co::task_error& failure) {
-        try {
-            std::rethrow_exception(failure.error);
-        } catch (const std::exception& e) {
-            std::cerr << "gateway: connection " << failure.name << " failed: " << e.what() << '\n';
-        } catch (...) {
-            std::cerr << "gateway: connection " << failure.name << " failed\n";
-        }
     }
 
     service& shared_;
     process& all_;
     co::task_group connections_;
     tcp::acceptor acceptor_;
-    std::deque<tcp::socket> late_;
+    std::deque<tcp::socket> queued_;
 };
 
 }  // namespace gateway

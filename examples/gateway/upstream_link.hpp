@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <sstream>
 #include <string>
 
 namespace gateway {
@@ -26,6 +27,7 @@ public:
     /// Cancellation:  a cancel point; stopped, the connection is closed, since an answer may still be on its way
     co::task<response> exchange(request& asked) {
         const bool repeatable = asked.method() != http::verb::post && asked.method() != http::verb::patch;
+        if (asked.count(http::field::host) == 0) asked.set(http::field::host, text_of(where_));  // as 1.1 demands
         asked.set("x-request-id", *co_await co::this_task::get(request_id));
         asked.set("traceparent", format_traceparent(*co_await co::this_task::get(trace)));
         for (bool kept = is_open();; kept = false) {
@@ -60,6 +62,12 @@ private:
         upstream_link* link_;
     };
 
+    static std::string text_of(const tcp::endpoint& where) {
+        std::ostringstream text;
+        text << where;
+        return text.str();
+    }
+
     co::task<> connect() {
         close();
         closing unless_connected(*this);
@@ -79,6 +87,7 @@ private:
             answer->skip(asked.method() == http::verb::head);
             co_await read_header(socket_, buffer_, *answer);
         } while (answer->get().result_int() / 100 == 1);
+        if (!is_body_decoded(answer->get())) throw system_error(http::error::bad_transfer_encoding);
         co_await read_body(socket_, buffer_, *answer);
         if (answer->keep_alive()) unless_kept.dismiss();
     }

@@ -12,6 +12,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -28,11 +29,18 @@ PARENT = "b7ad6b7169203331"
 GET = b"GET /item HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
+def set_limits(limits):
+    """Sets what `ulimit` sets: each limit is a resource, and what is allowed of it."""
+    for name, soft, hard in limits:
+        resource.setrlimit(name, (soft, hard))
+
+
 class Program:
     """A child process whose first line of output names the port that it listens on."""
 
-    def __init__(self, *argv):
-        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def __init__(self, *argv, limits=()):
+        self.process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        preexec_fn=lambda: set_limits(limits))  # fmt: skip
         first = self.process.stdout.readline().decode()
         if not first.startswith("listening on "):
             raise AssertionError(f"{argv[0]}: {first}{self.process.stderr.read().decode()}")
@@ -156,9 +164,9 @@ class EndToEnd(unittest.TestCase):
         cls.upstream = Program(UPSTREAM, "--latency-ms", 1, "--latency-dist", "constant", "--body-bytes", 0)
         cls.addClassCleanup(cls.upstream.kill)
 
-    def start(self, *options, port=None):
+    def start(self, *options, port=None, limits=()):
         gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log, "--upstream",
-                          f"127.0.0.1:{port or self.upstream.port}", *options)  # fmt: skip
+                          f"127.0.0.1:{port or self.upstream.port}", *options, limits=limits)  # fmt: skip
         self.addCleanup(gateway.kill)
         return gateway
 
@@ -236,7 +244,7 @@ class EndToEnd(unittest.TestCase):
             while request := read_request(connection):
                 heard.append(request)
                 connection.sendall(ok(headers="Keep-Alive: timeout=5\r\nX-Kept: yes\r\nSet-Cookie: a\r\n"
-                                      "Set-Cookie: b\r\nConnection: x-hop\r\nX-Hop: 1\r\n"))  # fmt: skip
+                                      "Set-Cookie: b\r\nConnection: x-hop, set-cookie\r\nX-Hop: 1\r\n"))  # fmt: skip
 
         client = self.connect(self.start(port=self.stub(script).port))
         given = f"traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1\r\n"
@@ -253,6 +261,46 @@ class EndToEnd(unittest.TestCase):
             self.assertNotIn(gone, head)
         client.ask(traceparent="nonsense", tracestate="a=1")
         self.assertNotIn("tracestate", heard[1][0].lower())
+        client.ask("/item", "POST", b"hi", authorization="Basic eDp5", content_type="text/plain",
+                   connection="host, authorization, content-length, content-type")  # fmt: skip
+        head, body = heard[2]
+        for kept in ("host: h", "authorization: basic edp5", "content-type: text/plain", "content-length: 2"):
+            self.assertIn(f"\r\n{kept}", head.lower())
+        self.assertEqual(body, b"hi")
+
+    def test_a_client_of_version_1_0_is_translated(self):
+        heard = []
+
+        def script(connection):
+            while request := read_request(connection):
+                heard.append(request)
+                connection.sendall(ok())
+
+        stub = self.stub(script)
+        gateway = self.start(port=stub.port)
+        for request, host in (
+            (b"GET /item HTTP/1.0\r\n\r\n", f"127.0.0.1:{stub.port}"),
+            (b"GET /item HTTP/1.0\r\nHost: h\r\n\r\n", "h"),
+        ):
+            client = self.connect(gateway)
+            client.sendall(request)
+            self.assertEqual(client.answer()[0], 200)
+            client.close()
+            head = heard[-1][0]
+            self.assertTrue(head.startswith("GET /item HTTP/1.1\r\n"), head)
+            self.assertEqual(re.findall(r"(?i)\r\nhost: (.*)", head + "\r\n"), [f"{host}\r"])
+        client = self.connect(gateway)  # which knows no 100 Continue
+        client.sendall(b"POST /item HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        client.settimeout(0.1)
+        with self.assertRaises(TimeoutError):
+            client.recv(1)
+        client.settimeout(5)
+        client.sendall(b"hi")
+        self.assertEqual((client.answer()[0], heard[-1][1]), (200, b"hi"))
+        client = self.connect(gateway)  # nor a transfer coding
+        client.sendall(b"POST /item HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+        self.assertEqual(client.answer()[0], 501)
+        self.assertTrue(client.at_end())
 
     def test_bodies_go_both_ways(self):
         heard = []
@@ -365,8 +413,10 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([client.ask()[0] for _ in range(2)], [502] * 2)
         self.assertEqual(client.ask("/readyz")[0], 200)
 
+        coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\n"
         answers = [b"SSH-2.0-x\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-                   b"HTTP/1.1 103 Early Hints\r\n\r\n" + ok(), b"HTTP/1.0 200 OK\r\n\r\nuntil the end"]  # fmt: skip
+                   coded.encode() + b"GZIPD\r\n0\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n" + ok(),
+                   b"HTTP/1.0 200 OK\r\n\r\nuntil the end"]  # fmt: skip
 
         def script(connection):
             read_request(connection)
@@ -374,14 +424,15 @@ class EndToEnd(unittest.TestCase):
 
         stub = self.stub(script)
         client = self.connect(self.start(port=stub.port))
-        self.assertEqual([client.ask()[0] for _ in range(4)], [502, 502, 502, 200])
+        self.assertEqual([client.ask()[0] for _ in range(5)], [502, 502, 502, 502, 200])
         self.assertEqual(client.ask()[2], b"until the end")
 
     # a client that misbehaves
 
     def test_malformed_and_oversized_requests_are_told_so(self):
         gateway = self.start("--max-body-bytes", 1000, "--max-header-bytes", 1024)
-        chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+        coded = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: %b\r\n\r\n"
+        chunked = (coded % b"chunked")[:-2]
         for status, data in (
             (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 100 + b"\r\n\r\n"),
             (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
@@ -400,7 +451,9 @@ class EndToEnd(unittest.TestCase):
             (431, b"GET /" + b"x" * 2000),
             (501, b"BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n"),
             (501, b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n"),
-            (501, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+            (501, coded % b"gzip" + b"GET /smuggled HTTP/1.1\r\n\r\n"),
+            (501, coded % b"gzip, chunked" + b"5\r\nGZIPD\r\n0\r\n\r\n"),
+            (501, coded % b"gzip\r\nTransfer-Encoding: chunked" + b"5\r\nGZIPD\r\n0\r\n\r\n"),
         ):
             with self.subTest(data=data[:60]), contextlib.closing(Client(gateway.port)) as client:
                 client.sendall(data)
@@ -469,9 +522,14 @@ class EndToEnd(unittest.TestCase):
     # the bound, and the end
 
     def test_connections_beyond_the_bound_wait(self):
-        gateway = self.start("--max-connections", 2)
-        first, second, third = (self.connect(gateway) for _ in range(3))
+        for threads in (1, 3):  # whose bound is one for all of them
+            with self.subTest(threads=threads):
+                self.check_the_bound(self.start("--max-connections", 2, "--threads", threads, "--drain-ms", 1000))
+
+    def check_the_bound(self, gateway):
+        first, second = (self.connect(gateway) for _ in range(2))
         self.assertEqual((first.ask()[0], second.ask()[0]), (200, 200))
+        third = self.connect(gateway)
         third.send_request()
         third.settimeout(0.2)
         with self.assertRaises(TimeoutError):
@@ -484,6 +542,43 @@ class EndToEnd(unittest.TestCase):
         gateway.signal()
         self.assertEqual(late.answer()[0], 200)
         self.assertEqual(self.ended(gateway)[0]["never_served"], "0")
+
+    def test_the_limit_of_open_files_is_raised_to_what_the_connections_need(self):
+        gateway = self.start("--max-connections", 100, limits=[(resource.RLIMIT_NOFILE, 40, 400)])
+        clients = [self.connect(gateway) for _ in range(100)]
+        self.assertEqual([client.ask()[0] for client in clients], [200] * 100)
+        done = self.run_limited(["--max-connections", "100"], [(resource.RLIMIT_NOFILE, 40, 200)])
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn('--max-connections is "100", allowed is what the limit of open files (ulimit -n)', done.stderr)
+
+    def test_more_queued_connections_than_descriptors_are_served_in_the_drain(self):
+        gateway = self.start("--max-connections", 1, limits=[(resource.RLIMIT_NOFILE, 70, 70)])
+        first = self.connect(gateway)
+        self.assertEqual(first.ask()[0], 200)
+        queued = [self.connect(gateway) for _ in range(100)]
+        for client in queued:
+            client.send_request()
+        gateway.signal()
+        first.close()
+        for client in queued:
+            self.assertEqual(client.answer()[0], 200)
+            client.close()
+        report, left = self.ended(gateway)
+        self.assertEqual((report["connections"], report["never_served"], left), ("101", "0", []))
+
+    def run_limited(self, options, limits):
+        """Returns: how the gateway ended, whose limits do not let it start."""
+        return subprocess.run([GATEWAY, *options, "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1"], timeout=5,
+                              capture_output=True, text=True, check=False, preexec_fn=lambda: set_limits(limits),
+                              env=os.environ | {"MALLOC_ARENA_MAX": "1"})  # fmt: skip
+
+    def test_threads_that_run_end_again_if_another_cannot_start(self):
+        room = [(resource.RLIMIT_AS, 512 << 20, 512 << 20), (resource.RLIMIT_STACK, 64 << 20, resource.RLIM_INFINITY)]
+        if self.run_limited(["--help"], room).returncode != 0:
+            self.skipTest("the gateway does not start in 512 MiB of address space, as under a sanitizer")
+        done = self.run_limited(["--threads", "16"], room)  # of which each takes 64 MiB for its stack
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "gateway: Resource temporarily unavailable\n")
 
     def test_sigterm_answers_what_is_in_flight_and_a_last_request(self):
         self.control("latency?ms=300")
