@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 namespace co = cordon;
 
 co::task<> query(co::async_semaphore& connections) {
-    co_await connections.acquire();
+    const auto mine = co_await connections.hold();
     co_await co::sleep_for(1h);
 }
 co::task<> session(co::async_semaphore& connections) { co_await query(connections); }
@@ -65,9 +65,9 @@ int main() {
 
     const std::string dump = out.dump.str();
     assert(dump.find("\"ada\"  alive 1500 ms  spawned at 16_task_dump.cpp:") != std::string::npos);
-    assert(dump.find(" in query   semaphore db\n") != std::string::npos);
+    assert(dump.find(" in query   semaphore db, held by 1\n") != std::string::npos);
     assert(out.by_site.str().find("2 tasks  alive 1500 ms") == 0);  // bob and eve wait at the same places
-    assert(out.json.str().find("\"waits_for\":\"semaphore db\"") != std::string::npos);
+    assert(out.json.str().find("\"waits_for\":\"semaphore db, held by 1\"") != std::string::npos);
     assert(out.left.find("\"eve\"") != std::string::npos);
     assert(out.suspicious.size() == 4);  // the three, and the simulation's own
     assert(co::live_tasks().empty());
