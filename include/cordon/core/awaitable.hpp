@@ -95,9 +95,20 @@ private:
 template <class A>
 concept promise_reader = requires { typename A::reads_promise; };
 
+/// Whether a coroutine may keep the state of an `O` in its frame; refuses it with a message where it may not.
+template <operation O>
+consteval bool state_fits_a_frame() {
+    constexpr bool fits = alignof(typename O::state) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+    static_assert(fits, "what this operation gives or carries is over-aligned, and coroutine frames are not: give it a "
+                        "std::unique_ptr to such a value");
+    return fits;
+}
+
 /// An operation, awaited by a coroutine of this library.
 template <operation O>
 class operation_awaiter {
+    static_assert(state_fits_a_frame<O>());
+
 public:
     explicit operation_awaiter(O&& description) : state_(std::move(description)) {}
 
@@ -118,6 +129,8 @@ private:
 /// An operation, awaited by a coroutine of somebody else's type.
 template <operation O>
 class foreign_awaiter : private receiver {
+    static_assert(state_fits_a_frame<O>());
+
 public:
     explicit foreign_awaiter(O&& description)
         : receiver(&none(), nullptr, {}, &foreign_awaiter::resumed), state_(std::move(description)) {}
