@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -49,6 +50,8 @@ task<> take(async_semaphore& s, std::size_t n, std::string& order, char name) {
 task<> until_waiting(async_semaphore& s, std::size_t count) {
     while (s.stats().waiting < count) co_await co::this_task::yield();
 }
+
+static_assert(co::observable<async_semaphore>);
 
 }  // namespace
 

@@ -75,6 +75,13 @@ public:
     class join_operation;
     class spawn_operation;
 
+    struct snapshot {
+        std::size_t size = 0;              ///< children that have not ended
+        std::size_t waiting_for_room = 0;  ///< in `spawn_when_ready`
+        std::size_t refused = 0;           ///< so far
+        std::size_t errors = 0;            ///< so far
+    };
+
     /// A group that lives in an object. Its children run on `runs_on`; nothing stops it but `request_stop`.
     explicit task_group(executor_ref runs_on, group_options options = {},
                         std::source_location where = std::source_location::current())
@@ -144,6 +151,15 @@ public:
     /// The children that have not ended, as in a dump.
     [[nodiscard]] std::vector<task_info> children() const;
 
+    /// The figures one after the other, since children come and go without a lock: one that fails meanwhile may be
+    /// counted as a child and as an error.
+    [[nodiscard]] snapshot stats() const noexcept {
+        const std::size_t alive = size();
+        const detail::spin_guard guard(lock_);
+        return {alive, spawners_.size(), refused(), error_count()};
+    }
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+
 private:
     friend class detail::group_access;
     class group_scope final : public detail::scope {
@@ -199,7 +215,7 @@ private:
 
     mutable detail::spin_lock lock_;                      // for what follows
     detail::intrusive_list<join_waiter> joiners_;
-    detail::intrusive_list<slot_waiter> spawners_;
+    detail::counted_list<slot_waiter> spawners_;
     bool ended_ = false;                                  // those who join have been completed
     bool told_ = false;                                   // T2
     std::size_t spawners_present_ = 0;                    // in spawners_, or woken and not gone on yet

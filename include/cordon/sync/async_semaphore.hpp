@@ -124,7 +124,7 @@ private:
     std::atomic<std::uint64_t> word_;
     const std::uint64_t at_first_;            // permits, times two
     mutable detail::spin_lock lock_;
-    detail::intrusive_list<waiter> waiters_;  // under lock_
+    detail::counted_list<waiter> waiters_;    // under lock_
     std::size_t present_ = 0;                 // under lock_: those who wait, or were served and have not gone on yet
     std::string name_;
     detail::named_wait_label label_;
