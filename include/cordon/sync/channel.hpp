@@ -119,7 +119,8 @@ public:
     /// Cancellation:  a cancel point while it waits; stopped, nothing was sent and `item` is as it was. An item for
     ///                which there is room is sent even by a task that is to stop
     /// Lifetime:      `item` outlives the await, unless it is trivially copyable and no larger than four pointers.
-    ///                With GCC before 13 an aggregate that has a destructor gets a name first
+    ///                With GCC before 13 an aggregate that has a destructor gets a name first: `send` cannot refuse the
+    ///                others, which tools/lint_gcc12.py finds
     [[nodiscard]] send_operation<keeps_copy> send(T&& item) noexcept { return send_operation<keeps_copy>(*this, item); }
     /// Sends a copy of `item`, which is made at once.
     [[nodiscard]] send_operation<true> send(const T& item)
