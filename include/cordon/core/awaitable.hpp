@@ -215,6 +215,10 @@ private:
     bool stopped_ = false;
 };
 
+/// An operation that refers to what it was given, which may be a temporary: it is awaited where it is described.
+template <class O>
+concept borrowing = requires { requires O::borrows; };
+
 template <operation O>
 class context_bound;
 template <operation O>
@@ -237,6 +241,7 @@ class context_bound : public operation_base<context_bound<O>> {
 public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = false;
+    static constexpr bool borrows = borrowing<O>;
 
     context_bound(O&& description, const context& ctx) noexcept : op_(std::move(description)), ctx_(ctx) {}
 

@@ -30,6 +30,7 @@ class on_operation : public operation_base<on_operation<O>> {
 public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = false;
+    static constexpr bool borrows = borrowing<O>;
 
     on_operation(executor_ref there, O&& op) : there_(there), op_(std::move(op)) {}
 

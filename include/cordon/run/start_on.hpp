@@ -69,6 +69,7 @@ template <runnable A, class F>
     requires std::invocable<std::decay_t<F>&, outcome<detail::runnable_result_t<A>>>
 void start_on(const context& ctx, A&& a, F&& done, start_options options = {},
               std::source_location where = std::source_location::current()) {
+    detail::check_lives_on<detail::runnable_operation<A>>();
     using root = detail::detached_root<detail::runnable_operation<A>, std::decay_t<F>>;
     detail::context_access::arm(ctx);  // before another thread can see its scopes
     auto* const r = new root(ctx, detail::describe_runnable(std::forward<A>(a)), std::decay_t<F>(std::forward<F>(done)));

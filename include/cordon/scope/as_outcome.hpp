@@ -19,6 +19,7 @@ class outcome_operation : public operation_base<outcome_operation<O, always>> {
 public:
     using value_type = outcome<typename O::value_type>;
     static constexpr bool needs_executor = O::needs_executor;
+    static constexpr bool borrows = borrowing<O>;
 
     explicit outcome_operation(O&& description) : op_(std::move(description)) {}
 

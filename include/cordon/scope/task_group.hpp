@@ -112,6 +112,7 @@ public:
     [[nodiscard]] auto spawn_future(A&& a, spawn_options options = {},
                                     std::source_location where = std::source_location::current())
         -> future<detail::runnable_result_t<A>> {
+        detail::check_lives_on<detail::runnable_operation<A>>();
         using result = detail::runnable_result_t<A>;
         auto* const shared = new detail::future_state<result>;
         future<result> there(shared);

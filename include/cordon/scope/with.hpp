@@ -40,6 +40,7 @@ class with_operation : public operation_base<with_operation<O, A>> {
 public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = O::needs_executor || attribute_needs_executor<A>;
+    static constexpr bool borrows = borrowing<O>;
 
     with_operation(O&& description, A&& attribute)
         : op_(std::move(description)), attribute_(std::move(attribute)) {}
@@ -178,7 +179,7 @@ template <class Rep, class Period>
     return detail::std_token_attribute(std::move(token));
 }
 #endif
-/// Names the task in dumps. The text is copied when the operation starts, and lives until then.
+/// Names the task in dumps. The text is copied at once, as much of it as dumps show.
 [[nodiscard]] inline detail::name_attribute named(std::string_view name) noexcept { return detail::name_attribute(name); }
 
 namespace detail {

@@ -118,7 +118,8 @@ public:
     /// Returns:       true; false if the channel is closed, and `item` is as it was
     /// Cancellation:  a cancel point while it waits; stopped, nothing was sent and `item` is as it was. An item for
     ///                which there is room is sent even by a task that is to stop
-    /// Lifetime:      `item` outlives the await, unless it is trivially copyable and no larger than four pointers.
+    /// Lifetime:      `item` outlives the await, unless it is trivially copyable and no larger than four pointers; so a
+    ///                group does not take the sending of another one: spawn a callable that awaits it.
     ///                With GCC before 13 an aggregate that has a destructor gets a name first: `send` cannot refuse the
     ///                others, which tools/lint_gcc12.py finds
     [[nodiscard]] send_operation<keeps_copy> send(T&& item) noexcept { return send_operation<keeps_copy>(*this, item); }
@@ -324,6 +325,7 @@ class channel<T>::send_operation : public detail::operation_base<send_operation<
 public:
     using value_type = bool;
     static constexpr bool needs_executor = false;
+    static constexpr bool borrows = !copies;
 
     send_operation(channel& c, const T& item)
         requires copies
