@@ -61,7 +61,7 @@ int main() {
     // [join]
     co::task_group jobs{workers};
     jobs.spawn(co::sleep_for(1ms));
-    const bool ended = jobs.join_blocking(co::deadline::after(1h)).has_value();  // on this thread
+    const bool ended = jobs.join_blocking(1h).has_value();  // on this thread
     // [/join]
     assert(ended);
 

@@ -324,6 +324,22 @@ template <class A>
 concept awaitable = (operation<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A>) ||
                     detail::operation_source<A> || detail::native_awaitable<A>;
 
+namespace detail {
+
+/// A task or an operation that has a name and is passed without `std::move`.
+template <class A>
+concept named_operation =
+    std::is_lvalue_reference_v<A> && operation<std::remove_cvref_t<A>> && !cordon::awaitable<A>;
+
+/// For overloads that say so: without them a compiler tells of constraints that are not satisfied.
+template <class A>
+consteval void refuse_named() {
+    static_assert(!named_operation<A>,
+                  "a task or an operation that has a name is passed with std::move, for it runs only once");
+}
+
+}  // namespace detail
+
 /// What awaiting it gives.
 template <class A>
 using await_result_t = decltype(detail::make_awaiter(std::declval<A>()).await_resume());

@@ -94,5 +94,9 @@ template <runnable A>
     using op = detail::runnable_operation<A>;
     return detail::on_operation<op>(there, detail::describe_runnable(std::forward<A>(a)));
 }
+template <detail::named_operation A>
+void on(executor_ref, A&&) {
+    detail::refuse_named<A>();
+}
 
 }  // namespace cordon::inline CORDON_ABI

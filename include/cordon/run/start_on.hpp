@@ -82,5 +82,13 @@ void start_on(executor_ref there, A&& a, start_options options = {},
               std::source_location where = std::source_location::current()) {
     start_on(there, std::forward<A>(a), detail::ignore_outcome(), options, where);
 }
+template <class There, detail::named_operation A>
+void start_on(const There&, A&&, start_options = {}) {
+    detail::refuse_named<A>();
+}
+template <class There, detail::named_operation A, class F>
+void start_on(const There&, A&&, F&&, start_options = {}) {
+    detail::refuse_named<A>();
+}
 
 }  // namespace cordon::inline CORDON_ABI

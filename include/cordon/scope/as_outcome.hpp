@@ -73,5 +73,9 @@ template <awaitable A>
 [[nodiscard]] auto as_outcome(A&& a) {
     return detail::outcome_operation<detail::operation_for<A>, false>(detail::describe(std::forward<A>(a)));
 }
+template <detail::named_operation A>
+void as_outcome(A&&) {
+    detail::refuse_named<A>();
+}
 
 }  // namespace cordon::inline CORDON_ABI

@@ -100,12 +100,22 @@ public:
         return launch(child, options, where, false);
     }
 
+    template <detail::named_operation A>
+    void spawn(A&&, spawn_options = {}) {
+        detail::refuse_named<A>();
+    }
+
     /// Waits until there is room, then starts a child. Yields false, with nothing started, if the group is stopped or
     /// closed by then. First come, first served.
     /// Cancellation:  a cancel point while it waits; stopped, it has started nothing
     template <runnable A>
     [[nodiscard]] spawn_operation spawn_when_ready(A&& a, spawn_options options = {},
                                                    std::source_location where = std::source_location::current());
+    template <detail::named_operation A>
+    void spawn_when_ready(A&&, spawn_options = {}) {
+        detail::refuse_named<A>();
+    }
+
     /// As `spawn`, with a future for the result. A refused one is rejected; that of a stopped child ends stopped.
     /// Cost:          one more allocation, from the frame cache
     template <runnable A>
@@ -120,6 +130,10 @@ public:
         task<void> child = run_for_future(this, detail::describe_runnable(std::forward<A>(a)), std::move(promise));
         if (!launch(child, options, where, false)) shared->set(outcome<result>(refusal()));
         return there;
+    }
+    template <detail::named_operation A>
+    void spawn_future(A&&, spawn_options = {}) {
+        detail::refuse_named<A>();
     }
 
     /// Waits until every child has ended, and closes the group. Errors of children are not thrown: see `errors()`.

@@ -198,12 +198,20 @@ template <awaitable A, detail::with_attribute... Attributes>
 [[nodiscard]] auto with(A&& a, Attributes&&... attributes) {
     return detail::with_layers(detail::describe(std::forward<A>(a)), std::forward<Attributes>(attributes)...);
 }
+template <detail::named_operation A, detail::with_attribute... Attributes>
+void with(A&&, Attributes&&...) {
+    detail::refuse_named<A>();
+}
 
 /// `with(a, within(d))`.
 template <class Rep, class Period, awaitable A>
 [[nodiscard]] auto with_timeout(std::chrono::duration<Rep, Period> d, A&& a,
                                 std::source_location where = std::source_location::current()) {
     return with(std::forward<A>(a), within(d, where));
+}
+template <class Rep, class Period, detail::named_operation A>
+void with_timeout(std::chrono::duration<Rep, Period>, A&&) {
+    detail::refuse_named<A>();
 }
 
 }  // namespace cordon::inline CORDON_ABI

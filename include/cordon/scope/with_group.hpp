@@ -172,6 +172,18 @@ template <group_body F>
 [[nodiscard]] auto with_group(F&& body, std::source_location where = std::source_location::current()) {
     return with_group(group_options{}, std::forward<F>(body), where);
 }
+template <class F>
+    requires(!group_body<F>)
+void with_group(group_options, F&&) {
+    static_assert(group_body<F>, "with_group: the body takes a task_group& and returns a task: "
+                                 "[&](task_group& group) -> task<> { ...; co_return; }");
+}
+template <class F>
+    requires(!group_body<F>)
+void with_group(F&&) {
+    static_assert(group_body<F>, "with_group: the body takes a task_group& and returns a task: "
+                                 "[&](task_group& group) -> task<> { ...; co_return; }");
+}
 
 namespace detail {
 struct for_each_function {

@@ -167,8 +167,8 @@ private:
 #endif
 
 /// Gives its record another name while the operation runs; the name stays afterwards. It has a copy of as much as a
-/// record keeps, and of the byte behind that, by which the record sees where it may cut: who describes an operation that
-/// is spawned does not live until it starts.
+/// record keeps, and of the byte behind that, by which the record sees where it may cut: the text may be gone when an
+/// operation that was spawned starts.
 class name_attribute {
 public:
     using layer = name_attribute;
