@@ -43,7 +43,7 @@ co::task<> a_year() { co_await co::sleep_for(24h * 365); }
 
 // [stuck]
 co::task<> wait_for_nobody(co::async_semaphore& slots) {
-    co_await slots.acquire();
+    const auto mine = co_await slots.hold();
 }
 // [/stuck]
 

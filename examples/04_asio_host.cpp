@@ -43,8 +43,9 @@ co::task<> serve(tcp::acceptor& acceptor, std::vector<std::string> answers) {
 
 // [handler]
 asio::awaitable<int> handler(co::async_semaphore& slots) {
-    co_await co::as_asio(slots.acquire());                         // free at once
-    co_await co::as_asio(co::with_timeout(10s, slots.acquire()));  // waits, on the host's loop and with its timer
+    auto first = co_await co::as_asio(slots.hold());  // free at once
+    // The second waits, on the host's loop and with its timer.
+    const auto second = co_await co::as_asio(co::with_timeout(10s, slots.hold()));
     co_return 7;
 }
 // [/handler]

@@ -70,7 +70,7 @@ int main() {
     std::string log;
     // [main]
     co::run_loop loop;
-    const co::cancel_scope request{co::executor_ref(loop), co::deadline::after(200ms)};
+    const co::cancel_scope request{co::executor_ref(loop), 200ms};
     job whole = work(log, loop);
     whole.start(request.ctx());
     loop.run();

@@ -5,18 +5,11 @@
 #include <algorithm>
 #include <cassert>
 #include <iostream>
-#include <memory>
 
 using namespace std::chrono_literals;
 namespace co = cordon;
 
 // [permit]
-/// A permit that goes back with the block that holds it.
-struct give_back {
-    void operator()(co::async_semaphore* slots) const noexcept { slots->release(); }
-};
-using permit = std::unique_ptr<co::async_semaphore, give_back>;
-
 struct database {
     co::async_semaphore connections{2, {.name = "connections"}};
     co::async_event ready{{.name = "ready"}};
@@ -24,13 +17,12 @@ struct database {
 };
 
 co::task<> query(database& db) {
-    co_await db.ready.wait();           // nobody begins before it is set
-    co_await db.connections.acquire();  // first come, first served
-    const permit held(&db.connections);
+    co_await db.ready.wait();                                                 // nobody begins before it is set
+    const co::async_semaphore::permit mine = co_await db.connections.hold();  // first come, first served
     db.peak = std::max(db.peak, ++db.in_use);
     co_await co::sleep_for(1ms);
     --db.in_use, ++db.done;
-}
+}   // the permit goes back, also if a stop or an error ends the query earlier
 // [/permit]
 
 co::task<> eight_queries(database& db) {
@@ -46,11 +38,11 @@ co::task<> eight_queries(database& db) {
 
 // [try]
 co::task<> without_waiting_long(database& db) {
-    assert(db.connections.try_acquire(2));   // never waits
-    assert(!db.connections.try_acquire());
-    const auto in_time = co_await co::as_outcome(co::with_timeout(1ms, db.connections.acquire()));
+    co::async_semaphore::permit both = db.connections.try_hold(2);  // never waits
+    assert(both && !db.connections.try_hold());
+    const auto in_time = co_await co::as_outcome(co::with_timeout(1ms, db.connections.hold()));
     assert(in_time.is_error());              // stopped while it waited, it has taken nothing
-    db.connections.release(2);
+    both.release();
 
     const auto now = db.connections.stats(); // both figures at one time
     assert(now.available == 2 && now.waiting == 0);

@@ -12,7 +12,7 @@ namespace co = cordon;
 
 // [tasks]
 co::task<> query(co::async_semaphore& connections) {
-    co_await connections.acquire();
+    const auto mine = co_await connections.hold();
     co_await co::sleep_for(1h);
 }
 co::task<> session(co::async_semaphore& connections) {

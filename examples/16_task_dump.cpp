@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 namespace co = cordon;
 
 co::task<> query(co::async_semaphore& connections) {
-    co_await connections.acquire();
+    const auto mine = co_await connections.hold();
     co_await co::sleep_for(1h);
 }
 co::task<> session(co::async_semaphore& connections) { co_await query(connections); }

@@ -40,9 +40,8 @@ co::task<std::string> load(co::thread_pool& disk, std::string name) {
 /// Waits as a thread for what tasks wait for, under the stop of the task that waits for this.
 co::task<bool> with_permit(co::thread_pool& disk, co::async_semaphore& permits) {
     co_return co_await co::run_blocking(disk, [&](std::stop_token stop) {
-        if (!permits.acquire_blocking(stop)) return false;
-        permits.release();
-        return true;
+        const auto mine = permits.hold_blocking(stop);  // an outcome with the permit, which goes back with it
+        return mine.has_value();
     });
 }
 // [/permit]
@@ -62,7 +61,7 @@ int main() {
     // [join]
     co::task_group jobs{workers};
     jobs.spawn(co::sleep_for(1ms));
-    const bool ended = jobs.join_blocking(co::deadline::after(1h)).has_value();  // on this thread
+    const bool ended = jobs.join_blocking(1h).has_value();  // on this thread
     // [/join]
     assert(ended);
 

@@ -136,11 +136,14 @@ TEST_CASE("a deadline ends a wait, even without any executor, and not before its
     CHECK(co::clock::now() >= soon.time());
     CHECK(semaphore.stats().waiting == 0);
     CHECK(semaphore.acquire_blocking(deadline::after(0s)).is_stopped());
+    CHECK(semaphore.acquire_blocking(0s).is_stopped());
+    CHECK(semaphore.acquire_blocking(50us).is_stopped());
+    CHECK(semaphore.stats().waiting == 0);
     semaphore.release();
     CHECK(semaphore.acquire_blocking(deadline::after(1h)).has_value());
     CHECK(semaphore.stats().available == 0);
     std::thread other = once([&] { return semaphore.stats().waiting == 1; }, [&] { semaphore.release(); });
-    CHECK(semaphore.acquire_blocking(deadline::after(1h)).has_value());
+    CHECK(semaphore.acquire_blocking(1h).has_value());
     other.join();
 }
 

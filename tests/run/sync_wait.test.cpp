@@ -51,6 +51,17 @@ TEST_CASE("sync_wait gives the value of what it runs", "[run][sync_wait]") {
     CHECK(co::sync_wait(recurse(10'000)) == 10'000);
 }
 
+TEST_CASE("sync_wait takes a callable that makes a task, and keeps it meanwhile", "[run][sync_wait]") {
+    const std::string text(100, 'x');
+    CHECK(co::sync_wait([text]() -> co::task<std::string> {
+              co_await co::this_task::yield();
+              co_return text;
+          }) == text);
+    const auto named = [n = std::make_shared<int>(7)]() -> co::task<int> { co_return *n; };
+    CHECK(co::sync_wait(named) == 7);
+    CHECK(co::sync_wait([] { return give(3); }) == 3);
+}
+
 TEST_CASE("sync_wait runs timers", "[run][sync_wait]") {
     const auto before = co::clock::now();
     co::sync_wait(co::sleep_for(2ms));  // real time: that sync_wait sleeps and wakes is what is tested

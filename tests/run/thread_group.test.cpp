@@ -2,6 +2,7 @@
 #include <cordon/run/thread_group.hpp>
 
 #include <cordon/core/error.hpp>
+#include <cordon/core/observable.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/with.hpp>
@@ -36,6 +37,7 @@ using co::thread_group;
 
 namespace {
 
+static_assert(co::observable<thread_group>);
 static_assert(!std::is_copy_constructible_v<thread_group> && !std::is_move_constructible_v<thread_group>);
 
 /// Waits, as blocking code does, until it is asked to stop.
@@ -64,12 +66,15 @@ TEST_CASE("threads of a group run, are stopped and joined together", "[run][thre
     CHECK(threads.size() == 3);
     while (begun != 3) std::this_thread::yield();
     CHECK_FALSE(threads.stop_requested());
+    CHECK(threads.stats().size == 3);
+    CHECK_FALSE(threads.stats().stop_requested);
     CHECK(threads.request_stop());
     CHECK_FALSE(threads.request_stop());
     CHECK(threads.stop_requested());
     threads.join();
     CHECK(ended == 3);
-    CHECK(threads.size() == 0);
+    CHECK(threads.stats().size == 0);
+    CHECK(threads.stats().stop_requested);
 }
 
 TEST_CASE("a group waits for threads that nobody stops, as often as one likes", "[run][thread_group]") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/run/thread_pool.hpp>
 
+#include <cordon/core/observable.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/on.hpp>
@@ -57,6 +58,7 @@ using co::thread_pool;
 namespace {
 
 static_assert(co::executor<thread_pool>);
+static_assert(co::observable<thread_pool>);
 static_assert(!std::is_copy_constructible_v<thread_pool> && !std::is_move_constructible_v<thread_pool>);
 static_assert(alignof(thread_pool) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__, "a pool may be a local of a coroutine");
 

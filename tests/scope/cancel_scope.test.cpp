@@ -54,7 +54,7 @@ using cordon::task;
 using cordon::testing::simulation;
 
 static_assert(!std::is_copy_constructible_v<cancel_scope> && !std::is_move_constructible_v<cancel_scope>);
-static_assert(!std::is_convertible_v<deadline, cancel_scope>);
+static_assert(!std::is_convertible_v<deadline, cancel_scope> && !std::is_convertible_v<clock::duration, cancel_scope>);
 
 std::size_t children_of(const cancel_scope& scope) {
     return cordon::detail::attached(cordon::detail::context_access::scope_of(scope.ctx())->source());
@@ -367,6 +367,22 @@ TEST_CASE("a deadline without an executor is noticed when one asks", "[scope][ca
         CHECK(inner.stop_requested());  // which notices it for the outer one, too
         CHECK(outer.token().stop_requested());
         CHECK(inner.reason().where.line() == outer.reason().where.line());
+    });
+}
+
+TEST_CASE("a scope takes a duration from now in the place of a deadline", "[scope][cancel_scope]") {
+    simulate([](simulation&) -> task<> {
+        cancel_scope outer{10ms};
+        const cancel_scope inner{outer, 5ms}, timed{here(), 1s}, under{outer.ctx(), 1h}, past{0s};
+        const std::stop_source host;
+        const cancel_scope adopted{host.get_token(), 3ms};
+        CHECK(outer.deadline() == deadline::after(10ms));
+        CHECK(inner.deadline() == deadline::after(5ms));
+        CHECK(timed.deadline() == deadline::after(1s));
+        CHECK(under.deadline() == outer.deadline());
+        CHECK(adopted.deadline() == deadline::after(3ms));
+        CHECK(past.stop_requested());
+        co_return;
     });
 }
 

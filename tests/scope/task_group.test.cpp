@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/scope/task_group.hpp>
 
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/on.hpp>
 #include <cordon/run/run_loop.hpp>
@@ -69,6 +70,7 @@ std::vector<std::string> texts_of(const co::task_group& group) {
 }
 
 // A group is neither copied nor moved nor reset, and has no member that changes an option.
+static_assert(co::observable<co::task_group>);
 static_assert(!std::is_copy_constructible_v<co::task_group> && !std::is_move_constructible_v<co::task_group>);
 static_assert(!std::is_copy_assignable_v<co::task_group> && !std::is_move_assignable_v<co::task_group>);
 
@@ -579,7 +581,8 @@ TEST_CASE("the bound and the name of a group are those of its construction, for 
 
 TEST_CASE("a group with room for nobody starts nobody", "[scope][task_group][G7]") {
     simulate([](simulation& sim) -> co::task<> {
-        co::task_group group{co::executor_ref(sim), {.max_running = 0}};
+        co::task_group group{co::executor_ref(sim), {.name = "nobody", .max_running = 0}};
+        CHECK(group.name() == "nobody");
         CHECK_FALSE(group.spawn(pause(1ms)));
         const auto gave_up = co_await co::as_outcome(co::with_timeout(1s, group.spawn_when_ready(pause(1ms))));
         CHECK(gave_up.is_error());
@@ -588,7 +591,11 @@ TEST_CASE("a group with room for nobody starts nobody", "[scope][task_group][G7]
         waiting.spawn(spawn_one(group, pause(1ms), started));
         co_await co::sleep_for(1s);
         CHECK_FALSE(started.has_value());
+        const auto now = group.stats();
+        CHECK((now.size == 0 && now.waiting_for_room == 1 && now.refused == 1 && now.errors == 0));
+        CHECK(waiting.stats().size == 1);
         group.request_stop();
+        CHECK(group.stats().waiting_for_room == 0);
         co_await waiting.join();
         CHECK(started == false);
         co_await group.join();

@@ -212,6 +212,9 @@ TEST_CASE("when_all of a range without elements or values", "[scope][when_all]")
         for (int i = 1; i <= 3; ++i) pauses.push_back(pause(std::chrono::milliseconds(i)));
         co_await co::when_all(std::move(pauses));
         CHECK(co::clock::now() - before == 3ms);
+        std::vector<decltype(co::sleep_for(1ms))> naps{co::sleep_for(2ms), co::sleep_for(1ms)};
+        co_await co::when_all(naps);  // of what can be copied a named range is
+        CHECK(co::clock::now() - before == 5ms);
         std::vector<co::task<std::unique_ptr<int>>> owners;
         owners.push_back(later(1ms, std::make_unique<int>(9)));
         const auto owned = co_await co::when_all(std::move(owners));

@@ -649,8 +649,14 @@ TEST_CASE("a named operation renames its task in dumps", "[scope][with]") {
     simulate([]() -> task<> {
         std::string name = "db query";
         auto op = with(program::name_of_the_only_task(), cordon::named(name));
+        name = "not this";  // the description has its own
         const std::string seen = co_await std::move(op);
         CHECK(seen.find("db query;") != std::string::npos);
+        const std::string many(62, 'x');
+        const std::string cut = co_await with(program::name_of_the_only_task(), cordon::named(many + "\u00e9\u00e9"));
+        CHECK(cut.find(many + ";") != std::string::npos);  // between characters
+        const std::string fits = co_await with(program::name_of_the_only_task(), cordon::named("y" + many));
+        CHECK(fits.find("y" + many + ";") != std::string::npos);
     });
 }
 

@@ -785,10 +785,32 @@ TEST_CASE("a stop ends a for_each that waits for room, and what it has started",
         CHECK(ended.is_error());
         CHECK(alive == 0);
         CHECK(made == 2);
-        const co::group_options none{.max_running = 0};
-        const auto nobody = co_await co::as_outcome(co::with_timeout(5ms, co::for_each(items, none, fn)));
-        CHECK(nobody.is_error());
-        CHECK(made == 2);
+    });
+}
+
+TEST_CASE("for_each with room for nobody is refused and not waited for", "[scope][for_each]") {
+    std::vector<int> items(3);
+    const auto fn = [](int) -> co::task<> { co_return; };
+    std::string what;
+    try {
+        (void)co::for_each(items, {.name = "none", .max_running = 0}, fn);
+    } catch (const std::invalid_argument& e) {
+        what = e.what();
+    }
+    CHECK(what == "for_each: max_running is 0, allowed are 1 and more");
+}
+
+TEST_CASE("for_each is found without its namespace, whatever the range is made of", "[scope][for_each]") {
+    using namespace cordon;
+    simulate([]() -> task<> {
+        std::vector<std::string> items{"a", "b"};
+        std::string all;
+        const auto fn = [&](const std::string& s) -> task<> {
+            all += s;
+            co_return;
+        };
+        co_await for_each(items, {.max_running = 1}, fn);  // gcc12-ok: trivially copyable
+        CHECK(all == "ab");
     });
 }
 

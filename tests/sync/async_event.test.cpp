@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -32,6 +33,8 @@ task<> pass(async_event& e, std::string& order, char name) {
     co_await e.wait();
     order.push_back(name);
 }
+
+static_assert(co::observable<async_event>);
 
 }  // namespace
 
@@ -84,7 +87,11 @@ TEST_CASE("after a reset one waits again, and who was let go before has passed",
             co_await simulation::settle();
             CHECK(order == "a");
             CHECK(e.waiting() == 1);
+            const auto before = e.stats();
+            CHECK((before.waiting == 1 && !before.set && !before.abandoned));
             e.set();
+            const auto after = e.stats();
+            CHECK((after.waiting == 0 && after.set && !after.abandoned));
         };
         co_await co::with_group(body);
         CHECK(order == "ab");

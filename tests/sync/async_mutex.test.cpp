@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -47,6 +48,8 @@ task<> visit(async_mutex& m, std::string& order, char name, co::clock::duration 
 task<> until_waiting(async_mutex& m, std::size_t count) {
     while (m.stats().waiting < count) co_await co::this_task::yield();
 }
+
+static_assert(co::observable<async_mutex>);
 
 }  // namespace
 

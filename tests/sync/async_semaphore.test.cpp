@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -50,6 +51,8 @@ task<> until_waiting(async_semaphore& s, std::size_t count) {
     while (s.stats().waiting < count) co_await co::this_task::yield();
 }
 
+static_assert(co::observable<async_semaphore>);
+
 }  // namespace
 
 TEST_CASE("a free permit is there at once", "[sync][async_semaphore]") {
@@ -93,6 +96,108 @@ TEST_CASE("whoever waits for a permit gets it from the release", "[sync][async_s
         co_await co::with_group(body);
     };
     for (std::uint64_t seed = 0; seed < 20; ++seed) simulation(seed).run(root());
+}
+
+TEST_CASE("a permit goes back when who holds it ends, however that is", "[sync][async_semaphore]") {
+    const auto root = []() -> task<> {
+        async_semaphore s(2, {.name = "db"});
+        const auto works = [&](std::size_t n, bool fails) -> task<> {
+            const async_semaphore::permit mine = co_await s.hold(n);
+            CHECK(s.stats().available == 2 - n);
+            if (fails) throw std::runtime_error("failed");
+            co_await co::sleep_for(10s);
+        };
+        SECTION("it returns") { co_await works(1, false); }
+        SECTION("it times out") {
+            const auto ended = co_await co::as_outcome(co::with_timeout(10ms, works(1, false)));
+            CHECK(ended.is_error());
+        }
+        SECTION("it throws") {
+            const auto ended = co_await co::as_outcome(works(2, true));
+            CHECK(ended.is_error());
+        }
+        CHECK(s.stats().available == 2);
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("a permit is waited for as acquire waits, and comes with as many as were asked for",
+          "[sync][async_semaphore]") {
+    const auto root = []() -> task<> {
+        async_semaphore s(1);
+        async_semaphore::permit first = s.try_hold();
+        CHECK(first);
+        CHECK_FALSE(s.try_hold());
+        const auto late = co_await co::as_outcome(co::with_timeout(1ms, s.hold()));
+        CHECK(late.is_error());
+        const auto gives = [&]() -> task<> {
+            co_await until_waiting(s, 1);
+            s.release(2);  // adds two
+            first.release();
+            CHECK_FALSE(first);
+        };
+        const auto waits = [&]() -> task<> {
+            const async_semaphore::permit three = co_await s.hold(3);
+            CHECK(three);
+            CHECK(s.stats().available == 0);
+        };
+        co_await co::when_all(waits(), gives());
+        CHECK(s.stats().available == 3);
+        const async_semaphore::permit none = co_await s.hold(0);
+        CHECK(none);
+        CHECK_THROWS_AS((void)s.hold(async_semaphore::max_permits + 1), std::invalid_argument);
+        CHECK_FALSE(s.try_hold(async_semaphore::max_permits + 1));
+    };
+    for (std::uint64_t seed = 0; seed < 10; ++seed) simulation(seed).run(root());
+}
+
+TEST_CASE("a permit can be moved, and one that is assigned to gives its own back first", "[sync][async_semaphore]") {
+    async_semaphore a(3), b(1);
+    async_semaphore::permit one = a.try_hold(2);
+    async_semaphore::permit two = std::move(one);
+    CHECK_FALSE(one);
+    CHECK(a.stats().available == 1);
+    two = b.try_hold();
+    CHECK(a.stats().available == 3);
+    async_semaphore::permit& same = two;
+    two = std::move(same);
+    CHECK(two);
+    one = std::move(two);
+    CHECK(b.stats().available == 0);
+    one.release();
+    one.release();
+    CHECK(b.stats().available == 1);
+}
+
+TEST_CASE("a permit that its task never sees goes back", "[sync][async_semaphore]") {
+    const auto root = []() -> task<bool> {
+        async_semaphore a(0), b(0);
+        bool right = true;
+        const auto races = [&]() -> task<> {
+            auto won = co_await co::when_any(a.hold(), b.hold(2));
+            right = (won.index() == 0 ? a : b).stats().available == 0 && a.stats().waiting + b.stats().waiting == 0;
+        };
+        const auto adds = [](async_semaphore& s, std::size_t n) -> task<> {
+            s.release(n);
+            co_return;
+        };
+        co_await co::when_all(races(), adds(a, 1), adds(b, 2));
+        co_return right && a.stats().available == 1 && b.stats().available == 2;
+    };
+    CHECK_FALSE(explore_all(20'000, root, [](bool right) { return right; }).failing);
+    CHECK_FALSE(explore({.schedules = 500}, root, [](bool right) { return right; }));
+}
+
+TEST_CASE("a thread holds a permit and gives it back", "[sync][async_semaphore]") {
+    async_semaphore s(2);
+    {
+        const co::outcome<async_semaphore::permit> mine = s.hold_blocking({}, 2);
+        CHECK(mine.has_value());
+        CHECK(s.stats().available == 0);
+        const auto refused = s.hold_blocking(co::deadline::after(1ms));  // a real millisecond: no simulation here
+        CHECK(refused.is_stopped());
+    }
+    CHECK(s.stats().available == 2);
 }
 
 TEST_CASE("a semaphore with weights is fair to large requests and forgets stopped ones",

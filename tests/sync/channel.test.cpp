@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -94,6 +95,8 @@ private:
     typename O::state state_;
     bool ended_ = false;
 };
+
+static_assert(co::observable<co::channel<int>>);
 
 }  // namespace
 

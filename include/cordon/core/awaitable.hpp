@@ -95,9 +95,20 @@ private:
 template <class A>
 concept promise_reader = requires { typename A::reads_promise; };
 
+/// Whether a coroutine may keep the state of an `O` in its frame; refuses it with a message where it may not.
+template <operation O>
+consteval bool state_fits_a_frame() {
+    constexpr bool fits = alignof(typename O::state) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+    static_assert(fits, "what this operation gives or carries is over-aligned, and coroutine frames are not: give it a "
+                        "std::unique_ptr to such a value");
+    return fits;
+}
+
 /// An operation, awaited by a coroutine of this library.
 template <operation O>
 class operation_awaiter {
+    static_assert(state_fits_a_frame<O>());
+
 public:
     explicit operation_awaiter(O&& description) : state_(std::move(description)) {}
 
@@ -118,6 +129,8 @@ private:
 /// An operation, awaited by a coroutine of somebody else's type.
 template <operation O>
 class foreign_awaiter : private receiver {
+    static_assert(state_fits_a_frame<O>());
+
 public:
     explicit foreign_awaiter(O&& description)
         : receiver(&none(), nullptr, {}, &foreign_awaiter::resumed), state_(std::move(description)) {}
@@ -202,6 +215,10 @@ private:
     bool stopped_ = false;
 };
 
+/// An operation that refers to what it was given, which may be a temporary: it is awaited where it is described.
+template <class O>
+concept borrowing = requires { requires O::borrows; };
+
 template <operation O>
 class context_bound;
 template <operation O>
@@ -224,6 +241,7 @@ class context_bound : public operation_base<context_bound<O>> {
 public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = false;
+    static constexpr bool borrows = borrowing<O>;
 
     context_bound(O&& description, const context& ctx) noexcept : op_(std::move(description)), ctx_(ctx) {}
 
@@ -305,6 +323,22 @@ auto make_awaiter(A&& a) {
 template <class A>
 concept awaitable = (operation<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A>) ||
                     detail::operation_source<A> || detail::native_awaitable<A>;
+
+namespace detail {
+
+/// A task or an operation that has a name and is passed without `std::move`.
+template <class A>
+concept named_operation =
+    std::is_lvalue_reference_v<A> && operation<std::remove_cvref_t<A>> && !cordon::awaitable<A>;
+
+/// For overloads that say so: without them a compiler tells of constraints that are not satisfied.
+template <class A>
+consteval void refuse_named() {
+    static_assert(!named_operation<A>,
+                  "a task or an operation that has a name is passed with std::move, for it runs only once");
+}
+
+}  // namespace detail
 
 /// What awaiting it gives.
 template <class A>

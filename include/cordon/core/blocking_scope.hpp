@@ -8,6 +8,7 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/std_stop_token.hpp>
 
+#include <chrono>
 #include <concepts>
 #if defined(__cpp_lib_jthread)
 #include <stop_token>
@@ -18,9 +19,9 @@ namespace detail {
 class blocking_wait;
 }  // namespace detail
 
-/// The argument of every `x_blocking`: nothing, a deadline, the token of a thread, a scope or a context. All of them
-/// convert. Such a call waits on this thread and gives an `outcome`: stopped if it was stopped or its deadline passed,
-/// with nothing taken.
+/// The argument of every `x_blocking`: nothing, a deadline or a duration from now, the token of a thread, a scope or a
+/// context. All of them convert. Such a call waits on this thread and gives an `outcome`: stopped if it was stopped or
+/// its deadline passed, with nothing taken.
 /// Errors:        `std::logic_error` on a thread that runs an executor, where waiting would hold up everything else on
 ///                it; inside `run_blocking` it is allowed. In a simulation, too
 /// Lifetime:      what it was made from outlives the call
@@ -29,6 +30,8 @@ public:
     /// Waits as long as it takes.
     blocking_scope() = default;
     blocking_scope(cordon::deadline until) noexcept : until_(until) {}
+    template <class Rep, class Period>
+    blocking_scope(std::chrono::duration<Rep, Period> d) noexcept : until_(cordon::deadline::after(d)) {}
     blocking_scope(const context& ctx) noexcept : ctx_(&ctx), until_(ctx.deadline()) {}
     /// A `cancel_scope`, a `task_group`: all that has a context.
     template <class Scope>

@@ -84,4 +84,18 @@ private:
     clock::time_point when_ = (clock::time_point::max)();
 };
 
+namespace detail {
+
+/// A deadline, or a duration from now: what a constructor takes that both mean something to.
+class time_limit {
+public:
+    time_limit() = default;
+    time_limit(cordon::deadline d) noexcept : until(d) {}
+    template <class Rep, class Period>
+    time_limit(std::chrono::duration<Rep, Period> d) noexcept : until(cordon::deadline::after(d)) {}
+
+    cordon::deadline until;
+};
+
+}  // namespace detail
 }  // namespace cordon::inline CORDON_ABI

@@ -30,6 +30,7 @@ class on_operation : public operation_base<on_operation<O>> {
 public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = false;
+    static constexpr bool borrows = borrowing<O>;
 
     on_operation(executor_ref there, O&& op) : there_(there), op_(std::move(op)) {}
 
@@ -92,6 +93,10 @@ template <runnable A>
     detail::check_callable<A>();
     using op = detail::runnable_operation<A>;
     return detail::on_operation<op>(there, detail::describe_runnable(std::forward<A>(a)));
+}
+template <detail::named_operation A>
+void on(executor_ref, A&&) {
+    detail::refuse_named<A>();
 }
 
 }  // namespace cordon::inline CORDON_ABI

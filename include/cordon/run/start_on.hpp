@@ -69,6 +69,7 @@ template <runnable A, class F>
     requires std::invocable<std::decay_t<F>&, outcome<detail::runnable_result_t<A>>>
 void start_on(const context& ctx, A&& a, F&& done, start_options options = {},
               std::source_location where = std::source_location::current()) {
+    detail::check_lives_on<detail::runnable_operation<A>>();
     using root = detail::detached_root<detail::runnable_operation<A>, std::decay_t<F>>;
     detail::context_access::arm(ctx);  // before another thread can see its scopes
     auto* const r = new root(ctx, detail::describe_runnable(std::forward<A>(a)), std::decay_t<F>(std::forward<F>(done)));
@@ -80,6 +81,14 @@ template <runnable A>
 void start_on(executor_ref there, A&& a, start_options options = {},
               std::source_location where = std::source_location::current()) {
     start_on(there, std::forward<A>(a), detail::ignore_outcome(), options, where);
+}
+template <class There, detail::named_operation A>
+void start_on(const There&, A&&, start_options = {}) {
+    detail::refuse_named<A>();
+}
+template <class There, detail::named_operation A, class F>
+void start_on(const There&, A&&, F&&, start_options = {}) {
+    detail::refuse_named<A>();
 }
 
 }  // namespace cordon::inline CORDON_ABI

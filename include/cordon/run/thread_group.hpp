@@ -56,6 +56,11 @@ struct thread_group_options {
 ///                with it. Destroyed by one of its own threads it prints its name and terminates
 class thread_group {
 public:
+    struct snapshot {
+        std::size_t size = 0;  ///< threads that have not ended
+        bool stop_requested = false;
+    };
+
     /// Errors:        `std::invalid_argument` if `report_after` is negative
     explicit thread_group(thread_group_options options = {});
     /// Stopped with the token of a host's thread.
@@ -92,6 +97,11 @@ public:
     [[nodiscard]] std::size_t size() const {
         const std::lock_guard lock(mutex_);
         return running_;
+    }
+    /// Both at one time.
+    [[nodiscard]] snapshot stats() const noexcept {
+        const std::lock_guard lock(mutex_);
+        return {running_, stop_.stop_requested()};
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
 

@@ -19,6 +19,7 @@ class outcome_operation : public operation_base<outcome_operation<O, always>> {
 public:
     using value_type = outcome<typename O::value_type>;
     static constexpr bool needs_executor = O::needs_executor;
+    static constexpr bool borrows = borrowing<O>;
 
     explicit outcome_operation(O&& description) : op_(std::move(description)) {}
 
@@ -71,6 +72,10 @@ auto settle(A&& a) {
 template <awaitable A>
 [[nodiscard]] auto as_outcome(A&& a) {
     return detail::outcome_operation<detail::operation_for<A>, false>(detail::describe(std::forward<A>(a)));
+}
+template <detail::named_operation A>
+void as_outcome(A&&) {
+    detail::refuse_named<A>();
 }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -29,32 +29,33 @@ namespace cordon::inline CORDON_ABI {
 /// Cost:          no allocation but in `std_stop_token`
 class cancel_scope {
 public:
-    /// Without an executor nobody fires a timer: a deadline is noticed when one asks.
-    explicit cancel_scope(cordon::deadline until = {}, std::source_location where = std::source_location::current())
+    /// `until` is a deadline, or a duration from now. Without an executor nobody fires a timer: a deadline is noticed
+    /// when one asks.
+    explicit cancel_scope(detail::time_limit until = {}, std::source_location where = std::source_location::current())
         : cancel_scope(executor_ref(), until, where) {}
-    explicit cancel_scope(executor_ref runs_on, cordon::deadline until = {},
+    explicit cancel_scope(executor_ref runs_on, detail::time_limit until = {},
                           std::source_location where = std::source_location::current())
         : cancel_scope(context(runs_on), until, where) {}
     /// Under another scope: stopped with it, and with the earlier of both deadlines.
-    explicit cancel_scope(cancel_scope& parent, cordon::deadline until = {},
+    explicit cancel_scope(cancel_scope& parent, detail::time_limit until = {},
                           std::source_location where = std::source_location::current())
         : cancel_scope(parent.ctx(), until, where) {}
     /// Under a context, which outlives this scope.
-    explicit cancel_scope(const context& outer, cordon::deadline until = {},
+    explicit cancel_scope(const context& outer, detail::time_limit until = {},
                           std::source_location where = std::source_location::current())
-        : cancel_scope(until, outer, where) {
-        notice(until);
+        : cancel_scope(until.until, outer, where) {
+        notice(until.until);
     }
 #if defined(__cpp_lib_jthread)
     /// Under the token of a host's thread.
-    explicit cancel_scope(const std::stop_token& parent, cordon::deadline until = {},
+    explicit cancel_scope(const std::stop_token& parent, detail::time_limit until = {},
                           std::source_location where = std::source_location::current())
         : cancel_scope(parent, executor_ref(), until, where) {}
-    cancel_scope(const std::stop_token& parent, executor_ref runs_on, cordon::deadline until = {},
+    cancel_scope(const std::stop_token& parent, executor_ref runs_on, detail::time_limit until = {},
                  std::source_location where = std::source_location::current())
-        : cancel_scope(until, context(runs_on), where) {
+        : cancel_scope(until.until, context(runs_on), where) {
         adopted_.emplace(parent, scope_.source());
-        notice(until);
+        notice(until.until);
     }
 #endif
     cancel_scope(const cancel_scope&) = delete;

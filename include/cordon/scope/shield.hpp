@@ -86,5 +86,9 @@ template <class Rep, class Period, awaitable A>
 [[nodiscard]] auto shield(A&& a, std::chrono::duration<Rep, Period> bound) {
     return with(std::forward<A>(a), detail::shield_attribute(detail::saturated(bound)));
 }
+template <class Rep, class Period, detail::named_operation A>
+void shield(A&&, std::chrono::duration<Rep, Period>) {
+    detail::refuse_named<A>();
+}
 
 }  // namespace cordon::inline CORDON_ABI

@@ -78,9 +78,10 @@ public:
     static constexpr std::string_view kind = "task_group";
 
     struct snapshot {
-        std::size_t size = 0;
-        std::size_t refused = 0;
-        std::size_t errors = 0;
+        std::size_t size = 0;              ///< children that have not ended
+        std::size_t waiting_for_room = 0;  ///< in `spawn_when_ready`
+        std::size_t refused = 0;           ///< so far
+        std::size_t errors = 0;            ///< so far
         bool stop_requested = false;
     };
 
@@ -102,18 +103,29 @@ public:
         return launch(child, options, where, false);
     }
 
+    template <detail::named_operation A>
+    void spawn(A&&, spawn_options = {}) {
+        detail::refuse_named<A>();
+    }
+
     /// Waits until there is room, then starts a child. Yields false, with nothing started, if the group is stopped or
     /// closed by then. First come, first served.
     /// Cancellation:  a cancel point while it waits; stopped, it has started nothing
     template <runnable A>
     [[nodiscard]] spawn_operation spawn_when_ready(A&& a, spawn_options options = {},
                                                    std::source_location where = std::source_location::current());
+    template <detail::named_operation A>
+    void spawn_when_ready(A&&, spawn_options = {}) {
+        detail::refuse_named<A>();
+    }
+
     /// As `spawn`, with a future for the result. A refused one is rejected; that of a stopped child ends stopped.
     /// Cost:          one more allocation, from the frame cache
     template <runnable A>
     [[nodiscard]] auto spawn_future(A&& a, spawn_options options = {},
                                     std::source_location where = std::source_location::current())
         -> future<detail::runnable_result_t<A>> {
+        detail::check_lives_on<detail::runnable_operation<A>>();
         using result = detail::runnable_result_t<A>;
         auto* const shared = new detail::future_state<result>;
         future<result> there(shared);
@@ -121,6 +133,10 @@ public:
         task<void> child = run_for_future(this, detail::describe_runnable(std::forward<A>(a)), std::move(promise));
         if (!launch(child, options, where, false)) shared->set(outcome<result>(refusal()));
         return there;
+    }
+    template <detail::named_operation A>
+    void spawn_future(A&&, spawn_options = {}) {
+        detail::refuse_named<A>();
     }
 
     /// Waits until every child has ended, and closes the group. Errors of children are not thrown: see `errors()`.
@@ -150,14 +166,21 @@ public:
     [[nodiscard]] std::size_t error_count() const noexcept { return error_count_.load(std::memory_order_relaxed); }
     static constexpr std::size_t errors_kept = 8;
 
-    /// All figures, each read at its own moment.
-    [[nodiscard]] snapshot stats() const noexcept { return {size(), refused(), error_count(), stop_requested()}; }
+    /// The figures one after the other, since children come and go without a lock: one that fails meanwhile may be
+    /// counted as a child and as an error.
+    [[nodiscard]] snapshot stats() const noexcept {
+        const std::size_t alive = size();
+        const bool stops = stop_requested();
+        const detail::spin_guard guard(lock_);
+        return {alive, spawners_.size(), refused(), error_count(), stops};
+    }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
     /// What metrics are told.
     template <class Sink>
     void report(Sink& sink) const {
         const snapshot now = stats();
         sink.gauge("size", now.size, "Children that have not ended.");
+        sink.gauge("waiting_for_room", now.waiting_for_room, "Spawns that wait until there is room.");
         sink.counter("refused", now.refused, "Children that were refused.");
         sink.counter("errors", now.errors, "Children that have failed.");
         sink.gauge("stop_requested", now.stop_requested, "Whether the group was asked to stop.");
@@ -221,7 +244,7 @@ private:
 
     mutable detail::spin_lock lock_;                      // for what follows
     detail::intrusive_list<join_waiter> joiners_;
-    detail::intrusive_list<slot_waiter> spawners_;
+    detail::counted_list<slot_waiter> spawners_;
     bool ended_ = false;                                  // those who join have been completed
     bool told_ = false;                                   // T2
     std::size_t spawners_present_ = 0;                    // in spawners_, or woken and not gone on yet

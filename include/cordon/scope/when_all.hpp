@@ -8,6 +8,7 @@
 #include <cordon/core/operation.hpp>
 #include <cordon/scope/detail/fan.hpp>
 
+#include <concepts>
 #include <coroutine>
 #include <cstddef>
 #include <tuple>
@@ -107,13 +108,24 @@ template <awaitable... A>
 [[nodiscard]] auto when_all(A&&... a) {
     return detail::when_all_operation<detail::operation_for<A>...>(detail::describe(std::forward<A>(a))...);
 }
+template <class... A>
+    requires(detail::named_operation<A> || ...)
+void when_all(A&&...) {
+    (detail::refuse_named<A>(), ...);
+}
 
 /// The same for a range of one type.
 /// Returns:       a vector of their values in the order of the range; nothing for void
 /// Cost:          two allocations
 template <operation O>
-[[nodiscard]] auto when_all(std::vector<O> operations) {
+[[nodiscard]] auto when_all(std::vector<O>&& operations) {
     return detail::when_all_range_operation<O>(std::move(operations));
+}
+template <operation O>
+[[nodiscard]] auto when_all(const std::vector<O>& operations) {
+    static_assert(std::copy_constructible<O>,
+                  "when_all: a range of tasks that has a name is passed with std::move, for each runs only once");
+    if constexpr (std::copy_constructible<O>) return when_all(std::vector<O>(operations));
 }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -8,6 +8,7 @@
 #include <cordon/core/operation.hpp>
 #include <cordon/scope/detail/fan.hpp>
 
+#include <concepts>
 #include <coroutine>
 #include <cstddef>
 #include <tuple>
@@ -104,13 +105,24 @@ template <awaitable... A>
 [[nodiscard]] auto when_any(A&&... a) {
     return detail::when_any_operation<detail::operation_for<A>...>(detail::describe(std::forward<A>(a))...);
 }
+template <class... A>
+    requires(detail::named_operation<A> || ...)
+void when_any(A&&...) {
+    (detail::refuse_named<A>(), ...);
+}
 
 /// The same for a range of one type.
 /// Requires:      the range is not empty; an empty one ends stopped
 /// Returns:       the index of the winner and its value
 template <operation O>
-[[nodiscard]] auto when_any(std::vector<O> operations) {
+[[nodiscard]] auto when_any(std::vector<O>&& operations) {
     return detail::when_any_range_operation<O>(std::move(operations));
+}
+template <operation O>
+[[nodiscard]] auto when_any(const std::vector<O>& operations) {
+    static_assert(std::copy_constructible<O>,
+                  "when_any: a range of tasks that has a name is passed with std::move, for each runs only once");
+    if constexpr (std::copy_constructible<O>) return when_any(std::vector<O>(operations));
 }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -40,6 +40,7 @@ class with_operation : public operation_base<with_operation<O, A>> {
 public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = O::needs_executor || attribute_needs_executor<A>;
+    static constexpr bool borrows = borrowing<O>;
 
     with_operation(O&& description, A&& attribute)
         : op_(std::move(description)), attribute_(std::move(attribute)) {}
@@ -189,7 +190,7 @@ template <class Rep, class Period>
     return detail::std_token_attribute(std::move(token));
 }
 #endif
-/// Names the task in dumps. The text is copied when the operation starts, and lives until then.
+/// Names the task in dumps. The text is copied at once, as much of it as dumps show.
 [[nodiscard]] inline detail::name_attribute named(std::string_view name) noexcept { return detail::name_attribute(name); }
 
 namespace detail {
@@ -208,12 +209,20 @@ template <awaitable A, detail::with_attribute... Attributes>
 [[nodiscard]] auto with(A&& a, Attributes&&... attributes) {
     return detail::with_layers(detail::describe(std::forward<A>(a)), std::forward<Attributes>(attributes)...);
 }
+template <detail::named_operation A, detail::with_attribute... Attributes>
+void with(A&&, Attributes&&...) {
+    detail::refuse_named<A>();
+}
 
 /// `with(a, within(d))`.
 template <class Rep, class Period, awaitable A>
 [[nodiscard]] auto with_timeout(std::chrono::duration<Rep, Period> d, A&& a,
                                 std::source_location where = std::source_location::current()) {
     return with(std::forward<A>(a), within(d, where));
+}
+template <class Rep, class Period, detail::named_operation A>
+void with_timeout(std::chrono::duration<Rep, Period>, A&&) {
+    detail::refuse_named<A>();
 }
 
 }  // namespace cordon::inline CORDON_ABI

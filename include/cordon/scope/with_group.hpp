@@ -6,6 +6,7 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/callable.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/task_group.hpp>
@@ -13,6 +14,7 @@
 #include <concepts>
 #include <iterator>
 #include <source_location>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -170,17 +172,40 @@ template <group_body F>
 [[nodiscard]] auto with_group(F&& body, std::source_location where = std::source_location::current()) {
     return with_group(group_options{}, std::forward<F>(body), where);
 }
-
-/// Awaits `fn(element)` for each element of a range, several at a time: `options.max_running` at most.
-/// Errors:        the first error stops the others and is thrown
-/// Order:         started in the order of the range
-template <class Range, class F>
-    requires requires(Range& r) { std::begin(r); std::end(r); }
-[[nodiscard]] task<void> for_each(Range&& range, group_options options, F&& fn,
-                                  std::source_location where = std::source_location::current()) {
-    detail::check_callable<F>();
-    return detail::run_for_each<detail::kept_t<Range>, detail::kept_t<F>>(std::forward<Range>(range), options, where,
-                                                                         std::forward<F>(fn));
+template <class F>
+    requires(!group_body<F>)
+void with_group(group_options, F&&) {
+    static_assert(group_body<F>, "with_group: the body takes a task_group& and returns a task: "
+                                 "[&](task_group& group) -> task<> { ...; co_return; }");
 }
+template <class F>
+    requires(!group_body<F>)
+void with_group(F&&) {
+    static_assert(group_body<F>, "with_group: the body takes a task_group& and returns a task: "
+                                 "[&](task_group& group) -> task<> { ...; co_return; }");
+}
+
+namespace detail {
+struct for_each_function {
+    template <class Range, class F>
+        requires requires(Range& r) { std::begin(r); std::end(r); }
+    [[nodiscard]] task<void> operator()(Range&& range, group_options options, F&& fn,
+                                        std::source_location where = std::source_location::current()) const {
+        check_callable<F>();
+        if (options.max_running == 0)
+            raise(std::invalid_argument("for_each: max_running is 0, allowed are 1 and more"),
+                  "for_each: max_running is 0");
+        return run_for_each<kept_t<Range>, kept_t<F>>(std::forward<Range>(range), options, where, std::forward<F>(fn));
+    }
+};
+}  // namespace detail
+
+/// `for_each(range, options, fn)` awaits `fn(element)` for each element of a range, several at a time:
+/// `options.max_running` at most.
+/// Errors:        `std::invalid_argument` if `max_running` is 0; the first error of an element stops the others and is
+///                thrown
+/// Order:         started in the order of the range
+/// An object and not a function, so that `std::for_each` is no candidate for a range of the standard library.
+inline constexpr detail::for_each_function for_each{};
 
 }  // namespace cordon::inline CORDON_ABI

@@ -42,6 +42,12 @@ class async_event {
 public:
     class setter;
 
+    struct snapshot {
+        bool set = false;
+        bool abandoned = false;
+        std::size_t waiting = 0;
+    };
+
     explicit async_event(event_options options = {})
         : lock_(options.set), name_(options.name), label_(detail::wait_label("event"), options.name) {}
     async_event(const async_event&) = delete;
@@ -75,11 +81,13 @@ public:
 
     [[nodiscard]] bool is_set() const noexcept { return lock_.raised(); }
     [[nodiscard]] bool is_abandoned() const noexcept { return abandoned_.load(std::memory_order_acquire); }
-    [[nodiscard]] std::size_t waiting() const noexcept {
+    [[nodiscard]] std::size_t waiting() const noexcept { return stats().waiting; }
+    /// All at one time.
+    [[nodiscard]] snapshot stats() const noexcept {
         lock_.lock();
-        const std::size_t n = waiters_.size();
+        const snapshot now{lock_.raised_inside(), abandoned_.load(std::memory_order_relaxed), waiters_.size()};
         lock_.unlock();
-        return n;
+        return now;
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
 
@@ -89,7 +97,7 @@ private:
     void abandon() noexcept;
 
     mutable detail::flagged_lock lock_;       ///< its flag says that the event is set
-    detail::intrusive_list<waiter> waiters_;  ///< under lock_
+    detail::counted_list<waiter> waiters_;    ///< under lock_
     std::size_t present_ = 0;                 ///< under lock_: those who wait, or were let go and have not gone on yet
     std::atomic<std::size_t> setters_{0};
     std::atomic<bool> abandoned_{false};      ///< set under lock_, once

@@ -4,9 +4,11 @@
 // A bound on how many do something at the same time.
 //
 //     async_semaphore connections{8, {.name = "db"}};
-//     co_await connections.acquire();
-//     ...
-//     connections.release();
+//     const async_semaphore::permit mine = co_await connections.hold();
+//     ...                                                  // the permit goes back with `mine`, also by a stop
+//
+// `acquire` and `release` are the low-level face, for permits that are given back elsewhere than they were got: nothing
+// between the two may end early, by a stop or an exception, or the permit is lost.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/blocking_scope.hpp>
@@ -17,6 +19,7 @@
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
 
 #include <atomic>
 #include <coroutine>
@@ -26,6 +29,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace cordon::inline CORDON_ABI {
 
@@ -33,17 +37,19 @@ struct semaphore_options {
     std::string_view name = {};
 };
 
-/// A counter of permits that tasks wait for. A task that acquires several waits until all are there.
-/// Threads:       all members from any
-/// Order:         first come, first served: neither `try_acquire` nor a smaller `acquire` passes one that waits.
-///                A release happens before the acquisition that it serves
+/// A counter of permits that tasks wait for. A task that wants several waits until all are there.
+/// Threads:       all members from any; a permit may be given back on another thread than it was got on
+/// Order:         first come, first served: nobody who tries, or wants fewer, passes one that waits. A release
+///                happens before the acquisition that it serves
 /// Lifetime:      destroyed with waiters it prints its name and terminates
 /// Cost:          one exchange to acquire, one to release, while nobody waits; no allocation
 class async_semaphore {
     class acquire_operation;
+    class hold_operation;
 
 public:
     static constexpr std::string_view kind = "semaphore";
+    class permit;
 
     struct snapshot {
         std::size_t available = 0;
@@ -56,13 +62,25 @@ public:
     async_semaphore& operator=(const async_semaphore&) = delete;
     ~async_semaphore();
 
-    /// Takes `n` permits if they are there and nobody waits.
-    [[nodiscard]] bool try_acquire(std::size_t n = 1) noexcept;
-
-    /// Takes `n` permits, waiting for them. Give them back with `release(n)`.
+    /// Takes `n` permits, waiting for them.
+    /// Returns:       what gives them back when it dies; one that its task never sees, since somebody above drops it,
+    ///                gives them back all the same
     /// Errors:        `std::invalid_argument` if `n` is more than `max_permits`
     /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing. Permits that are free are taken
     ///                even by a task that is to stop
+    [[nodiscard]] hold_operation hold(std::size_t n = 1);
+
+    /// Takes `n` permits if they are there and nobody waits.
+    /// Returns:       what gives them back; empty if they were not there
+    [[nodiscard]] permit try_hold(std::size_t n = 1) noexcept;
+
+    /// Takes `n` permits on a thread.
+    [[nodiscard]] outcome<permit> hold_blocking(const blocking_scope& heeds = {}, std::size_t n = 1);
+
+    /// As `try_hold`, but nothing gives them back by itself: for permits that go back elsewhere.
+    [[nodiscard]] bool try_acquire(std::size_t n = 1) noexcept;
+
+    /// As `hold`, but nothing gives them back by itself: `release(n)` does.
     [[nodiscard]] acquire_operation acquire(std::size_t n = 1);
 
     /// The same on a thread.
@@ -97,6 +115,7 @@ private:
     //    (acquire).
     static constexpr std::uint64_t contended = 1, one_permit = 2;
 
+    static std::size_t checked(std::size_t n, const char* where);
     bool take_uncontended(std::uint64_t permits) noexcept {
         std::uint64_t seen = word_.load(std::memory_order_relaxed);
         do {
@@ -113,10 +132,41 @@ private:
     std::atomic<std::uint64_t> word_;
     const std::uint64_t at_first_;            // permits, times two
     mutable detail::spin_lock lock_;
-    detail::intrusive_list<waiter> waiters_;  // under lock_
+    detail::counted_list<waiter> waiters_;    // under lock_
     std::size_t present_ = 0;                 // under lock_: those who wait, or were served and have not gone on yet
     std::string name_;
     detail::named_wait_label label_;
+};
+
+/// Has permits, and gives them back when it dies; never resumes anybody inside.
+/// Lifetime:      the semaphore outlives it
+class [[nodiscard]] async_semaphore::permit {
+public:
+    permit() noexcept = default;
+    permit(permit&& other) noexcept : semaphore_(std::exchange(other.semaphore_, nullptr)), count_(other.count_) {}
+    permit& operator=(permit&& other) noexcept {
+        if (this != &other) {
+            release();
+            semaphore_ = std::exchange(other.semaphore_, nullptr);
+            count_ = other.count_;
+        }
+        return *this;
+    }
+    ~permit() { release(); }
+
+    /// Gives them back early; does nothing if it is empty.
+    void release() noexcept {
+        if (semaphore_ != nullptr) std::exchange(semaphore_, nullptr)->release(count_);
+    }
+    /// Whether it has any; one of `hold(0)` has none to give back, and is not empty.
+    [[nodiscard]] explicit operator bool() const noexcept { return semaphore_ != nullptr; }
+
+private:
+    friend class async_semaphore;
+    permit(async_semaphore* got_from, std::size_t count) noexcept : semaphore_(got_from), count_(count) {}
+
+    async_semaphore* semaphore_ = nullptr;
+    std::size_t count_ = 0;
 };
 
 class async_semaphore::waiter : public detail::leaf<waiter>, public detail::list_hook {
@@ -132,6 +182,12 @@ public:
         return {};
     }
     void get() noexcept { owes_ = false; }
+
+protected:
+    /// What was got, for who takes it: empty if nothing was.
+    permit hand_over() noexcept {
+        return std::exchange(owes_, false) ? permit(semaphore_, permits_ / one_permit) : permit();
+    }
 
 private:
     friend class leaf<waiter>;
@@ -162,8 +218,27 @@ private:
     std::size_t permits_;
 };
 
+class async_semaphore::hold_operation : public detail::operation_base<hold_operation> {
+public:
+    using value_type = permit;
+    static constexpr bool needs_executor = false;
+
+    hold_operation(async_semaphore& s, std::size_t n) noexcept : semaphore_(&s), permits_(n) {}
+    class state : public waiter {
+    public:
+        explicit state(hold_operation&& h) noexcept : waiter(*h.semaphore_, h.permits_) {}
+        outcome<permit> take() noexcept { return outcome<permit>(std::in_place, hand_over()); }
+        permit get() noexcept { return hand_over(); }
+    };
+
+private:
+    async_semaphore* semaphore_;
+    std::size_t permits_;
+};
+
 inline async_semaphore::async_semaphore(std::size_t permits, semaphore_options options)
-    : word_(permits * one_permit), at_first_(permits * one_permit), name_(options.name), label_(detail::wait_label("semaphore"), options.name) {
+    : word_(permits * one_permit), at_first_(permits * one_permit), name_(options.name),
+      label_(detail::wait_label("semaphore"), options.name) {
     if (permits > max_permits)
         detail::raise(std::invalid_argument("async_semaphore: permits is " + std::to_string(permits) +
                                             ", allowed are 0 to " + std::to_string(max_permits)),
@@ -179,12 +254,26 @@ inline bool async_semaphore::try_acquire(std::size_t n) noexcept {
     return n <= max_permits && take_uncontended(n * one_permit);
 }
 
-inline async_semaphore::acquire_operation async_semaphore::acquire(std::size_t n) {
+inline std::size_t async_semaphore::checked(std::size_t n, const char* where) {
     if (n > max_permits)
-        detail::raise(std::invalid_argument("async_semaphore::acquire: n is " + std::to_string(n) +
+        detail::raise(std::invalid_argument("async_semaphore::" + std::string(where) + ": n is " + std::to_string(n) +
                                             ", allowed are 0 to " + std::to_string(max_permits)),
-                      "async_semaphore::acquire: too many permits");
-    return acquire_operation(*this, n);
+                      "async_semaphore: too many permits");
+    return n;
+}
+
+inline async_semaphore::hold_operation async_semaphore::hold(std::size_t n) {
+    return hold_operation(*this, checked(n, "hold"));
+}
+inline async_semaphore::permit async_semaphore::try_hold(std::size_t n) noexcept {
+    return try_acquire(n) ? permit(this, n) : permit();
+}
+inline outcome<async_semaphore::permit> async_semaphore::hold_blocking(const blocking_scope& heeds, std::size_t n) {
+    return detail::block_on(hold(n), heeds);
+}
+
+inline async_semaphore::acquire_operation async_semaphore::acquire(std::size_t n) {
+    return acquire_operation(*this, checked(n, "acquire"));
 }
 
 inline outcome<void> async_semaphore::acquire_blocking(const blocking_scope& heeds, std::size_t n) {

@@ -120,8 +120,10 @@ public:
     /// Returns:       true; false if the channel is closed, and `item` is as it was
     /// Cancellation:  a cancel point while it waits; stopped, nothing was sent and `item` is as it was. An item for
     ///                which there is room is sent even by a task that is to stop
-    /// Lifetime:      `item` outlives the await, unless it is trivially copyable and no larger than four pointers.
-    ///                With GCC before 13 an aggregate that has a destructor gets a name first
+    /// Lifetime:      `item` outlives the await, unless it is trivially copyable and no larger than four pointers; so a
+    ///                group does not take the sending of another one: spawn a callable that awaits it.
+    ///                With GCC before 13 an aggregate that has a destructor gets a name first: `send` cannot refuse the
+    ///                others, which tools/lint_gcc12.py finds
     [[nodiscard]] send_operation<keeps_copy> send(T&& item) noexcept { return send_operation<keeps_copy>(*this, item); }
     /// Sends a copy of `item`, which is made at once.
     [[nodiscard]] send_operation<true> send(const T& item)
@@ -166,7 +168,10 @@ public:
     /// Closes it: senders who wait, and those who come, get false; receivers get what is left, then nothing. Never
     /// resumes anybody inside the call. Does nothing the second time.
     void close() noexcept;
-    [[nodiscard]] bool is_closed() const noexcept { return stats().closed; }
+    [[nodiscard]] bool is_closed() const noexcept {
+        const detail::spin_guard guard(lock_);
+        return closed_;
+    }
 
     /// A counted end, for those on the other side, who would wait for ever if this side went away: with the last sender
     /// that was made of it, or the last receiver, the channel closes. One that nobody made a handle of never does.
@@ -234,16 +239,16 @@ private:
     void settle() noexcept;
     void unlock_and_wake() noexcept;
     template <class Waiter>
-    void enqueue(detail::intrusive_list<Waiter>& list, Waiter& w) noexcept {
+    void enqueue(detail::counted_list<Waiter>& list, Waiter& w) noexcept {
         lock_.lock();
         list.push_back(w);
         settle();
         unlock_and_wake();
     }
     template <class Waiter>
-    void dequeue(Waiter& w, bool stopped) noexcept {
+    void dequeue(detail::counted_list<Waiter>& list, Waiter& w, bool stopped) noexcept {
         const detail::spin_guard guard(lock_);
-        if (w.linked()) detail::intrusive_list<Waiter>::remove(w);
+        if (w.linked()) list.remove(w);
         else if (!stopped) --landing_;
     }
     [[noreturn]] void fail_in_use(const snapshot& last, std::size_t handles) const noexcept;
@@ -255,8 +260,8 @@ private:
     std::size_t head_ = 0;
     std::size_t slots_;  ///< of the ring: more than the capacity (C5)
     T* ring_;
-    detail::intrusive_list<send_waiter> senders_;
-    detail::intrusive_list<receive_waiter> receivers_;
+    detail::counted_list<send_waiter> senders_;
+    detail::counted_list<receive_waiter> receivers_;
     std::size_t landing_ = 0;  ///< waiters that were completed and have not gone on (C3)
     const std::size_t capacity_;
     void (*const on_undelivered_)(T&&) noexcept;
@@ -287,8 +292,8 @@ private:
     friend class detail::leaf<send_waiter>;
     friend class channel;
     void enqueue() noexcept { channel_->enqueue(channel_->senders_, *this); }
-    void dequeue(bool was_stopped) noexcept { channel_->dequeue(*this, was_stopped); }
-    void leave_queue() noexcept { channel_->dequeue(*this, true); }
+    void dequeue(bool was_stopped) noexcept { channel_->dequeue(channel_->senders_, *this, was_stopped); }
+    void leave_queue() noexcept { channel_->dequeue(channel_->senders_, *this, true); }
     const detail::wait_label& label() const noexcept { return channel_->send_label_; }
 
     channel* channel_;
@@ -315,8 +320,8 @@ private:
     friend class detail::leaf<receive_waiter>;
     friend class channel;
     void enqueue() noexcept { channel_->enqueue(channel_->receivers_, *this); }
-    void dequeue(bool was_stopped) noexcept { channel_->dequeue(*this, was_stopped); }
-    void leave_queue() noexcept { channel_->dequeue(*this, true); }
+    void dequeue(bool was_stopped) noexcept { channel_->dequeue(channel_->receivers_, *this, was_stopped); }
+    void leave_queue() noexcept { channel_->dequeue(channel_->receivers_, *this, true); }
     const detail::wait_label& label() const noexcept { return channel_->receive_label_; }
 
     channel* channel_;
@@ -332,6 +337,7 @@ class channel<T>::send_operation : public detail::operation_base<send_operation<
 public:
     using value_type = bool;
     static constexpr bool needs_executor = false;
+    static constexpr bool borrows = !copies;
 
     send_operation(channel& c, const T& item)
         requires copies

@@ -29,6 +29,13 @@ consteval void check_callable() {
 #endif
 }
 
+/// What is started, and not awaited where it is described, runs when the temporaries of its description are gone.
+template <class O>
+consteval void check_lives_on() {
+    static_assert(!borrowing<O>, "this refers to an argument that may be gone when it runs: spawn a callable that "
+                                 "awaits it");
+}
+
 /// How a callable is kept while it is used: a temporary by value, a named one by reference.
 template <class F>
 using kept_t = std::conditional_t<std::is_lvalue_reference_v<F>, F, std::remove_cvref_t<F>>;
@@ -71,6 +78,7 @@ task<void> discard_result(O op) {
 
 template <class A>
 task<void> as_child(A&& a) {
+    check_lives_on<runnable_operation<A>>();
     auto op = describe_runnable(std::forward<A>(a));
     if constexpr (std::is_same_v<decltype(op), task<void>>) return op;
     else return discard_result(std::move(op));

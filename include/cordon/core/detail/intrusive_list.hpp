@@ -55,6 +55,7 @@ public:
         remove(first);
         return first;
     }
+    /// Cost:          linear; of a list that others wait for, have a `counted_list`
     [[nodiscard]] std::size_t size() const noexcept {
         std::size_t n = 0;
         for (const list_hook* e = ends_.next_; e != &ends_; e = e->next_) ++n;
@@ -63,6 +64,34 @@ public:
 
 private:
     list_hook ends_;
+};
+
+/// A list that knows how many are in it. An element is removed through the list that it is in.
+template <class T>
+class counted_list {
+public:
+    [[nodiscard]] bool empty() const noexcept { return elements_.empty(); }
+    [[nodiscard]] T& front() const noexcept { return elements_.front(); }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+    void push_back(T& element) noexcept {
+        elements_.push_back(element);
+        ++size_;
+    }
+    /// Does nothing if the element is in no list.
+    void remove(T& element) noexcept {
+        if (!element.linked()) return;
+        elements_.remove(element);
+        --size_;
+    }
+    T& pop_front() noexcept {
+        --size_;
+        return elements_.pop_front();
+    }
+
+private:
+    intrusive_list<T> elements_;
+    std::size_t size_ = 0;
 };
 
 }  // namespace detail

@@ -166,19 +166,23 @@ private:
 };
 #endif
 
-/// Gives its record another name while the operation runs; the name stays afterwards.
+/// Gives its record another name while the operation runs; the name stays afterwards. It has a copy of as much as a
+/// record keeps, and of the byte behind that, by which the record sees where it may cut: the text may be gone when an
+/// operation that was spawned starts.
 class name_attribute {
 public:
     using layer = name_attribute;
-    explicit name_attribute(std::string_view name) noexcept : name_(name) {}
+    explicit name_attribute(std::string_view name) noexcept
+        : size_(static_cast<unsigned char>(name.copy(text_, sizeof text_))) {}
     const context& enter(const context& outer, task_record* record) noexcept {
-        if (record != nullptr) record->rename(name_);
+        if (record != nullptr) record->rename(std::string_view(text_, size_));
         return outer;
     }
     void leave() noexcept {}
 
 private:
-    std::string_view name_;
+    char text_[slab_text::capacity + 1];  ///< written up to size_
+    unsigned char size_;
 };
 
 }  // namespace detail

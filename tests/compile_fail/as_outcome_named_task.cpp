@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+// A task runs once: whoever passes it gives it away, and is told so.
+// expect: a task or an operation that has a name is passed with std::move
+#include <cordon/core/task.hpp>
+#include <cordon/scope/as_outcome.hpp>
+
+cordon::task<> f(cordon::task<int> t) { co_await cordon::as_outcome(t); }
