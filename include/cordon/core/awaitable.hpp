@@ -52,6 +52,16 @@ concept operation_source = requires(A&& a) {
     { std::forward<A>(a).as_operation() } -> operation;
 };
 
+/// How another library's awaitable, which its own coroutines alone can await, becomes an operation: `operation_of(a)`.
+/// Specialized by the headers of interop.
+template <class A>
+struct awaitable_adaptor {};
+
+template <class A>
+concept adapted_awaitable = requires(A&& a) {
+    { awaitable_adaptor<std::remove_cvref_t<A>>::operation_of(std::forward<A>(a)) } -> operation;
+};
+
 /// What only reads the context and never suspends: `this_task::deadline()`.
 template <class F>
 class context_query {
@@ -295,13 +305,15 @@ auto describe(A&& a) {
     using plain = std::remove_cvref_t<A>;
     if constexpr (operation_source<A>) {
         return std::forward<A>(a).as_operation();
+    } else if constexpr (adapted_awaitable<A>) {
+        return awaitable_adaptor<plain>::operation_of(std::forward<A>(a));
     } else if constexpr (operation<plain> && !std::is_lvalue_reference_v<A>) {
         return plain(std::move(a));
     } else {
         static_assert(native_awaitable<A>,
                       "this cannot be awaited: a cordon operation or task that has a name is awaited with std::move, "
-                      "and anything else needs an awaiter of its own (an asio::awaitable: co_spawn(executor, it, "
-                      "use_cordon))");
+                      "and anything else needs an awaiter of its own (an asio::awaitable: include "
+                      "<cordon/interop/asio.hpp>)");
         if constexpr (native_awaitable<A>) return foreign_operation<A>(std::forward<A>(a));
     }
 }
@@ -322,7 +334,7 @@ auto make_awaiter(A&& a) {
 /// What a task can `co_await`.
 template <class A>
 concept awaitable = (operation<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A>) ||
-                    detail::operation_source<A> || detail::native_awaitable<A>;
+                    detail::operation_source<A> || detail::adapted_awaitable<A> || detail::native_awaitable<A>;
 
 namespace detail {
 

@@ -55,6 +55,12 @@ public:
     [[nodiscard]] bool is_current() const noexcept { return object_ != nullptr && functions_->is_current(object_); }
     [[nodiscard]] timer_service& timers() const noexcept { return functions_->timers(object_); }
 
+    /// The object, if it is an E; null otherwise.
+    template <class E>
+    [[nodiscard]] E* target() const noexcept {
+        return functions_ == &functions_of<E> ? static_cast<E*>(object_) : nullptr;
+    }
+
     /// Whether both refer to the same object.
     friend bool operator==(executor_ref a, executor_ref b) noexcept { return a.object_ == b.object_; }
 

@@ -8,6 +8,7 @@
 //     cordon::asio_executor executor{io};                                    // no thread of ours
 //     std::size_t n = co_await socket.async_read_some(buffer, use_cordon);   // in a task: a cancel point
 //     co_await as_asio(slots.acquire());                                     // in an asio::awaitable
+//     int left = co_await with_timeout(1s, stock(7));                        // an asio::awaitable in a task
 
 #include <asio/any_io_executor.hpp>
 #include <asio/associated_cancellation_slot.hpp>
@@ -16,6 +17,7 @@
 #include <asio/awaitable.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/cancellation_type.hpp>
+#include <asio/co_spawn.hpp>
 #include <asio/error.hpp>
 #include <asio/error_code.hpp>
 #include <asio/execution/context.hpp>
@@ -36,6 +38,7 @@
 #define CORDON_OVER_ASIO over_asio
 #include <cordon/interop/detail/asio_executor.hpp>
 #include <cordon/interop/detail/use_cordon.hpp>
+#include <cordon/interop/detail/asio_awaitable.hpp>
 #include <cordon/interop/detail/as_asio.hpp>
 #undef CORDON_OVER_ASIO
 #undef CORDON_ASIO_ERROR

@@ -8,6 +8,7 @@
 //     cordon::asio_executor executor{io};                                    // no thread of ours
 //     std::size_t n = co_await socket.async_read_some(buffer, use_cordon);   // in a task: a cancel point
 //     co_await as_asio(slots.acquire());                                     // in a boost::asio::awaitable
+//     int left = co_await with_timeout(1s, stock(7));                        // a boost::asio::awaitable in a task
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_cancellation_slot.hpp>
@@ -16,6 +17,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/context.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -36,6 +38,7 @@
 #define CORDON_OVER_ASIO over_boost_asio
 #include <cordon/interop/detail/asio_executor.hpp>
 #include <cordon/interop/detail/use_cordon.hpp>
+#include <cordon/interop/detail/asio_awaitable.hpp>
 #include <cordon/interop/detail/as_asio.hpp>
 #undef CORDON_OVER_ASIO
 #undef CORDON_ASIO_ERROR

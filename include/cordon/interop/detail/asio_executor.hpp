@@ -88,6 +88,7 @@ public:
         const spin_guard guard(guests_lock_);
         guests_.remove(g);
     }
+    [[nodiscard]] net::io_context& host() const noexcept { return io_; }
     /// Whether the context is being destroyed, so that nobody runs what is posted to it.
     [[nodiscard]] bool closing() const noexcept { return closing_; }
 
@@ -202,6 +203,13 @@ private:
 
 }  // namespace detail::CORDON_OVER_ASIO
 
+namespace detail::CORDON_OVER_ASIO {
+
+/// The loop that an executor is; null if it is none of this library's.
+asio_loop* loop_of(executor_ref e) noexcept;
+
+}  // namespace detail::CORDON_OVER_ASIO
+
 inline namespace CORDON_OVER_ASIO {
 
 /// The executor of an io_context: its loop runs our tasks and timers, and no thread of ours. Satisfies `executor`.
@@ -221,8 +229,18 @@ public:
     [[nodiscard]] timer_service& timers() noexcept { return loop_->timers(); }
 
 private:
+    friend detail::CORDON_OVER_ASIO::asio_loop* detail::CORDON_OVER_ASIO::loop_of(executor_ref) noexcept;
     detail::CORDON_OVER_ASIO::asio_loop* loop_;
 };
 
 }  // inline namespace CORDON_OVER_ASIO
+
+namespace detail::CORDON_OVER_ASIO {
+
+inline asio_loop* loop_of(executor_ref e) noexcept {
+    if (const asio_executor* const by_host = e.target<asio_executor>()) return by_host->loop_;
+    return e.target<asio_loop>();
+}
+
+}  // namespace detail::CORDON_OVER_ASIO
 }  // namespace cordon::inline CORDON_ABI
