@@ -417,7 +417,8 @@ TEST_CASE("random calls and retries of each kind get what slower arithmetic says
                     }
                     break;
                 case 4: {
-                    const bool allowed = retries < static_cast<int>(floor) || (retries + 1) * 100 <= percent * under_way;
+                    const bool allowed =
+                        retries < static_cast<int>(floor) || (retries + 1) * 100 <= percent * under_way;
                     REQUIRE(in_flight.try_retry() == allowed);
                     retries += allowed;
                     break;

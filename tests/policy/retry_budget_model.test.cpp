@@ -55,7 +55,8 @@ struct balance_model {
         if (lock != nobody) return nullptr;
         int ended = floor;
         for (int slot = true_open - 1; slot >= 0 && slot > true_open - slots; --slot) ended += sums[at(slot % slots)];
-        if (at_begin != ended || balance - at_begin != truth[at(true_open)]) return "a change is in two slots, or in none (W2)";
+        if (at_begin != ended || balance - at_begin != truth[at(true_open)])
+            return "a change is in two slots, or in none (W2)";
         return nullptr;
     }
     const char* unfinished() const { return lock == nobody ? nullptr : "the lock is held"; }

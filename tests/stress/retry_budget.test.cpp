@@ -42,7 +42,8 @@ TEST_CASE("while many slots end each change is in one slot, and leaves the balan
     std::atomic<std::int64_t> now{0}, paid{0}, taken{0};
     on_threads(seed, [&](std::mt19937_64& random) {
         for (int i = 0; i < 1'000'000; ++i) {
-            const std::int64_t time = now.fetch_add(static_cast<std::int64_t>(random() % 10), std::memory_order_relaxed);
+            const auto later = static_cast<std::int64_t>(random() % 10);
+            const std::int64_t time = now.fetch_add(later, std::memory_order_relaxed);
             if (random() % 2 == 0) {
                 balance.add(1, time);
                 paid.fetch_add(1, std::memory_order_relaxed);

@@ -51,8 +51,8 @@ constexpr jitter jitter_between(double least, double most) noexcept {
 }
 }  // namespace detail
 
-inline constexpr jitter no_jitter{};                                         ///< the wait d itself
-inline constexpr jitter full_jitter = detail::jitter_between(0, 1);     ///< 0 to d: spreads best, and is the usual choice
+inline constexpr jitter no_jitter{};                                    ///< the wait d itself
+inline constexpr jitter full_jitter = detail::jitter_between(0, 1);     ///< 0 to d: spreads best, the usual choice
 inline constexpr jitter equal_jitter = detail::jitter_between(0.5, 1);  ///< d/2 to d: never at once
 
 /// That share less to that share more than d: 0.25 gives 0.75 d to 1.25 d.
@@ -61,7 +61,8 @@ inline constexpr jitter equal_jitter = detail::jitter_between(0.5, 1);  ///< d/2
 
 /// Always `d`. Without a jitter, clients that fail together return together.
 /// Errors:        of this and the next three: `std::invalid_argument` if a duration is negative, `max` less than the
-///                first wait, or `factor` not finite or less than 1. Durations beyond the clock's are cut to its longest
+///                first wait, or `factor` not finite or less than 1. Durations beyond the clock's are cut to its
+///                longest
 template <class Rep, class Period>
 [[nodiscard]] constexpr backoff constant(std::chrono::duration<Rep, Period> d, jitter spread = no_jitter);
 

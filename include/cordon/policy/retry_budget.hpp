@@ -57,8 +57,9 @@ struct in_flight_budget_options {
 /// Threads:       all members from any, also those of one call
 /// Lifetime:      outlives the calls that use it; destroyed with calls in flight, a budget of that kind, which knows of
 ///                them, prints its name and terminates. The windowed kind belongs to one simulation, or to real time
-/// Cost:          at most one exchange per call; the windowed kind reads the clock. A retry costs another one, and one
-///                addition to count it, on a cache line apart. No allocation
+/// Cost:          a call costs one atomic addition, the windowed kind a clock reading as well, the kind for calls in
+///                flight another addition. A retry costs about as much, and an addition that counts it, on a cache line
+///                apart. No allocation
 class retry_budget {
 public:
     static constexpr std::string_view kind = "retry_budget";
@@ -125,7 +126,7 @@ private:
     // R2 Tokens: from 0 to limit_. Of a call's failed attempts each is paid for once: by the retry that follows it, or
     //    by `ended` for the last.
     // R3 In flight: neither half is ever below 0, since each `ended` and `retry_ended` follows what it ends.
-    static constexpr std::int64_t retry = 1'000'000;     // the price of one, windowed; also the scale of in_flight
+    static constexpr std::int64_t price = 1'000'000;     // of a retry, windowed; also the scale of in_flight
     static constexpr std::uint64_t token = 1'000;
     static constexpr std::uint64_t one_call = std::uint64_t{1} << 32, one_retry = 1, retries = one_call - 1;
     static constexpr std::uint32_t most = 1'000'000;
@@ -153,7 +154,7 @@ private:
     void lose_token() noexcept;
     /// How many retries may be under way with the calls of `word`.
     [[nodiscard]] std::uint64_t allowed(std::uint64_t word) const noexcept {
-        return std::max(limit_, (word >> 32) * share_ / static_cast<std::uint64_t>(retry));
+        return std::max(limit_, (word >> 32) * share_ / static_cast<std::uint64_t>(price));
     }
 
     const rule rule_;
@@ -182,8 +183,8 @@ inline retry_budget::terms retry_budget::checked(const retry_budget_options& opt
     const std::uint64_t per_second = checked(options.min_per_second, "min_per_second", std::uint32_t{0}, most);
     const std::int64_t window = checked<std::int64_t>(std::chrono::nanoseconds(options.window).count(), "window",
                                                       second, 60 * second, " ns");
-    const std::uint64_t floor = per_second * static_cast<std::uint64_t>(window) / (second / retry);
-    return {rule::windowed, options.name, scaled(ratio, retry), floor, window / detail::windowed_balance::slots};
+    const std::uint64_t floor = per_second * static_cast<std::uint64_t>(window) / (second / price);
+    return {rule::windowed, options.name, scaled(ratio, price), floor, window / detail::windowed_balance::slots};
 }
 inline retry_budget::terms retry_budget::checked(const token_budget_options& options) {
     const std::uint32_t tokens = checked(options.max_tokens, "max_tokens", std::uint32_t{3}, most);
@@ -193,7 +194,7 @@ inline retry_budget::terms retry_budget::checked(const token_budget_options& opt
 inline retry_budget::terms retry_budget::checked(const in_flight_budget_options& options) {
     const double ratio = checked(options.in_flight_ratio, "in_flight_ratio", 0.0, 1.0);
     const std::uint32_t least = checked(options.min_in_flight, "min_in_flight", std::uint32_t{0}, most);
-    return {rule::in_flight, options.name, scaled(ratio, retry), least, 1};
+    return {rule::in_flight, options.name, scaled(ratio, price), least, 1};
 }
 
 inline retry_budget::retry_budget(const terms& t)
@@ -219,7 +220,7 @@ inline bool retry_budget::try_retry() noexcept {
     return granted;
 }
 inline bool retry_budget::take() noexcept {
-    if (rule_ == rule::windowed) return balance_.try_take(retry, ns_now());
+    if (rule_ == rule::windowed) return balance_.try_take(price, ns_now());
     std::uint64_t seen = word_.load(std::memory_order_relaxed), next = 0;
     do {
         if (rule_ == rule::tokens) {
@@ -235,7 +236,7 @@ inline bool retry_budget::take() noexcept {
 
 inline void retry_budget::refund() noexcept {
     switch (rule_) {
-        case rule::windowed: return balance_.add(retry, ns_now());
+        case rule::windowed: return balance_.add(price, ns_now());
         case rule::tokens: return put_tokens(token);
         case rule::in_flight: return retry_ended();
     }
@@ -271,7 +272,7 @@ inline retry_budget::snapshot retry_budget::stats() const noexcept {
     now.rejected = rejected_.load(std::memory_order_relaxed);
     const std::uint64_t seen = word_.load(std::memory_order_relaxed);
     if (rule_ == rule::windowed) {
-        now.available = static_cast<std::uint64_t>(std::max<std::int64_t>(0, balance_.available(ns_now())) / retry);
+        now.available = static_cast<std::uint64_t>(std::max<std::int64_t>(0, balance_.available(ns_now())) / price);
     } else if (rule_ == rule::tokens) {
         if (2 * seen > limit_) now.available = (2 * seen - limit_ - 1) / (2 * token);
     } else {

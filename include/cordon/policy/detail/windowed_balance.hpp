@@ -64,9 +64,9 @@ private:
     std::atomic<std::int64_t> slot_end_;
     const std::int64_t floor_, slot_ns_;
     spin_lock lock_;
-    std::int64_t at_slot_begin_;               // under lock_: balance_ when the open slot began
-    std::array<std::int64_t, slots> sums_{};  // under lock_: of the slots that have ended, by number; the open one's is 0
-    std::int64_t open_ = 0;                    // under lock_: the number of the open slot
+    std::int64_t at_slot_begin_;              // under lock_: balance_ when the open slot began
+    std::array<std::int64_t, slots> sums_{};  // under lock_: of the slots before it, by number; its own is 0
+    std::int64_t open_ = 0;                   // under lock_: the number of the open slot
 };
 
 CORDON_NOINLINE inline void windowed_balance::end_slots(std::int64_t now) noexcept {
