@@ -11,6 +11,9 @@
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/core/this_task.hpp>
+#include <cordon/policy/pipeline.hpp>
+#include <cordon/policy/retry.hpp>
+#include <cordon/policy/timeout.hpp>
 #include <cordon/run/start_on.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
@@ -1179,6 +1182,96 @@ TEST_CASE(NET_NAME ": a context that is destroyed destroys the coroutines that w
     CHECK_FALSE(went_on);
     CHECK(slots.stats().waiting == 0);
     CHECK(co::live_tasks().empty());
+}
+
+TEST_CASE(NET_NAME ": a task awaits a coroutine of the host as it is: its value, its error, and in with", TAGS "[awaitable]") {
+    host h;
+    struct coroutine {
+        static net::awaitable<std::string> later(std::string text) {
+            net::steady_timer timer(co_await net::this_coro::executor, 1ms);
+            co_await timer.async_wait(net::use_awaitable);
+            co_return text;
+        }
+        static net::awaitable<void> fails() {
+            co_await net::post(net::use_awaitable);
+            throw std::runtime_error("broken");
+        }
+        static net::awaitable<void> hangs(bool& cancelled) {
+            net::steady_timer timer(co_await net::this_coro::executor, 1h);
+            const auto [e] = co_await timer.async_wait(as_tuple(net::use_awaitable));
+            cancelled = e == operation_aborted;
+            throw system_error(e);
+        }
+    };
+    bool cancelled = false;
+    auto program = [&]() -> co::task<> {
+        const std::string text = co_await coroutine::later("seven");
+        CHECK(text == "seven");
+        const auto failed = co_await co::as_outcome(coroutine::fails());
+        CHECK(failed.is_error());
+        const auto late = co_await co::as_outcome(co::with_timeout(2ms, coroutine::hangs(cancelled)));
+        CHECK(late.is_error());
+        CHECK(cancelled);
+    };
+    run(h, program);
+}
+
+TEST_CASE(NET_NAME ": a stop cancels the host's coroutine that a task awaits, and one of no asio_executor is told",
+          TAGS "[awaitable]") {
+    host h;
+    struct coroutine {
+        static net::awaitable<int> hangs(bool& began) {
+            net::steady_timer timer(co_await net::this_coro::executor, 1h);
+            began = true;
+            co_await timer.async_wait(net::use_awaitable);
+            co_return 1;
+        }
+    };
+    bool began = false;
+    co::task_group group(h.executor);
+    auto waits = [&]() -> co::task<> { (void)co_await coroutine::hangs(began); };
+    REQUIRE(group.spawn(waits));
+    while (!began) h.poll();
+    group.request_stop();
+    join(h, group);
+    CHECK(group.error_count() == 0);
+
+    const std::string words = last_words([] {
+        bool never = false;
+        auto elsewhere = [&]() -> co::task<int> {
+            const int n = co_await coroutine::hangs(never);
+            co_return n;
+        };
+        (void)co::sync_wait(elsewhere());
+    });
+    CHECK(words.find("an Asio coroutine is awaited by a task that runs on no asio_executor") != std::string::npos);
+}
+
+TEST_CASE(NET_NAME ": a pipeline takes coroutines of the host, from both sides", TAGS "[awaitable]") {
+    host h;
+    int calls = 0;
+    struct coroutine {
+        static net::awaitable<int> flaky(int& calls) {
+            net::steady_timer timer(co_await net::this_coro::executor, 1ms);
+            co_await timer.async_wait(net::use_awaitable);
+            if (++calls < 3) throw system_error(net::error::connection_reset);
+            co_return calls;
+        }
+    };
+    const auto guarded = co::pipeline(co::timeout(10s), co::retry(4, {.backoff = co::constant(1ms)}));
+    auto call = [&] { return coroutine::flaky(calls); };
+    auto program = [&]() -> co::task<int> {
+        const int n = co_await guarded(call);
+        co_return n;
+    };
+    CHECK(run(h, program) == 3);
+    calls = 0;
+    int answer = 0;
+    auto outside = [&]() -> net::awaitable<void> { answer = co_await over::as_asio(guarded(call)); };
+    net::co_spawn(h.io, outside, net::detached);
+    h.run();
+    CHECK(answer == 3);
+    CHECK(calls == 3);
 }
 
 TEST_CASE(NET_NAME ": a context that is destroyed under a task says so and terminates", TAGS) {

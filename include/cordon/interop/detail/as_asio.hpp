@@ -89,6 +89,11 @@ private:
     typename O::state state_;
 };
 
+// The frame keeps the operation, and with it callables of the user's, which may be local to a file.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsubobject-linkage"
+#endif
 template <operation O>
 net::awaitable<typename O::value_type> await_in_asio(O op, std::source_location where) {
     using value_type = typename O::value_type;
@@ -107,6 +112,9 @@ net::awaitable<typename O::value_type> await_in_asio(O op, std::source_location 
     if constexpr (std::is_void_v<value_type>) std::move(ended).value();
     else co_return std::move(ended).value();
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace detail::CORDON_OVER_ASIO
 
