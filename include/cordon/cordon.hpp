@@ -7,5 +7,6 @@
 #include <cordon/sync.hpp>
 #include <cordon/run.hpp>
 #include <cordon/scope.hpp>
+#include <cordon/limit.hpp>
 #include <cordon/observe.hpp>
 #include <cordon/version.hpp>

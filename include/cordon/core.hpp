@@ -18,3 +18,4 @@
 #include <cordon/core/task_record.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/core/timer.hpp>
+#include <cordon/core/verdict.hpp>
