@@ -122,8 +122,8 @@ public:
     void report(Sink& sink) const {
         const snapshot now = stats();
         sink.counter("rejected", now.rejected, "Calls that were refused.");
-        sink.gauge("available", now.available, "Tokens that are there; below zero if some are promised.");
-        sink.gauge("waiting", now.waiting, "Calls that wait for tokens.");
+        sink.gauge("available", static_cast<double>(now.available), "Tokens that are there; below zero if some are promised.");
+        sink.gauge("waiting", static_cast<double>(now.waiting), "Calls that wait for tokens.");
     }
 
 private:
