@@ -245,12 +245,14 @@ class [[nodiscard]] token_bucket::reservation {
 public:
     reservation() noexcept = default;
     reservation(reservation&& other) noexcept
-        : bucket_(std::exchange(other.bucket_, nullptr)), taken_(other.taken_), time_(other.time_) {}
+        : bucket_(std::exchange(other.bucket_, nullptr)), taken_(other.taken_), before_(other.before_),
+          time_(other.time_) {}
     reservation& operator=(reservation&& other) noexcept {
         if (this != &other) {
             cancel();
             bucket_ = std::exchange(other.bucket_, nullptr);
             taken_ = other.taken_;
+            before_ = other.before_;
             time_ = other.time_;
         }
         return *this;
@@ -268,11 +270,12 @@ public:
 
 private:
     friend class token_bucket;
-    reservation(token_bucket& b, const taken& t, clock::time_point when) noexcept
-        : bucket_(&b), taken_(t), time_(when) {}
+    reservation(token_bucket& b, const taken& t, std::uint64_t before, clock::time_point when) noexcept
+        : bucket_(&b), taken_(t), before_(before), time_(when) {}
 
     token_bucket* bucket_ = nullptr;
     taken taken_;
+    std::uint64_t before_ = 0;  ///< the time of the reservation before it, and origin_
     clock::time_point time_{};
 };
 

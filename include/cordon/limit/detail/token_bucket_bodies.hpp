@@ -250,7 +250,9 @@ inline std::uint64_t token_bucket::come_near(std::uint64_t now) noexcept {
     const std::uint64_t position = word_.fetch_or(changing, std::memory_order_acq_rel) >> 1;  // B2
     if (all) ++era_;
     origin_ += passed;
-    for (std::int64_t* const u : {&promised_, &first_act_, &last_act_}) *u -= static_cast<std::int64_t>(passed);
+    constexpr auto long_past = -static_cast<std::int64_t>(detail::gcra::farthest);
+    for (std::int64_t* const u : {&promised_, &first_act_, &last_act_})
+        *u = std::max(*u - static_cast<std::int64_t>(passed), long_past);
     store_terms(gcra_, all ? now : base_ + gcra_.ns_at(passed));
     word_.store((position < passed ? 0 : position - passed) << 1, std::memory_order_release);  // B2
     return since_base(now);
@@ -445,10 +447,11 @@ inline outcome<token_bucket::reservation> token_bucket::reserve(std::uint64_t n,
     const auto most = static_cast<std::uint64_t>(std::max(max_wait, clock::duration::zero()).count());
     const place p = n == 0 ? place{} : claim(n, ns, most);
     if (p.wait > most) return refuse(reject_reason::rate_limited, p.wait);
+    const std::uint64_t before = origin_ + static_cast<std::uint64_t>(promised_);
     if (p.wait != 0) promised_ = std::max(promised_, p.act);
+    const clock::time_point when(clock::duration(static_cast<std::int64_t>(now + p.wait)));
     return outcome<reservation>(std::in_place,
-                                reservation(*this, n == 0 ? taken{} : taken_at(n, p.act),
-                                            clock::time_point(clock::duration(static_cast<std::int64_t>(now + p.wait)))));
+                                reservation(*this, n == 0 ? taken{} : taken_at(n, p.act), before, when));
 }
 inline void token_bucket::reservation::cancel() noexcept {
     token_bucket* const b = std::exchange(bucket_, nullptr);
@@ -456,8 +459,8 @@ inline void token_bucket::reservation::cancel() noexcept {
     const detail::waking_guard guard(b->lock_);
     b->refund(taken_, b->come_near(ns_now()));
     const std::int64_t act = static_cast<std::int64_t>(taken_.end - b->origin_ - b->gcra_.window);
-    if (taken_.era == b->era_ && b->promised_ == act)  // the last one: those before it may be given back again
-        b->promised_ -= static_cast<std::int64_t>(taken_.tokens * b->gcra_.cost);
+    if (taken_.era == b->era_ && b->promised_ == act)  // the last promise: those before it may be given back again
+        b->promised_ = static_cast<std::int64_t>(before_ - b->origin_);
     b->hurry_first();
 }
 
