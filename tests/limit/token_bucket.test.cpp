@@ -505,7 +505,7 @@ TEST_CASE("weights, bursts and rates near the ends of their types saturate", "[l
     CHECK_THROWS_AS(token_bucket(per_second(1), most + 1), std::invalid_argument);
     token_bucket b(per_second(1), 1);
     CHECK_THROWS_WITH(b.set_rate(per_second(1), largest),
-                      "token_bucket::set_rate: burst is 18446744073709551615, allowed are 0 to 1152921504606846976");
+                      "token_bucket::set_rate: burst is 18446744073709551615, allowed are 0 to 72057594037927936");
 }
 
 TEST_CASE("an unlimited bucket never waits", "[limit][token_bucket][RL-49]") {
@@ -600,7 +600,7 @@ TEST_CASE("a thread waits for its tokens by itself, and not beyond its deadline"
     CHECK(co::clock::now() - from >= 3ms);  // real time: a thread has no other
     CHECK(b.stats().waiting == 0);
     b.set_rate(every(1h), 1);
-    const outcome<void> late = b.acquire_blocking(co::deadline::after(1ms));
+    const outcome<void> late = b.acquire_blocking(co::deadline::after(30s));
     CHECK(late.rejection().reason == reject_reason::rate_limited);
     CHECK(late.rejection().retry_after > 1min);
 

@@ -137,20 +137,28 @@ private:
         std::uint32_t era = 0;
     };
 
-    // word_: the position (see gcra.hpp) in units since base_, times two, and a bit.
+    // word_: the position (see gcra.hpp) in units since base_, times 32, and five bits.
     //   changing   the holder of the lock changes the terms: nobody else may change the word
+    //   version    counts the changes of the terms, modulo 16
     // B1 Every admission, waiter and reservation moves the position by its cost when it comes, so one that finds its
     //    window open has nobody before it who still waits: passing by is impossible, and the fast path does not look
     //    for waiters.
-    // B2 Terms change only under the lock and while changing is set. Who exchanges the word for a value without it has
-    //    read terms that belong together: they were written before the word that it read (acquire, release), and none
-    //    is written before the next fetch_or, which would fail the exchange.
+    // B2 Terms change only under the lock, between a fetch_or of changing and a store of the next version. Who read a new
+    //    term (acquire, release) cannot exchange the word that it read before, nor find it again, since the fetch_or
+    //    came before; who read the word of that store (acquire, release) reads no older term. So what is decided is
+    //    decided by terms that belong together, unless sixteen changes end with the same position meanwhile.
     // B3 A position that is behind now means a full bucket, whatever its distance. So it never has to be moved forward,
     //    and a refund that makes it smaller never makes more than a burst.
     // B4 waiters_ are in the order of their times; only the first has a timer armed (T1 in detail/).
-    static constexpr std::uint64_t changing = 1;
+    static constexpr std::uint64_t changing = 1, one_version = 2, one_position = 32;
+    static std::uint64_t position_of(std::uint64_t word) noexcept { return word / one_position; }
+    /// The same version with another position.
+    static std::uint64_t at_position(std::uint64_t word, std::uint64_t position) noexcept {
+        return position * one_position | (word & (one_position - 1));
+    }
+    [[nodiscard]] std::uint64_t position() const noexcept { return position_of(word_.load(std::memory_order_relaxed)); }
 
-    /// What the fast path reads: relaxed, by B2.
+    /// What the fast path reads; by B2.
     struct terms {
         std::atomic<std::uint64_t> base, multiplier, cost, window, burst, reach, origin;
         std::atomic<std::uint32_t> shift, era;
@@ -171,6 +179,7 @@ private:
     [[nodiscard]] std::uint64_t since_base(std::uint64_t now) const noexcept;
     std::uint64_t come_near(std::uint64_t now) noexcept;
     void store_terms(const detail::gcra& g, std::uint64_t base) noexcept;
+    void publish(std::uint64_t position) noexcept;
     [[nodiscard]] place place_of(std::uint64_t position, std::uint64_t n, std::uint64_t ns) const noexcept;
     place claim(std::uint64_t n, std::uint64_t ns, std::uint64_t most_wait) noexcept;
     [[nodiscard]] taken taken_at(std::uint64_t n, std::int64_t act) const noexcept;
@@ -192,6 +201,7 @@ private:
     terms terms_;
     mutable detail::spin_lock lock_;
     detail::gcra gcra_;                       // under lock_: the terms, to calculate with
+    std::uint64_t version_ = 0;               // under lock_: as in word_
     std::uint64_t base_ = 0;                  // under lock_: as in terms_, and the next two
     std::uint64_t origin_ = 0;
     std::uint32_t era_ = 0;

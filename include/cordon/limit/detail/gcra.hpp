@@ -20,13 +20,13 @@ namespace detail {
 ///  G1  `units` is monotone, and `ns_at(u)` is the first nanosecond at which `units` has come to u: so who waits until
 ///      then is not early, and one nanosecond before it would have been.
 ///  G2  A window is at most `largest_window`, a time within `reach` at most twice that, and no position is beyond four
-///      times that: so a position and another window fit in 63 bits.
+///      times that: so a position and another window fit in 59 bits.
 ///  G3  If the events of a rate in lowest terms are at most `finest`, and the window fits, a unit is a nanosecond divided
 ///      by them, and nothing is ever rounded. Otherwise the unit is a power of two of nanoseconds and the cost is
 ///      rounded up, by less than 1/1024 ns where the window leaves room for that: never more is admitted than asked for.
 struct gcra {
-    static constexpr std::uint64_t largest_window = std::uint64_t{1} << 60;
-    static constexpr std::uint64_t farthest = std::uint64_t{1} << 62;  ///< no position is beyond
+    static constexpr std::uint64_t largest_window = std::uint64_t{1} << 56;
+    static constexpr std::uint64_t farthest = std::uint64_t{1} << 58;  ///< no position is beyond
     static constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 
     std::uint64_t multiplier = 0;  ///< units = ns * multiplier >> shift; 0: time changes nothing
@@ -52,7 +52,7 @@ struct gcra {
             round(events, period, finest);
         }
         window = cost * burst;
-        if (multiplier != 0 && shift < 2) reach = std::min(reach, (2 * largest_window << shift) / multiplier);
+        if (multiplier != 0 && shift < 7) reach = std::min(reach, (2 * largest_window << shift) / multiplier);
     }
 
     [[nodiscard]] std::uint64_t units(std::uint64_t ns) const noexcept { return ns * multiplier >> shift; }  // G2

@@ -166,36 +166,43 @@ inline token_bucket::~token_bucket() {
 inline void token_bucket::store_terms(const detail::gcra& g, std::uint64_t base) noexcept {
     gcra_ = g;
     base_ = base;
-    terms_.base.store(base, std::memory_order_relaxed);
-    terms_.multiplier.store(g.multiplier, std::memory_order_relaxed);
-    terms_.shift.store(g.shift, std::memory_order_relaxed);
-    terms_.cost.store(g.cost, std::memory_order_relaxed);
-    terms_.window.store(g.window, std::memory_order_relaxed);
-    terms_.burst.store(g.burst, std::memory_order_relaxed);
-    terms_.reach.store(g.reach, std::memory_order_relaxed);
-    terms_.origin.store(origin_, std::memory_order_relaxed);
-    terms_.era.store(era_, std::memory_order_relaxed);
+    terms_.base.store(base, std::memory_order_release);
+    terms_.multiplier.store(g.multiplier, std::memory_order_release);
+    terms_.shift.store(g.shift, std::memory_order_release);
+    terms_.cost.store(g.cost, std::memory_order_release);
+    terms_.window.store(g.window, std::memory_order_release);
+    terms_.burst.store(g.burst, std::memory_order_release);
+    terms_.reach.store(g.reach, std::memory_order_release);
+    terms_.origin.store(origin_, std::memory_order_release);
+    terms_.era.store(era_, std::memory_order_release);
+}
+
+/// Ends a change of terms.
+inline void token_bucket::publish(std::uint64_t position) noexcept {
+    version_ = (version_ + one_version) & (one_position - 1);
+    word_.store(position * one_position | version_, std::memory_order_release);  // B2
 }
 
 inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noexcept {
+    constexpr auto acquire = std::memory_order_acquire;  // B2
     out = {};
-    if (n == 0 || terms_.cost.load(std::memory_order_relaxed) == 0) return answer::taken;
+    if (n == 0 || terms_.cost.load(acquire) == 0) return answer::taken;
     const std::uint64_t now = ns_now();
-    std::uint64_t seen = word_.load(std::memory_order_acquire);  // B2
+    std::uint64_t seen = word_.load(acquire);
     for (;;) {
-        const std::uint64_t ns = now - terms_.base.load(std::memory_order_relaxed);
-        if ((seen & changing) != 0 || ns > terms_.reach.load(std::memory_order_relaxed)) [[unlikely]]
-            return take_slowly(n, out);
-        if (n > terms_.burst.load(std::memory_order_relaxed)) [[unlikely]] return answer::too_large;
-        const std::uint64_t at =
-            ns * terms_.multiplier.load(std::memory_order_relaxed) >> terms_.shift.load(std::memory_order_relaxed);
-        const std::uint64_t next = std::max(seen >> 1, at) + n * terms_.cost.load(std::memory_order_relaxed);  // B3
-        if (next > at + terms_.window.load(std::memory_order_relaxed)) return answer::refused;
-        out.tokens = n;
-        out.end = next + terms_.origin.load(std::memory_order_relaxed);
-        out.era = terms_.era.load(std::memory_order_relaxed);
-        if (word_.compare_exchange_weak(seen, next << 1, std::memory_order_acquire))  // B2
-            return answer::taken;
+        const std::uint64_t ns = now - terms_.base.load(acquire);
+        if ((seen & changing) != 0 || ns > terms_.reach.load(acquire)) [[unlikely]] return take_slowly(n, out);
+        if (n > terms_.burst.load(acquire)) [[unlikely]] return answer::too_large;
+        const std::uint64_t at = ns * terms_.multiplier.load(acquire) >> terms_.shift.load(acquire);
+        const std::uint64_t next = std::max(position_of(seen), at) + n * terms_.cost.load(acquire);  // B3
+        if (next > at + terms_.window.load(acquire)) {
+            const std::uint64_t again = word_.load(acquire);
+            if (again == seen) return answer::refused;
+            seen = again;
+            continue;
+        }
+        out = {n, next + terms_.origin.load(acquire), terms_.era.load(acquire)};
+        if (word_.compare_exchange_weak(seen, at_position(seen, next), acquire)) return answer::taken;
     }
 }
 CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint64_t n, taken& out) noexcept {
@@ -247,14 +254,14 @@ inline std::uint64_t token_bucket::come_near(std::uint64_t now) noexcept {
     if (ns <= gcra_.reach) [[likely]] return ns;
     const std::uint64_t passed = gcra_.far_units(ns);
     const bool all = passed == detail::gcra::farthest;  // everything is long past
-    const std::uint64_t position = word_.fetch_or(changing, std::memory_order_acq_rel) >> 1;  // B2
+    const std::uint64_t position = position_of(word_.fetch_or(changing, std::memory_order_acq_rel));  // B2
     if (all) ++era_;
     origin_ += passed;
     constexpr auto long_past = -static_cast<std::int64_t>(detail::gcra::farthest);
     for (std::int64_t* const u : {&promised_, &first_act_, &last_act_})
         *u = std::max(*u - static_cast<std::int64_t>(passed), long_past);
     store_terms(gcra_, all ? now : base_ + gcra_.ns_at(passed));
-    word_.store((position < passed ? 0 : position - passed) << 1, std::memory_order_release);  // B2
+    publish(position < passed ? 0 : position - passed);
     return since_base(now);
 }
 
@@ -271,9 +278,9 @@ inline token_bucket::place token_bucket::place_of(std::uint64_t position, std::u
 inline token_bucket::place token_bucket::claim(std::uint64_t n, std::uint64_t ns, std::uint64_t most_wait) noexcept {
     std::uint64_t seen = word_.load(std::memory_order_relaxed);
     for (;;) {
-        place p = place_of(seen >> 1, n, ns);
+        place p = place_of(position_of(seen), n, ns);
         if (p.wait > most_wait) return p;
-        if (word_.compare_exchange_weak(seen, p.next << 1, std::memory_order_relaxed)) {
+        if (word_.compare_exchange_weak(seen, at_position(seen, p.next), std::memory_order_relaxed)) {
             p.claimed = true;
             return p;
         }
@@ -294,9 +301,9 @@ inline std::int64_t token_bucket::take_back(std::uint64_t n, std::int64_t act, s
     if (units <= 0) return 0;
     std::uint64_t seen = word_.load(std::memory_order_relaxed), left;
     do {
-        const std::uint64_t position = seen >> 1;
+        const std::uint64_t position = position_of(seen);
         left = position - std::min(position, static_cast<std::uint64_t>(units));
-    } while (!word_.compare_exchange_weak(seen, left << 1, std::memory_order_relaxed));
+    } while (!word_.compare_exchange_weak(seen, at_position(seen, left), std::memory_order_relaxed));
     return units;
 }
 inline void token_bucket::refund(const taken& what, std::uint64_t ns) noexcept {
@@ -334,7 +341,7 @@ inline bool token_bucket::refused_early(waiter& w) noexcept {
     const detail::spin_guard guard(lock_);
     if (gcra_.cost == 0 || w.n_ > gcra_.burst) return false;  // has just changed: the queue knows
     const std::uint64_t now = ns_now(), ns = come_near(now);
-    const place p = place_of(word_.load(std::memory_order_relaxed) >> 1, w.n_, ns);
+    const place p = place_of(position(), w.n_, ns);
     if (p.wait <= w.room(now)) return false;
     w.refusal_.emplace(refuse(reject_reason::rate_limited, p.wait));
     return true;
@@ -470,7 +477,7 @@ inline clock::duration token_bucket::time_until(std::uint64_t n) const noexcept 
     if (n == 0 || gcra_.cost == 0) return clock::duration::zero();
     if (n > gcra_.burst) return never;
     const std::uint64_t ns = std::min(since_base(ns_now()), gcra_.reach);  // beyond, it is full anyway
-    const place p = place_of(word_.load(std::memory_order_relaxed) >> 1, n, ns);
+    const place p = place_of(position(), n, ns);
     return p.wait == detail::gcra::never ? never : clock::duration(static_cast<std::int64_t>(p.wait));
 }
 
@@ -484,10 +491,10 @@ inline token_bucket::snapshot token_bucket::stats() const noexcept {
         return s;
     }
     const std::uint64_t at = gcra_.units(std::min(since_base(ns_now()), gcra_.reach));
-    const std::uint64_t position = word_.load(std::memory_order_relaxed) >> 1;
+    const std::uint64_t reached = std::max(position(), at);
     const auto cost = static_cast<std::int64_t>(gcra_.cost);
     const std::int64_t level = static_cast<std::int64_t>(gcra_.window) -
-                               static_cast<std::int64_t>(std::max(position, at) - at);
+                               static_cast<std::int64_t>(reached - at);
     s.available = level >= 0 ? level / cost : -((-level + cost - 1) / cost);
     return s;
 }
@@ -496,7 +503,8 @@ inline void token_bucket::drain() noexcept {
     const detail::spin_guard guard(lock_);
     const std::uint64_t empty = gcra_.units(come_near(ns_now())) + gcra_.window;
     std::uint64_t seen = word_.load(std::memory_order_relaxed);
-    while (seen >> 1 < empty && !word_.compare_exchange_weak(seen, empty << 1, std::memory_order_relaxed)) {}
+    while (position_of(seen) < empty &&
+           !word_.compare_exchange_weak(seen, at_position(seen, empty), std::memory_order_relaxed)) {}
 }
 
 // --- other terms ------------------------------------------------------------------------------------------------
@@ -507,7 +515,7 @@ inline void token_bucket::set_rate(rate limit, std::uint64_t burst, inherit toke
     const detail::waking_guard guard(lock_);
     const std::uint64_t now = ns_now(), ns = come_near(now);
     serve(ns);
-    const std::uint64_t position = word_.fetch_or(changing, std::memory_order_acq_rel) >> 1;  // B2
+    const std::uint64_t position = position_of(word_.fetch_or(changing, std::memory_order_acq_rel));  // B2
     const std::uint64_t promise =
         promised_ <= 0 ? 0 : gcra_.ns_from(ns, static_cast<std::uint64_t>(promised_));
     std::uint64_t settled = settled_position(next, position, ns, tokens);
@@ -515,7 +523,7 @@ inline void token_bucket::set_rate(rate limit, std::uint64_t burst, inherit toke
     store_terms(next, now);
     promised_ = static_cast<std::int64_t>(gcra_.far_units(promise == detail::gcra::never ? 0 : promise));
     settled = retime_waiters(settled, now);
-    word_.store(settled << 1, std::memory_order_release);  // B2
+    publish(settled);
     serve(0);
     hurry_first();
 }
