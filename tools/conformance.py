@@ -13,7 +13,8 @@ import common
 
 ID = re.compile(r"\[([A-Z]{1,2}-\d{2,3})\]")
 CASE = re.compile(r'TEST_CASE\w*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,?\s*)+)')
-ROOMS = {"C": "Context", "G": "Task groups", "L": "Leaks", "V": "Virtual time", "TO": "Timeouts"}
+ROOMS = {"C": "Context", "G": "Task groups", "L": "Leaks", "V": "Virtual time", "TO": "Timeouts", "RL": "Rate limits",
+         "BH": "Bulkheads"}
 
 
 def citations(root):

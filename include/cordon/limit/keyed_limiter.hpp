@@ -93,10 +93,11 @@ public:
     /// Takes `n` tokens of `key` if they are there. More than the burst never are; none always are.
     [[nodiscard]] bool try_acquire(const view& key, std::uint64_t n = 1) {
         if (n == 0 || gcra_.cost == 0) return true;
-        const std::uint64_t hash = hash_of(key), now = now_ns();
+        const std::uint64_t hash = hash_of(key);
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
-        const auto t = s.take(key, hash, n, now);
+        s.approach(hash);
+        const auto t = s.take(key, hash, n, now_ns());
         if (t.where != shard::overflow) return t.granted;
         if (shared_.try_acquire(n)) return true;
         ++s.rejected;

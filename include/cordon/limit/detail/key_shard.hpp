@@ -53,6 +53,14 @@ public:
         heads_.assign(8, none);
     }
 
+    /// Has the memory of a key come nearer while the clock is read: half of what a request for one of many keys costs.
+    void approach(std::uint64_t hash) noexcept {
+#if defined(__GNUC__)
+        const std::uint32_t i = head(static_cast<std::uint32_t>(hash));
+        if (i != none) __builtin_prefetch(&nodes_[i], 1);
+#endif
+    }
+
     /// For n of 1 or more, and a cost.
     taken take(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
         taken t;
