@@ -19,7 +19,8 @@ constexpr std::uint64_t plenty = 1'000'000;
 
 template <class Key>
 Key key_of(std::uint64_t n) {
-    if constexpr (std::is_same_v<Key, std::string>) return "10." + std::to_string(n / 256) + "." + std::to_string(n % 256);
+    if constexpr (std::is_same_v<Key, std::string>)
+        return "10." + std::to_string(n / 256) + "." + std::to_string(n % 256);
     else return n * 0x9E3779B97F4A7C15u;
 }
 /// Keys in a random order, so that no cache knows the next.

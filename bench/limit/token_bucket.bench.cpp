@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A token that is there, and one that is not, on one thread and on two: beside the clock reading and the exchange that a
-// bucket of one word cannot do without.
+// A token that is there, and one that is not, on one thread and on two: beside the clock reading and the exchange that
+// a bucket of one word cannot do without.
 #include "../rows.hpp"
 
 #include <atomic>

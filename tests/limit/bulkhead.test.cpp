@@ -47,7 +47,7 @@ static_assert(co::observable<bulkhead>);
 static_assert(!std::is_copy_constructible_v<bulkhead::permit>);
 static_assert(std::is_nothrow_move_constructible_v<bulkhead::permit>);
 
-/// Runs `d` long as soon as it may, and writes down its name and when it began, in ms from `t0`; a refusal by its reason.
+/// Runs `d` long as soon as it may, and writes down its name and when it began, in ms from `t0`, or why not.
 task<> call(bulkhead& b, std::chrono::milliseconds d, std::string& log, char name, co::clock::time_point t0) {
     auto got = co_await co::as_outcome(b.acquire());
     log += name;
@@ -358,7 +358,8 @@ TEST_CASE("a stop and a permit that come together: the permit wins, or is still 
     CHECK(seen == (stopped | got));
 }
 
-TEST_CASE("a smaller limit holds nobody up, a larger one lets those who wait go", "[limit][bulkhead][BH-06][BH-23][BH-24]") {
+TEST_CASE("a smaller limit holds nobody up, a larger one lets those who wait go",
+          "[limit][bulkhead][BH-06][BH-23][BH-24]") {
     in_simulations([]() -> task<> {
         bulkhead b(3, {.max_waiting = 10});
         const auto t0 = co::clock::now();

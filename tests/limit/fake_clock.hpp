@@ -5,7 +5,7 @@
 
 #include <chrono>
 
-/// A clock on this thread that a test sets by hand, back as well: no simulation goes back, and a limiter has to bear it.
+/// A clock on this thread that a test sets by hand, also back: no simulation goes back, but a limiter has to bear it.
 class fake_clock {
 public:
     explicit fake_clock(std::chrono::nanoseconds start = std::chrono::hours(1)) noexcept : now_(start) {

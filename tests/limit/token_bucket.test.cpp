@@ -536,8 +536,8 @@ TEST_CASE("who waits as long as it was told is admitted, and not a nanosecond be
         const std::uint64_t burst = 1 + random() % 50;
         token_bucket b(r, burst);
         for (int i = 0; i < 30; ++i) {
-            time.advance(std::chrono::nanoseconds(random() % (2 * burst * static_cast<std::uint64_t>(r.period().count()) /
-                                                              r.events() + 2)));
+            const auto refills_in = burst * static_cast<std::uint64_t>(r.period().count()) / r.events();
+            time.advance(std::chrono::nanoseconds(random() % (2 * refills_in + 2)));
             const std::uint64_t n = 1 + random() % burst;
             if (b.try_acquire(n)) continue;
             const auto wait = b.time_until(n);
@@ -908,6 +908,9 @@ TEST_CASE("reservations are promised up to a wait, and then refused", "[limit][t
     };
     CHECK(wait(1ms) == 0);
     CHECK(wait(10ms) == -1);
+    const auto before = one.time_until();
+    CHECK(one.reserve(1, 100ms - 1ns).is_rejected());
+    CHECK(one.time_until() == before);
     CHECK(wait(100ms) == 100);
     CHECK(wait(200ms) == 200);
     CHECK(wait(100ms) == -1);

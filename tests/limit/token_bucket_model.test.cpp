@@ -47,7 +47,8 @@ struct terms_model {
     auto operator<=>(const terms_model&) const = default;
 
     bool same(const request& r) const {
-        return position == r.seen && !changing && (variant == terms_protocol::without_version || version == r.seen_version);
+        if (position != r.seen || changing) return false;
+        return variant == terms_protocol::without_version || version == r.seen_version;
     }
     bool together(const request& r) const { return r.window == 2 * r.cost; }
 
@@ -117,7 +118,7 @@ struct terms_model {
     const char* unfinished() const {
         int admissions = 0;
         for (const request& r : requests) admissions += r.answer == admitted;
-        if (admissions != (at_first == 0 ? 2 : at_first == 1 ? 1 : 0)) return "not as many were admitted as there were tokens";
+        if (admissions != (at_first == 0 ? 2 : at_first == 1 ? 1 : 0)) return "not as many as there were tokens";
         return position == 6 ? nullptr : "tokens were lost or made";
     }
 };
@@ -141,7 +142,8 @@ enum class wait_protocol : std::int8_t {
 
 /// One waiter that has claimed a token for time 2; a refund that makes that time 1; a stop; a clock from 0 to 2.
 struct wait_model {
-    static constexpr int actors = 6, waiter = 0, timers = 1, stopper = 2, refunder = 3, time = 4, resumer = 5, nobody = -1;
+    static constexpr int actors = 6, waiter = 0, timers = 1, stopper = 2, refunder = 3, time = 4, resumer = 5;
+    static constexpr int nobody = -1;
     enum fate : std::int8_t { undecided, done, stopped };
 
     wait_protocol variant = wait_protocol::as_built;
@@ -176,7 +178,7 @@ struct wait_model {
         if (ends == undecided) ends = done;
         else --claimed;  // a stop has won: back
     }
-    /// What leaves the queue: the steps of dequeue(), by the waiter itself or by who stops it. Returns whether it is over.
+    /// What leaves the queue: the steps of dequeue(), by the waiter itself or by who stops it.
     step leave(int actor, std::int8_t from) {
         std::int8_t& a = at[static_cast<std::size_t>(actor)];
         switch (a - from) {

@@ -118,7 +118,8 @@ TEST_CASE("random tries, promises, drains and new terms agree with exact rationa
             INFO("step " << i);
             const std::uint64_t n = random() % (burst + 2);
             // About as long as a few tokens take; sometimes ages, sometimes back.
-            const auto typical = static_cast<std::uint64_t>(r.period().count()) / std::max<std::uint64_t>(r.events(), 1) + 2;
+            const auto period = static_cast<std::uint64_t>(r.period().count());
+            const std::uint64_t typical = period / std::max<std::uint64_t>(r.events(), 1) + 2;
             switch (random() % 12) {
                 case 0:
                 case 1:

@@ -133,6 +133,44 @@ TEST_CASE("permits are neither lost nor made by random calls, stops, timeouts an
     CHECK_FALSE(s.slots.try_acquire());
 }
 
+TEST_CASE("a permit given back to a waiter that is stopped at that moment is not lost", "[stress][limit][bulkhead]") {
+    stress::dice dice;
+    stress::crew<1> crew;
+    std::atomic<int> got{0}, stopped{0};
+    std::atomic<co::cancel_scope*> next{nullptr};
+    std::atomic<bool> last{false};
+    std::thread stopper([&] {
+        while (!last.load(std::memory_order_acquire))
+            if (co::cancel_scope* const scope = next.load(std::memory_order_acquire)) {
+                scope->request_stop();
+                next.store(nullptr, std::memory_order_release);
+            }
+    });
+    for (int round = 0; round < 10'000; ++round) {
+        bulkhead b(1, {.max_waiting = 1});
+        bulkhead::permit held = b.try_acquire();
+        co::cancel_scope scope{co::executor_ref(crew.loop(0))};
+        const auto waits = [](bulkhead& k, const co::context& ctx, std::atomic<int>& good,
+                              std::atomic<int>& bad) -> co::task<> {
+            auto ended = co_await co::as_outcome(k.acquire().with(ctx));
+            (ended.has_value() ? good : bad).fetch_add(1);
+        };
+        crew.start(0, waits(b, scope.ctx(), got, stopped));
+        while (b.stats().waiting == 0) std::this_thread::yield();
+        next.store(&scope, std::memory_order_release);
+        stress::dawdle(dice.below(300));
+        held.release();
+        crew.wait();
+        while (next.load(std::memory_order_acquire) != nullptr) std::this_thread::yield();
+        REQUIRE(b.stats().in_use == 0);
+    }
+    last.store(true, std::memory_order_release);
+    stopper.join();
+    CHECK(got.load() + stopped.load() == 10'000);
+    CHECK(got.load() > 0);
+    CHECK(stopped.load() > 0);
+}
+
 TEST_CASE("a close meets waiters that are served, stopped and timed out", "[stress][limit][bulkhead]") {
     stress::crew<2> crew;
     std::atomic<int> ended{0};

@@ -21,7 +21,8 @@ namespace co = cordon;
 
 }  // namespace
 
-TEST_CASE("threads that ask for the same keys get no more than a burst of each", "[stress][limit][keyed_limiter][RL-06]") {
+TEST_CASE("threads that ask for the same keys get no more than a burst of each",
+          "[stress][limit][keyed_limiter][RL-06]") {
     const std::uint64_t seed = stress::fresh_seed();
     constexpr int keys = 1'000, burst = 5;
     co::keyed_limiter<std::string> b(co::every(1h), burst, {.max_keys = 4'000});

@@ -51,7 +51,8 @@ struct bulkhead_options {
 /// Order:         first come, first served: `try_acquire` does not pass one that waits. A permit given back happens
 ///                before it is had again
 /// Lifetime:      destroyed with permits out or waiters it prints its name and terminates
-/// Cost:          one exchange to acquire, one to give back, while nobody waits; no allocation. Only refusals are counted
+/// Cost:          one exchange to acquire, one to give back, while nobody waits; no allocation. Only refusals
+///                are counted
 class bulkhead {
     class acquire_operation;
 
@@ -69,7 +70,8 @@ public:
         bool closed = false;
     };
 
-    /// Errors:        `std::invalid_argument` if `max_concurrent` is more than `max_limit`, or `max_wait` is not above 0
+    /// Errors:        `std::invalid_argument` if `max_concurrent` is more than `max_limit`, or `max_wait` is not
+    ///                above 0
     explicit bulkhead(std::size_t max_concurrent, bulkhead_options options = {});
     bulkhead(const bulkhead&) = delete;
     bulkhead& operator=(const bulkhead&) = delete;
@@ -81,7 +83,8 @@ public:
 
     /// Takes a permit, waiting for it.
     /// Returns:       the permit; one that its task never sees, since somebody above drops it, goes back all the same
-    /// Errors:        refused at once as `full` if `max_waiting` wait already, after `max_wait` as `full`, and as `closed`
+    /// Errors:        refused at once as `full` if `max_waiting` wait already, after `max_wait` as `full`, and
+    ///                as `closed`
     /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing. A free permit is taken even by a
     ///                task that is to stop
     [[nodiscard]] acquire_operation acquire() noexcept;
@@ -92,7 +95,7 @@ public:
     /// `acquire`, for a guarded call.
     [[nodiscard]] acquire_operation admission() noexcept;
 
-    /// Another number of calls at a time. More are let go at once; fewer come about as calls end, and nobody is held up.
+    /// Another number of calls at a time. More are let go at once; fewer come about as calls end: nobody is held up.
     /// Errors:        `std::invalid_argument` if it is more than `max_limit`
     void resize(std::size_t max_concurrent);
 
@@ -118,7 +121,7 @@ private:
     // word_: permits that are free, times two, and a bit. Fewer than none are free after a resize, until calls end.
     //   contended   someone waits, or is about to, or it is closed: whoever acquires or gives back takes the lock
     // H1 Without contended a change is one exchange on the word and touches nothing else.
-    // H2 contended is set and cleared only under the lock; while it is set only the holder of the lock changes the word.
+    // H2 contended is set and cleared only under the lock; while it is set only the lock's holder changes the word.
     // H3 Who gives a permit back, by its exchange or under the lock (release), is seen by who takes it (acquire).
     // H4 limit_ minus the free ones are out: so both figures are read under the lock at one time.
     static constexpr std::int64_t contended = 1, one_permit = 2;
@@ -214,7 +217,7 @@ private:
         if (most != (clock::duration::max)()) {
             const executor_ref e = receiver().ctx().executor();
             if (!e) [[unlikely]]
-                detail::fail("waiting for a bulkhead with max_wait in a context without an executor: nobody has a timer");
+                detail::fail("waiting for a bulkhead with max_wait in a context without an executor: nobody ends it");
             const deadline end = deadline::after(most);
             if (!end.is_never()) {
                 when = end.time();

@@ -45,15 +45,15 @@ struct keyed_limiter_options {
 };
 
 /// A token bucket for each key, all of one rate and burst; never waits. Full are the buckets of keys that are new. Once
-/// `max_keys` are kept, a new key takes the place of one whose bucket is full again, which loses nothing by that. If there
-/// is none, it shares one bucket of the same size with all others that find no place: so memory is bounded, and whoever
-/// makes up keys cannot get more than one client does.
+/// `max_keys` are kept, a new key takes the place of one whose bucket is full again, which loses nothing by that. If
+/// there is none, it shares one bucket of the same size with all others that find no place: so memory is bounded, and
+/// whoever makes up keys cannot get more than one client does.
 /// Requires:      `std::hash<Key>` and `==`; keys are compared in full, whatever their hash. A key is movable. For a
 ///                `std::string` whatever converts to a view of it will do, and is copied only if it is new
 /// Threads:       all members from any
 /// Lifetime:      outlives its permits
-/// Cost:          one clock reading, one hash and an uncontended mutex of one of up to 32 shards. Allocates for new keys
-///                only, and not for those that take another's place if their type does not
+/// Cost:          one clock reading, one hash and an uncontended mutex of one of up to 32 shards. Allocates for new
+///                keys only, and not for those that take another's place if their type does not
 template <class Key>
 class keyed_limiter {
     using shard = detail::key_shard<Key>;
@@ -73,8 +73,8 @@ public:
         std::uint64_t evicted = 0;     ///< keys that gave theirs to another
     };
 
-    /// Errors:        `std::invalid_argument` if `burst` is more than `token_bucket::max_burst`, or `max_keys` is not in
-    ///                1 to `most_keys`
+    /// Errors:        `std::invalid_argument` if `burst` is more than `token_bucket::max_burst`, or `max_keys` is not
+    ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
         : gcra_(limit, burst), shared_(limit, burst), shard_bits_(bits_for(options.max_keys)),
           shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
@@ -112,7 +112,8 @@ public:
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
         const std::uint64_t wait = s.wait(key, hash, n, now);
-        return wait == detail::gcra::never ? (clock::duration::max)() : clock::duration(static_cast<std::int64_t>(wait));
+        if (wait == detail::gcra::never) return (clock::duration::max)();
+        return clock::duration(static_cast<std::int64_t>(wait));
     }
 
     /// The limit of one key, as a guard for calls.

@@ -5,7 +5,7 @@
 //
 //     token_bucket api{per_second(1000), 50, {.name = "api"}};
 //     if (!api.try_acquire()) return busy();              // never waits
-//     co_await api.acquire(5);                            // waits its turn, or is refused at once if the deadline is near
+//     co_await api.acquire(5);                            // waits its turn, or is refused if the deadline is near
 //
 // For a limit per client see keyed_limiter.hpp; for one on how many run at the same time, bulkhead.hpp. Longer than
 // most headers, since what waits, what was promised and a rate that changes meet in one word; bodies are in detail/.
@@ -85,8 +85,9 @@ public:
     [[nodiscard]] bool try_acquire(std::uint64_t n = 1) noexcept;
 
     /// Takes `n` tokens, waiting for them.
-    /// Errors:        refused at once, with nothing taken: `too_large` if `n` is more than the burst; `rate_limited`, with
-    ///                the time after which to come back, if the tokens would not be there before the deadline, or never
+    /// Errors:        refused at once, with nothing taken: `too_large` if `n` is more than the burst; `rate_limited`,
+    ///                with the time after which to come back, if the tokens would not be there before the deadline, or
+    ///                never
     /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing, and those behind it move up. Tokens
     ///                that are there are taken even by a task that is to stop
     /// Threads:       the timer is one of the executor in effect, which resumes the task
@@ -106,9 +107,9 @@ public:
     /// How long `acquire(n)` would wait if it came now: `duration::max()` if for ever.
     [[nodiscard]] clock::duration time_until(std::uint64_t n = 1) const noexcept;
 
-    /// Another rate and burst from now on. What was taken until now is settled at the old rate; those who wait are given
-    /// new times, and are refused if they want more than the burst, or cannot be served before their deadline; the time
-    /// of a reservation stays. Tokens taken before go back no more.
+    /// Another rate and burst from now on. What was taken until now is settled at the old rate; those who wait are
+    /// given new times, and are refused if they want more than the burst, or cannot be served before their deadline;
+    /// the time of a reservation stays. Tokens taken before go back no more.
     /// Errors:        `std::invalid_argument` if `burst` is more than `max_burst`
     void set_rate(rate limit, std::uint64_t burst, inherit tokens = inherit::as_is);
 
@@ -122,7 +123,7 @@ public:
     void report(Sink& sink) const {
         const snapshot now = stats();
         sink.counter("rejected", now.rejected, "Calls that were refused.");
-        sink.gauge("available", static_cast<double>(now.available), "Tokens that are there; below zero if some are promised.");
+        sink.gauge("available", static_cast<double>(now.available), "Tokens that are there; below zero: promised.");
         sink.gauge("waiting", static_cast<double>(now.waiting), "Calls that wait for tokens.");
     }
 
@@ -143,9 +144,9 @@ private:
     // B1 Every admission, waiter and reservation moves the position by its cost when it comes, so one that finds its
     //    window open has nobody before it who still waits: passing by is impossible, and the fast path does not look
     //    for waiters.
-    // B2 Terms change only under the lock, between a fetch_or of changing and a store of the next version. Who read a new
-    //    term (acquire, release) cannot exchange the word that it read before, nor find it again, since the fetch_or
-    //    came before; who read the word of that store (acquire, release) reads no older term. So what is decided is
+    // B2 Terms change only under the lock, between a fetch_or of changing and a store of the next version. Who read a
+    //    new term (acquire, release) cannot exchange the word that it read before, nor find it again, since the
+    //    fetch_or came before; who read the word of that store (acquire, release) reads no older term. So what is decided is
     //    decided by terms that belong together, unless sixteen changes end with the same position meanwhile.
     // B3 A position that is behind now means a full bucket, whatever its distance. So it never has to be moved forward,
     //    and a refund that makes it smaller never makes more than a burst.
@@ -207,7 +208,7 @@ private:
     std::uint32_t era_ = 0;
     std::int64_t promised_ = 0;               // under lock_: the time of the last reservation, in units
     detail::intrusive_list<waiter> waiters_;  // under lock_
-    std::int64_t first_act_ = 0;              // under lock_, if there are waiters: the time of the first, and of the last
+    std::int64_t first_act_ = 0;              // under lock_, if there are waiters: the times of the first and the last
     std::int64_t last_act_ = 0;
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet
     std::string name_;

@@ -27,8 +27,8 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// The executor of one wait, its timers, and the scope that stops it. The thread sleeps until an item comes, the timer is
-/// due or the deadline passes.
+/// The executor of one wait, its timers, and the scope that stops it. The thread sleeps until an item comes, the timer
+/// is due or the deadline passes.
 class blocking_wait final : private timer_service {
 public:
     explicit blocking_wait(const blocking_scope& heeds)

@@ -21,9 +21,9 @@ namespace detail {
 ///      then is not early, and one nanosecond before it would have been.
 ///  G2  A window is at most `largest_window`, a time within `reach` at most twice that, and no position is beyond four
 ///      times that: so a position and another window fit in 59 bits.
-///  G3  If the events of a rate in lowest terms are at most `finest`, and the window fits, a unit is a nanosecond divided
-///      by them, and nothing is ever rounded. Otherwise the unit is a power of two of nanoseconds and the cost is
-///      rounded up, by less than 1/1024 ns where the window leaves room for that: never more is admitted than asked for.
+///  G3  If the events of a rate in lowest terms are at most `finest`, and the window fits, a unit is a nanosecond
+///      divided by them, and nothing is ever rounded. Otherwise the unit is a power of two of nanoseconds and the cost
+///      is rounded up, by less than 1/1024 ns where the window leaves room for that: no more is admitted than asked for.
 struct gcra {
     static constexpr std::uint64_t largest_window = std::uint64_t{1} << 56;
     static constexpr std::uint64_t farthest = std::uint64_t{1} << 58;  ///< no position is beyond

@@ -71,7 +71,8 @@ private:
     const detail::wait_label& label() const noexcept { return bucket_->label_; }
     timer_service& timers() const noexcept {
         const executor_ref e = receiver().ctx().executor();
-        if (!e) [[unlikely]] detail::fail("waiting for tokens in a context without an executor: nobody is there to wake it");
+        if (!e) [[unlikely]] 
+            detail::fail("waiting for tokens in a context without an executor: nobody is there to wake it");
         return e.timers();
     }
     static void fired(timer& t) noexcept {
@@ -426,7 +427,7 @@ inline void token_bucket::arm_first() noexcept {
     w.armed_ = w.was_armed_ = true;
     w.timers().arm(w);
 }
-/// For when the first may have come nearer. Gives the lock up for a while, since the fire that it may wait for takes it.
+/// For when the first may have come nearer. Gives the lock up for a while: the fire that it may wait for takes it.
 inline void token_bucket::hurry_first() noexcept {
     if (waiters_.empty()) return;
     waiter& w = waiters_.front();
