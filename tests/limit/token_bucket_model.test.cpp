@@ -142,7 +142,7 @@ enum class wait_protocol : std::int8_t {
 
 /// One waiter that has claimed a token for time 2; a refund that makes that time 1; a stop; a clock from 0 to 2.
 struct wait_model {
-    static constexpr int actors = 6, waiter = 0, timers = 1, stopper = 2, refunder = 3, time = 4, resumer = 5;
+    static constexpr int actors = 6, waiter = 0, timers = 1, stopper = 2, refunder = 3, resumer = 5;
     static constexpr int nobody = -1;
     enum fate : std::int8_t { undecided, done, stopped };
 
@@ -312,7 +312,7 @@ struct wait_model {
                 }
                 ++a;
                 return step::moved;
-            default:
+            default:  // time
                 if (clock == 2) return step::ended;
                 ++clock;
                 return step::moved;

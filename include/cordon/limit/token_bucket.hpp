@@ -146,8 +146,8 @@ private:
     //    for waiters.
     // B2 Terms change only under the lock, between a fetch_or of changing and a store of the next version. Who read a
     //    new term (acquire, release) cannot exchange the word that it read before, nor find it again, since the
-    //    fetch_or came before; who read the word of that store (acquire, release) reads no older term. So what is decided is
-    //    decided by terms that belong together, unless sixteen changes end with the same position meanwhile.
+    //    fetch_or came before; who read the word of that store (acquire, release) reads no older term. So what is
+    //    decided is decided by terms that belong together, unless sixteen changes end with the same position meanwhile.
     // B3 A position that is behind now means a full bucket, whatever its distance. So it never has to be moved forward,
     //    and a refund that makes it smaller never makes more than a burst.
     // B4 waiters_ are in the order of their times; only the first has a timer armed (T1 in detail/).

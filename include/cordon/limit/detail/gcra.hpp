@@ -23,7 +23,7 @@ namespace detail {
 ///      times that: so a position and another window fit in 59 bits.
 ///  G3  If the events of a rate in lowest terms are at most `finest`, and the window fits, a unit is a nanosecond
 ///      divided by them, and nothing is ever rounded. Otherwise the unit is a power of two of nanoseconds and the cost
-///      is rounded up, by less than 1/1024 ns where the window leaves room for that: no more is admitted than asked for.
+///      is rounded up, by less than 1/1024 ns where the window has room for that: no more is admitted than asked for.
 struct gcra {
     static constexpr std::uint64_t largest_window = std::uint64_t{1} << 56;
     static constexpr std::uint64_t farthest = std::uint64_t{1} << 58;  ///< no position is beyond
