@@ -248,3 +248,34 @@ TEST_CASE("inside run_blocking a thread may block, under the stop of the task th
     CHECK_THROWS_AS(co::sync_wait(co::with_timeout(1ms, co::run_blocking(pool, waits))), co::timeout_error);
     CHECK(semaphore.stats().waiting == 0);
 }
+
+TEST_CASE("what a thread heeds can be asked whether to stop", "[core][blocking_scope]") {
+    CHECK_FALSE(blocking_scope().stop_requested());
+    CHECK_FALSE(blocking_scope(deadline::after(1h)).stop_requested());
+    CHECK(blocking_scope(deadline::after(0s)).stop_requested());
+    std::stop_source source;
+    const std::stop_token token = source.get_token();
+    const blocking_scope of_token(token);
+    CHECK_FALSE(of_token.stop_requested());
+    source.request_stop();
+    CHECK(of_token.stop_requested());
+    co::run_loop loop;
+    cancel_scope scope{co::executor_ref(loop)};
+    const blocking_scope of_scope(scope);
+    CHECK_FALSE(of_scope.stop_requested());
+    scope.request_stop();
+    CHECK(of_scope.stop_requested());
+}
+
+TEST_CASE("a thread fires the timer of the operation that it waits for", "[core][blocking_scope]") {
+    // Sleeping is a leaf with a timer, which no public call blocks on.
+    const auto from = co::clock::now();
+    CHECK(co::detail::block_on(co::sleep_for(2ms), {}).has_value());
+    CHECK(co::clock::now() - from >= 2ms);  // real time: a thread has no other
+    CHECK(co::detail::block_on(co::sleep_for(1h), deadline::after(1ms)).is_stopped());
+    std::stop_source source;
+    const std::stop_token token = source.get_token();
+    std::thread other([&] { source.request_stop(); });
+    CHECK(co::detail::block_on(co::sleep_for(1h), token).is_stopped());
+    other.join();
+}

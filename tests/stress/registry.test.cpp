@@ -74,7 +74,7 @@ TEST_CASE("sources come and go while several scrape, and nobody reads one that i
                 } catch (const std::invalid_argument&) {
                     ++refused;
                 }
-                stress::dawdle(random() % 200);
+                stress::dawdle(static_cast<std::uint32_t>(random() % 200));
             }
         });
     for (int i = 0; i < 2; ++i)

@@ -43,6 +43,14 @@ public:
     blocking_scope(const std::stop_token& stop) noexcept : stop_(&stop) {}
 #endif
 
+    /// Whether to stop now, or the deadline has passed.
+    [[nodiscard]] bool stop_requested() const noexcept {
+#if defined(__cpp_lib_jthread)
+        if (stop_ != nullptr && stop_->stop_requested()) return true;
+#endif
+        return (ctx_ != nullptr && ctx_->stop_requested()) || until_.expired();
+    }
+
 private:
     friend class detail::blocking_wait;
 

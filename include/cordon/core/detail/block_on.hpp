@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// How a thread waits for an operation that is a leaf: one that arms no timer and runs nothing.
+// How a thread waits for an operation that is a leaf: one that arms at most one timer and runs nothing.
 
 #include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/clock.hpp>
@@ -21,17 +21,19 @@
 #include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// The executor of one wait, and the scope that stops it. The thread sleeps until an item comes or the deadline passes.
-class blocking_wait {
+/// The executor of one wait, its timers, and the scope that stops it. The thread sleeps until an item comes, the timer
+/// is due or the deadline passes.
+class blocking_wait final : private timer_service {
 public:
     explicit blocking_wait(const blocking_scope& heeds)
         : heeds_(heeds), scope_(heeds.ctx_ != nullptr ? context_access::scope_of(*heeds.ctx_) : nullptr),
-          ctx_(context_access::with_scope(context(executor_ref(*this)), scope_)) {
+          ctx_(context_access::with_scope(context(executor_ref(*this)), scope_, heeds.until_)) {
         scope_.arm();
 #if defined(__cpp_lib_jthread)
         if (heeds.stop_ != nullptr) adopted_.emplace(*heeds.stop_, scope_.source());
@@ -45,16 +47,23 @@ public:
         arrived_.notify_one();
     }
     [[nodiscard]] bool is_current() const noexcept { return runs_here(this); }
-    [[nodiscard]] timer_service& timers() noexcept { fail("a blocking wait has no timers"); }
+    [[nodiscard]] timer_service& timers() noexcept { return *this; }
 
     /// Runs the item that the leaf submits, once it has ended.
     void wait() noexcept {
         std::unique_lock lock(mutex_);
         bool may_pass = !heeds_.until_.is_never();
         while (item_ == nullptr) {
-            if (!may_pass) {
+            const clock::time_point passes = may_pass ? heeds_.until_.time() : (clock::time_point::max)();
+            const clock::time_point due = timer_ != nullptr ? timer_->when : (clock::time_point::max)();
+            const clock::time_point until = due < passes ? due : passes;
+            if (until == (clock::time_point::max)()) {
                 arrived_.wait(lock);
-            } else if (arrived_.wait_until(lock, heeds_.until_.time()) == std::cv_status::timeout && item_ == nullptr) {
+            } else if (clock::now() < until) {
+                arrived_.wait_until(lock, until);
+            } else if (due <= passes) {
+                fire(lock);
+            } else {
                 lock.unlock();
                 may_pass = false;
                 expire();
@@ -73,6 +82,26 @@ private:
         ~own_scope() { unlink_from_parent(); }
     };
 
+    void arm(timer& t) noexcept override {
+        const std::lock_guard lock(mutex_);
+        if (timer_ != nullptr) [[unlikely]] fail("a blocking wait has one timer, and it is armed");
+        timer_ = &t;
+        arrived_.notify_one();
+    }
+    void cancel(timer& t) noexcept override {
+        std::unique_lock lock(mutex_);
+        while (firing_ == &t && std::this_thread::get_id() != waits_) fired_.wait(lock);
+        if (timer_ == &t) timer_ = nullptr;
+    }
+    void fire(std::unique_lock<std::mutex>& lock) noexcept {
+        firing_ = std::exchange(timer_, nullptr);
+        lock.unlock();
+        firing_->fire(*firing_);
+        lock.lock();
+        firing_ = nullptr;
+        fired_.notify_all();
+    }
+
     /// Nobody fires a timer for it, unless the scope above has an executor: it is asked first, for its own reason.
     void expire() noexcept {
         if (heeds_.ctx_ != nullptr) static_cast<void>(heeds_.ctx_->stop_requested());
@@ -83,6 +112,10 @@ private:
     std::mutex mutex_;
     std::condition_variable arrived_;
     work_item* item_ = nullptr;  // under mutex_
+    timer* timer_ = nullptr;     // under mutex_
+    timer* firing_ = nullptr;    // under mutex_
+    std::condition_variable fired_;
+    const std::thread::id waits_ = std::this_thread::get_id();
     own_scope scope_;
     context ctx_;
 #if defined(__cpp_lib_jthread)

@@ -34,6 +34,11 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return ends_.next_ == &ends_; }
     [[nodiscard]] T& front() const noexcept { return static_cast<T&>(*ends_.next_); }
+    /// The one behind `element`, which is in this list; null behind the last.
+    [[nodiscard]] T* after(const T& element) const noexcept {
+        list_hook* const next = static_cast<const list_hook&>(element).next_;
+        return next == &ends_ ? nullptr : static_cast<T*>(next);
+    }
 
     void push_back(T& element) noexcept {
         list_hook& e = element;

@@ -24,7 +24,7 @@ namespace detail::CORDON_OVER_ASIO {
 template <class T, class Executor>
 class awaitable_operation : public operation_base<awaitable_operation<T, Executor>> {
     using spawned = decltype(net::co_spawn(std::declval<net::io_context&>(), std::declval<net::awaitable<T, Executor>>(),
-                                           use_cordon));
+                                           ::cordon::CORDON_OVER_ASIO::use_cordon));
 
 public:
     using value_type = T;
@@ -44,7 +44,7 @@ public:
             if (loop == nullptr) [[unlikely]]
                 fail("an Asio coroutine is awaited by a task that runs on no asio_executor: start it on one, or give "
                      "the coroutine to co_spawn with use_cordon and an executor");
-            return spawned_.emplace(net::co_spawn(loop->host(), std::move(awaitable_), use_cordon)).start(r);
+            return spawned_.emplace(net::co_spawn(loop->host(), std::move(awaitable_), ::cordon::CORDON_OVER_ASIO::use_cordon)).start(r);
         }
         outcome<T> take() noexcept { return spawned_->take(); }
 

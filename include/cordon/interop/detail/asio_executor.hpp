@@ -238,7 +238,8 @@ private:
 namespace detail::CORDON_OVER_ASIO {
 
 inline asio_loop* loop_of(executor_ref e) noexcept {
-    if (const asio_executor* const by_host = e.target<asio_executor>()) return by_host->loop_;
+    using by_host = ::cordon::CORDON_OVER_ASIO::asio_executor;
+    if (const by_host* const given = e.target<by_host>()) return given->loop_;
     return e.target<asio_loop>();
 }
 

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The whole room limit.
+#include <cordon/limit/bulkhead.hpp>
+#include <cordon/limit/keyed_limiter.hpp>
+#include <cordon/limit/rate.hpp>
+#include <cordon/limit/token_bucket.hpp>

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// What the limiters do again and again allocates nothing. Not measured under sanitizers, where coroutine frames are not
+// recycled.
+#include <cordon/limit/bulkhead.hpp>
+#include <cordon/limit/keyed_limiter.hpp>
+#include <cordon/limit/token_bucket.hpp>
+
+#include <cordon/core/task.hpp>
+#include <cordon/core/this_task.hpp>
+#include <cordon/run/sync_wait.hpp>
+#include <cordon/scope/as_outcome.hpp>
+#include <cordon/scope/when_all.hpp>
+#include <cordon/scope/with.hpp>
+
+#include "catch.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+
+#ifdef SANITIZED
+
+TEST_CASE("under a sanitizer allocations are not counted", "[limit][allocation]") {
+    WARN("SKIPPED: coroutine frames are not recycled under a sanitizer");
+}
+
+#else
+
+namespace {
+std::atomic<std::size_t> allocations{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+    allocations.fetch_add(1, std::memory_order_relaxed);
+    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
+    if (void* p = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded)) return p;
+    throw std::bad_alloc();
+}
+}  // namespace
+
+// The array forms and those that do not throw call these.
+void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+// Not inlined: g++ 12 would find a free() of what another operator new gave.
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace {
+
+using namespace std::chrono_literals;
+namespace co = cordon;
+using co::task;
+
+/// Allocations of `f()`, once everything is warm.
+template <class F>
+std::size_t allocations_of(F f) {
+    for (int i = 0; i < 3; ++i) f();
+    const std::size_t before = allocations.load();
+    f();
+    return allocations.load() - before;
+}
+
+}  // namespace
+
+TEST_CASE("a known key is looked up by any string without an allocation", "[limit][keyed_limiter][allocation]") {
+    co::keyed_limiter<std::string> b(co::per_second(1), 2, {.max_keys = 4});
+    const std::string_view view = "a name that is too long for the small string";
+    (void)b.try_acquire(view);
+    CHECK(allocations_of([&] {
+              (void)b.try_acquire(view);
+              (void)b.try_acquire("a name that is too long for the small string");
+              (void)b.time_until(view);
+              (void)b.stats();
+          }) == 0);
+    co::keyed_limiter<std::string> one(co::per_second(1'000'000'000), 1, {.max_keys = 1});
+    (void)one.try_acquire(view);
+    CHECK(allocations_of([&] {  // a key that takes the place of another uses its memory
+              (void)one.try_acquire("another name that has about its length");
+              (void)one.try_acquire(view);
+          }) == 0);
+    CHECK(one.stats().evicted > 0);
+}
+
+TEST_CASE("waiting, refusing and giving back allocate nothing", "[limit][allocation]") {
+    co::token_bucket bucket(co::per_second(1'000'000), 2);
+    co::bulkhead slots(1, {.max_waiting = 4, .max_wait = 1h});
+    const auto waits = [&]() -> task<> {
+        co_await bucket.acquire(2);
+        co_await bucket.acquire(2);
+        auto large = co_await co::as_outcome(bucket.acquire(3));
+        auto late = co_await co::as_outcome(co::with_timeout(1ns, bucket.acquire(2)));
+        auto permit = co_await bucket.admission();
+        permit.settle(co::verdict::stopped);
+        (void)bucket.reserve(2);
+        bucket.set_rate(co::per_second(1'000'000), 2);
+    };
+    const auto calls = [&]() -> task<> {
+        const auto p = co_await slots.acquire();
+        co_await co::this_task::yield();
+    };
+    const auto all = [&]() -> task<> {
+        co_await waits();
+        co_await co::when_all(calls(), calls(), calls());
+    };
+    CHECK(allocations_of([&] { co::sync_wait(all()); }) == allocations_of([&] { co::sync_wait(calls()); }));
+    CHECK(allocations_of([&] {
+              CHECK(bucket.acquire_blocking().has_value());
+              CHECK(slots.acquire_blocking().has_value());
+          }) == 0);
+}
+
+#endif
