@@ -129,6 +129,8 @@ GOALS = [
     ("", "ns with that and slow calls", MOST, 60, ns("breaker_last_slow", "cordon")),
     ("", "times faster than a mutex and a ring, two threads", LEAST, 2,
      ratio("breaker_2_threads", "mutex_and_ring", "cordon")),
+    ("pipeline of five policies around a ready call", "ns over the bare call", MOST, 30,
+     over("pipeline_of_five", "cordon", "bare")),
     ("include `cordon.hpp`", "s with g++ -O0", MOST, 1.3, seconds("cordon/cordon.hpp")),
 ]
 

@@ -63,6 +63,9 @@ FIGURES = {
     "breaker_2_threads": "The same by two threads on one breaker; the time of both for all of them",
     "breaker_refusal": "A call that an open breaker refuses",
     "breaker_refusal_2_threads": "The same by two threads on one breaker; the time of both for all of them",
+    "pipeline_of_five": "A call through a fallback, retries, a breaker, a token bucket and a bulkhead, all of which let it "
+                        "pass, and which is ready",
+    "pipeline_refusal": "A call that an open breaker in a pipeline refuses",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
     "dump_100k_of_busy_pool": "The same, by the wall, while two threads of a pool spawn and end other tasks; for each",
     "metrics_1k": "A look at the metrics of a thousand semaphores, two figures each; for each",

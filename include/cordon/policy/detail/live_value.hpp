@@ -7,10 +7,11 @@
 #include <cordon/core/detail/spin_lock.hpp>
 
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
@@ -24,8 +25,12 @@ namespace detail {
 template <class T>
     requires std::is_trivially_copyable_v<T> && std::is_default_constructible_v<T>
 class live_value {
-    using word = std::uintptr_t;
-    static constexpr std::size_t count = (sizeof(T) + sizeof(word) - 1) / sizeof(word);
+    using word = std::uint64_t;
+    static constexpr std::size_t count = sizeof(T) / sizeof(word);
+    static_assert(sizeof(T) % sizeof(word) == 0);
+    struct block {
+        word of[count];
+    };
 
 public:
     explicit live_value(const T& value) noexcept { store(value); }
@@ -33,28 +38,29 @@ public:
     live_value& operator=(const live_value&) = delete;
 
     [[nodiscard]] T load() const noexcept {
-        word words[count];
         for (spin_wait wait;; wait()) {
             const std::uint32_t before = version_.load(std::memory_order_acquire);
-            if ((before & 1) != 0) continue;
-            for (std::size_t i = 0; i < count; ++i) words[i] = words_[i].load(std::memory_order_acquire);
-            if (version_.load(std::memory_order_relaxed) == before) break;
+            const block words = read(std::make_index_sequence<count>());
+            if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) [[likely]]
+                return std::bit_cast<T>(words);
         }
-        T value;
-        std::memcpy(static_cast<void*>(&value), words, sizeof(T));
-        return value;
     }
     void store(const T& value) noexcept {
-        word words[count] = {};
-        std::memcpy(words, &value, sizeof(T));
+        const block words = std::bit_cast<block>(value);
         const spin_guard guard(writing_);
         const std::uint32_t before = version_.load(std::memory_order_relaxed);
         version_.store(before + 1, std::memory_order_relaxed);
-        for (std::size_t i = 0; i < count; ++i) words_[i].store(words[i], std::memory_order_release);
+        for (std::size_t i = 0; i < count; ++i) words_[i].store(words.of[i], std::memory_order_release);
         version_.store(before + 2, std::memory_order_release);
     }
 
 private:
+    /// Without a loop, which would keep it from being inlined.
+    template <std::size_t... i>
+    block read(std::index_sequence<i...>) const noexcept {
+        return {{words_[i].load(std::memory_order_acquire)...}};
+    }
+
     std::atomic<std::uint32_t> version_{0};
     spin_lock writing_;
     std::atomic<word> words_[count];
