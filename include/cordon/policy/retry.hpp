@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -162,6 +163,8 @@ private:
 
 namespace detail {
 
+static_assert(std::is_trivially_destructible_v<retry_terms>);
+
 template <operation O, class Judge, class Policy>
 class retry_operation : public operation_base<retry_operation<O, Judge, Policy>> {
 public:
@@ -179,8 +182,8 @@ public:
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
             if (r.ctx().stop_requested()) return r.stop_later();
-            terms_ = policy_->terms_.load();
-            if (terms_.max_duration != clock::duration::max()) began_ = clock::now();
+            std::construct_at(&terms_, policy_->terms_.load());
+            if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, clock::now());
             if (terms_.budget != nullptr) terms_.budget->called();
             return attempt();
         }
@@ -238,7 +241,8 @@ public:
                                                               is_temporary(failed->rejection().reason));
             if (!asks_again || made_ == terms_.attempts || this->ctx->stop_requested()) return false;
             const auto number = static_cast<std::uint32_t>(made_ - 1);
-            delay_ = terms_.backoff.delay(number, policy_->random_.next(), memory_);
+            if (number == 0) memory_ = 0;
+            std::construct_at(&delay_, terms_.backoff.delay(number, policy_->random_.next(), memory_));
             if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
@@ -261,10 +265,17 @@ public:
 
         const Policy* policy_;
         [[no_unique_address]] Judge judge_;
-        retry_terms terms_;
-        clock::time_point began_{};
-        clock::duration delay_{0};
-        double memory_ = 0;
+        // Most calls end with their first attempt: what only a failure needs is not written before there is one.
+        union {
+            retry_terms terms_;  ///< from start() on
+        };
+        union {
+            clock::time_point began_;  ///< if there is a max_duration
+        };
+        union {
+            clock::duration delay_;  ///< of the retry that was decided last
+        };
+        double memory_;  ///< the backoff's, from the first failure on
         int made_ = 0;
         std::optional<sleep_operation::state> sleep_;
     };
