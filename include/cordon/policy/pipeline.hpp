@@ -12,6 +12,7 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -140,6 +141,7 @@ public:
     template <class F>
         requires detail::makes_awaitable<std::decay_t<F>>
     [[nodiscard]] auto operator()(F&& call) const {
+        detail::check_callable<F>();
         return detail::pipeline_operation<policy_pipeline, std::decay_t<F>>(*this, std::decay_t<F>(std::forward<F>(call)));
     }
 

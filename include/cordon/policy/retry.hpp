@@ -243,7 +243,7 @@ public:
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
             if (terms_.max_duration != clock::duration::max() &&
-                (clock::now() - began_ > terms_.max_duration - std::min(delay_, terms_.max_duration)))
+                (delay_ > terms_.max_duration || clock::now() - began_ > terms_.max_duration - delay_))
                 return false;
             if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {

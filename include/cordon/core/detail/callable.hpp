@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/task.hpp>
 
@@ -17,17 +18,6 @@ template <class A>
 concept runnable = awaitable<A> || (std::invocable<std::decay_t<A>&> && awaitable<std::invoke_result_t<std::decay_t<A>&>>);
 
 namespace detail {
-
-/// GCC before 13 destroys a temporary closure twice if it is part of a `co_await` expression and has captures by value
-/// that need a destructor.
-template <class F>
-consteval void check_callable() {
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-    static_assert(awaitable<F> || std::is_lvalue_reference_v<F> || std::is_trivially_copyable_v<std::remove_cvref_t<F>>,
-                  "name the callable first: GCC before 13 destroys a temporary lambda with such captures twice when it "
-                  "is part of a co_await expression");
-#endif
-}
 
 /// How a callable is kept while it is used: a temporary by value, a named one by reference.
 template <class F>
