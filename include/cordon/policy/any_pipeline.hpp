@@ -140,7 +140,7 @@ public:
     [[nodiscard]] auto operator()(F&& call) const {
         detail::check_callable<F>();
         if (pipeline_ == nullptr) [[unlikely]] detail::fail("a call of an any_pipeline that is empty");
-        return call_operation<std::decay_t<F>>(*pipeline_, std::decay_t<F>(std::forward<F>(call)));
+        return call_operation<detail::kept_call<F>>(*pipeline_, detail::kept_call<F>(std::forward<F>(call)));
     }
 
 private:

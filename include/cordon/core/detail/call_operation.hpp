@@ -119,10 +119,26 @@ private:
     F f_;
 };
 
+/// Stands for a callable that has a name and cannot be copied.
 template <class F>
-call_operation<std::decay_t<F>> call_of(F&& f) {
+class call_ref {
+public:
+    explicit call_ref(F& f) noexcept : f_(std::addressof(f)) {}
+    decltype(auto) operator()() const { return (*f_)(); }
+
+private:
+    F* f_;
+};
+
+/// How a callable is kept until the call has ended: by value, unless it cannot be.
+template <class F>
+using kept_call = std::conditional_t<std::is_lvalue_reference_v<F> && !std::copy_constructible<std::decay_t<F>>,
+                                     call_ref<std::remove_reference_t<F>>, std::decay_t<F>>;
+
+template <class F>
+call_operation<kept_call<F>> call_of(F&& f) {
     check_callable<F>();
-    return call_operation<std::decay_t<F>>(std::decay_t<F>(std::forward<F>(f)));
+    return call_operation<kept_call<F>>(kept_call<F>(std::forward<F>(f)));
 }
 
 }  // namespace detail
