@@ -552,7 +552,7 @@ TEST_CASE("inner and outer retries may look at different errors", "[policy][retr
 
 TEST_CASE("many attempts that fail at once need no stack", "[policy][retry]") {
     simulation sim;
-    constexpr int many = 20'000;
+    constexpr int many = 100'000;
     service s(std::string(many, 'F') + 'S');
     sim.run([&]() -> task<> {
         const int got = co_await pipeline(retry(co::unlimited_attempts, {.backoff = constant(0s)}))(s.fetch());
