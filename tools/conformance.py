@@ -13,7 +13,8 @@ import common
 
 ID = re.compile(r"\[([A-Z]{1,2}-\d{2,3})\]")
 CASE = re.compile(r'TEST_CASE\w*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,?\s*)+)')
-ROOMS = {"C": "Context", "G": "Task groups", "L": "Leaks", "V": "Virtual time", "TO": "Timeouts", "CB": "Circuit breaker"}
+ROOMS = {"C": "Context", "G": "Task groups", "L": "Leaks", "V": "Virtual time", "TO": "Timeouts", "CB": "Circuit breaker",
+         "RT": "Retries and their budgets", "FB": "Fallbacks", "CO": "Composition"}
 
 
 def citations(root):

@@ -7,7 +7,8 @@
 #include <string>
 
 cordon::task<int> f() {
-    const auto guarded = cordon::pipeline(cordon::fallback([](const cordon::failure&) { return std::string("unknown"); }));
+    const auto guarded =
+        cordon::pipeline(cordon::fallback([](const cordon::failure&) { return std::string("unknown"); }));
     const auto call = []() -> cordon::task<int> { co_return 1; };
     co_return co_await guarded(call);
 }

@@ -266,7 +266,8 @@ TEST_CASE("deciding on an error_code neither throws nor allocates", "[core][allo
     const outcome<read> error(std::make_exception_ptr(std::system_error(std::make_error_code(std::errc::timed_out))));
     const std::size_t allocated = allocations.load(), thrown = throws.load();
     int failures = 0;
-    for (int i = 0; i < 100; ++i) failures += (judge(late) == cordon::verdict::failure) + (judge(fine) == cordon::verdict::failure);
+    for (int i = 0; i < 100; ++i)
+        failures += (judge(late) == cordon::verdict::failure) + (judge(fine) == cordon::verdict::failure);
     CHECK(failures == 100);
     CHECK(allocations.load() == allocated);
     CHECK(throws.load() == thrown);

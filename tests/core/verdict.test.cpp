@@ -43,7 +43,9 @@ struct foreign_code {
 
 // Calls do not carry the address of what has nothing to say.
 static_assert(std::is_empty_v<outcome_classifier<>>);
-static_assert(sizeof(outcome_classifier<>().failing_when([](int) { return true; }).ignoring([](int) { return false; })) <= 4);
+static_assert(sizeof(outcome_classifier<>().failing_when([](int) { return true; }).ignoring([](int) {
+                  return false;
+              })) <= 4);
 
 }  // namespace
 
@@ -85,7 +87,8 @@ TEST_CASE("a refusal further in is ignored, for nobody was asked", "[core][verdi
     CHECK(judge(refused(co::reject_reason::full)) == verdict::ignored);
     CHECK(judge(refused(co::reject_reason::circuit_open)) == verdict::ignored);
     static_assert(!outcome_classifier<>::judges_rejections);
-    const auto full = outcome_classifier<>().failing_when([](const rejection& r) { return r.reason == co::reject_reason::full; });
+    const auto full =
+        outcome_classifier<>().failing_when([](const rejection& r) { return r.reason == co::reject_reason::full; });
     static_assert(decltype(full)::judges_rejections);
     CHECK(full(refused(co::reject_reason::full)) == verdict::failure);
     CHECK(full(refused(co::reject_reason::draining)) == verdict::ignored);
@@ -144,8 +147,8 @@ TEST_CASE("a predicate of codes decides of values and of exceptions that have on
 }
 
 TEST_CASE("a predicate of exceptions decides of them alone", "[core][verdict]") {
-    const auto judge = outcome_classifier<>().failing_when(
-        [](const std::exception& e) { return std::string(e.what()) == "bad"; });
+    const auto judge =
+        outcome_classifier<>().failing_when([](const std::exception& e) { return std::string(e.what()) == "bad"; });
     CHECK(judge(failed(std::runtime_error("bad"))) == verdict::failure);
     CHECK(judge(failed(std::logic_error("bad"))) == verdict::failure);
     CHECK(judge(failed(std::runtime_error("fine"))) == verdict::ignored);

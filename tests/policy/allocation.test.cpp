@@ -122,9 +122,10 @@ TEST_CASE("five policies around a task allocate nothing, whether it is ready, wa
               if (!o.has_value()) std::abort();
           }) == 0);
 
-    const auto quick = co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::timeout(1h),
-                                    co::retry(3, {.backoff = co::constant(1us), .budget = &budget}), breaker, co::timeout(1h))
-                           .failing_when([](int n) { return n < 0; });
+    const auto quick =
+        co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::timeout(1h),
+                     co::retry(3, {.backoff = co::constant(1us), .budget = &budget}), breaker, co::timeout(1h))
+            .failing_when([](int n) { return n < 0; });
     int calls = 0;
     CHECK(allocations_of([&]() -> task<> {
               const auto third = [&]() -> task<int> {

@@ -109,7 +109,8 @@ inline task<> stop_after(co::inplace_stop_source& source, co::clock::duration d)
 
 /// How `op` ends if it is asked to stop after `d`, and how long it took.
 template <class A>
-auto stopped_after(co::clock::duration d, A op) -> task<std::pair<outcome<co::await_result_t<A>>, co::clock::duration>> {
+auto stopped_after(co::clock::duration d, A op)
+    -> task<std::pair<outcome<co::await_result_t<A>>, co::clock::duration>> {
     co::inplace_stop_source source;
     const auto begin = co::clock::now();
     const auto timed = [&]() -> task<std::pair<outcome<co::await_result_t<A>>, co::clock::duration>> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Pipelines as they are used, stopped at each of their steps and with a deadline at each of their times: what guards have
-// granted is back, and what was stopped is counted nowhere.
+// Pipelines as they are used, stopped at each of their steps and with a deadline at each of their times: what guards
+// have granted is back, and what was stopped is counted nowhere.
 #include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/pipeline.hpp>
@@ -94,14 +94,17 @@ task<int> forgetful(co::async_semaphore& permits, Call call) {
     co_return got;
 }
 
-std::uint64_t count(const std::string& text, char c) { return static_cast<std::uint64_t>(std::count(text.begin(), text.end(), c)); }
+std::uint64_t count(const std::string& text, char c) {
+    return static_cast<std::uint64_t>(std::count(text.begin(), text.end(), c));
+}
 
 }  // namespace
 
 TEST_CASE("a timeout around a retry with a budget and a breaker can be stopped at any point",
           "[policy][pipeline][cancel_sweep][T7]") {
     const auto by_tokens = [](shared w) -> task<> {
-        const auto guarded = pipeline(timeout(1s), retry(4, {.backoff = constant(2ms), .budget = &w->tokens}), w->breaker);
+        const auto guarded =
+            pipeline(timeout(1s), retry(4, {.backoff = constant(2ms), .budget = &w->tokens}), w->breaker);
         co_await call_of(w, guarded(w->remote.fetch()));
     };
     expect_clean("FFS", 1ms, by_tokens, [](world& w, const sweep_point& at) {
@@ -116,7 +119,8 @@ TEST_CASE("a timeout around a retry with a budget and a breaker can be stopped a
     });
 
     const auto in_flight = [](shared w) -> task<> {
-        const auto guarded = pipeline(timeout(1s), retry(4, {.backoff = constant(0s), .budget = &w->in_flight}), w->breaker);
+        const auto guarded =
+            pipeline(timeout(1s), retry(4, {.backoff = constant(0s), .budget = &w->in_flight}), w->breaker);
         co_await co::when_all(call_of(w, guarded(w->remote.fetch())), call_of(w, guarded(w->remote.fetch())));
     };
     expect_clean("FFFS", 1ms, in_flight, [](world& w, const sweep_point&) {
@@ -143,13 +147,15 @@ TEST_CASE("a fallback that waits, around a breaker and a timeout, can be stopped
         // a call that failed has been answered, or its answer was stopped, or it was stopped itself
         if (w.failed_calls != 0 || b.calls != b.failed) return false;
         const auto answers = static_cast<std::uint64_t>(w.answers);
-        return b.failed >= answers && b.failed <= answers + 1 && b.failed + 1 >= static_cast<std::uint64_t>(w.remote.calls);
+        return b.failed >= answers && b.failed <= answers + 1 &&
+               b.failed + 1 >= static_cast<std::uint64_t>(w.remote.calls);
     });
 }
 
 TEST_CASE("a retry around a guard that waits can be stopped at any point", "[policy][pipeline][cancel_sweep][T7]") {
     const auto root = [](shared w) -> task<> {
-        const auto guarded = pipeline(retry(3, {.backoff = constant(1ms), .budget = &w->in_flight}), w->guard, timeout(5ms));
+        const auto guarded =
+            pipeline(retry(3, {.backoff = constant(1ms), .budget = &w->in_flight}), w->guard, timeout(5ms));
         co_await co::when_all(call_of(w, guarded(w->remote.fetch())), call_of(w, guarded(w->remote.fetch())),
                               call_of(w, guarded(w->remote.fetch())));
     };
@@ -176,6 +182,7 @@ TEST_CASE("the sweep of pipelines finds a guard that keeps the permit of what is
             (void)co_await guarded(in->remote.fetch());
         }(w, permits);
     };
-    const auto swept = cancel_sweep({}, begin, [&](const auto&, const sweep_point&) { return kept.back()->stats().available == 1; });
+    const auto swept =
+        cancel_sweep({}, begin, [&](const auto&, const sweep_point&) { return kept.back()->stats().available == 1; });
     CHECK_FALSE(swept.findings.empty());
 }

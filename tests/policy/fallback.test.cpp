@@ -33,7 +33,8 @@ std::string text(const failure& why) {
 
 }  // namespace
 
-TEST_CASE("a call that fails or is refused is answered in its place, one that works is left alone", "[policy][fallback]") {
+TEST_CASE("a call that fails or is refused is answered in its place, one that works is left alone",
+          "[policy][fallback]") {
     simulation sim;
     sim.run([&]() -> task<> {
         for (const char* script : {"S", "F", "R", "D"}) {
@@ -77,8 +78,9 @@ TEST_CASE("a value that counts as a failure is answered", "[policy][fallback]") 
     simulation sim;
     service s("S");
     sim.run([&]() -> task<> {
-        const auto guarded = pipeline(fallback([](const failure& why) { return why.is_value() ? -1 : -2; }))
-                                 .failing_when([](int n) { return n == 2; });
+        const auto guarded = pipeline(fallback([](const failure& why) {
+                                 return why.is_value() ? -1 : -2;
+                             })).failing_when([](int n) { return n == 2; });
         const int first = co_await guarded(s.fetch());
         const int second = co_await guarded(s.fetch());
         CHECK(first == 1);
@@ -96,13 +98,15 @@ TEST_CASE("a fallback sees the last failure of what is inside: retries used up, 
             return 0;
         });
         service s("F"), slow("S", 1h), never("S");
-        (void)co_await pipeline(answer, retry(3, {.backoff = constant(1ms)}))(s.fetch());
+        const auto retried = pipeline(answer, retry(3, {.backoff = constant(1ms)}));
+        (void)co_await retried(s.fetch());
         CHECK(last == "3");
         (void)co_await pipeline(answer, timeout(1ms))(slow.fetch());
         CHECK(last.find("passed") != std::string::npos);
         co::circuit_breaker breaker{{.name = "b"}};
         breaker.force_open();
-        (void)co_await pipeline(answer, retry(2, {.backoff = constant(1ms)}), breaker)(never.fetch());
+        const auto broken = pipeline(answer, retry(2, {.backoff = constant(1ms)}), breaker);
+        (void)co_await broken(never.fetch());
         CHECK(last == "circuit open");
         CHECK(never.calls == 0);
     });
@@ -207,9 +211,12 @@ TEST_CASE("it answers for every type of result", "[policy][fallback]") {
             if (waits) co_await co::sleep_for(1ms);
             throw std::runtime_error("fails");
         };
-        const std::unique_ptr<int> box = co_await pipeline(fallback([](const failure&) { return std::make_unique<int>(4); }))(no_box);
+        const std::unique_ptr<int> box =
+            co_await pipeline(fallback([](const failure&) { return std::make_unique<int>(4); }))(no_box);
         CHECK(*box == 4);
-        const auto awaited_box = [](const failure&) -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(5); };
+        const auto awaited_box = [](const failure&) -> task<std::unique_ptr<int>> {
+            co_return std::make_unique<int>(5);
+        };
         const std::unique_ptr<int> other = co_await pipeline(fallback(awaited_box))(no_box);
         CHECK(*other == 5);
 

@@ -257,7 +257,8 @@ TEST_CASE("a pipeline is a policy", "[policy][pipeline]") {
     circuit_breaker breaker{{.name = "b"}};
     sim.run([&]() -> task<> {
         const auto inner = pipeline(retry(2, {.backoff = constant(1ms)}), breaker);
-        const auto outer = pipeline(fallback([](const failure&) { return -1; }), retry(2, {.backoff = constant(10ms)}), inner);
+        const auto outer =
+            pipeline(fallback([](const failure&) { return -1; }), retry(2, {.backoff = constant(10ms)}), inner);
         const int got = co_await outer(s.fetch());
         CHECK(got == 4);
         const auto deepest = pipeline(pipeline(pipeline(timeout(1s))));
@@ -294,12 +295,14 @@ TEST_CASE("a retry around a breaker that opens and cannot say for how long makes
           "[policy][pipeline][CB-83]") {
     simulation sim;
     service s("F");
-    circuit_breaker breaker{{.name = "b", .window = co::last_calls(10), .failure_rate = std::nullopt, .consecutive_failures = 3}};
+    circuit_breaker breaker{
+        {.name = "b", .window = co::last_calls(10), .failure_rate = std::nullopt, .consecutive_failures = 3}};
     const auto for_ever = breaker.on_event([&](const co::breaker_event& e) {
         if (e.to == breaker_state::open) breaker.force_open();
     });
     sim.run([&]() -> task<> {
-        const auto ended = co_await as_outcome(pipeline(retry(7, {.backoff = constant(1ms)}), breaker)(s.fetch()));
+        const auto guarded = pipeline(retry(7, {.backoff = constant(1ms)}), breaker);
+        const auto ended = co_await as_outcome(guarded(s.fetch()));
         CHECK(ended.is_rejected());
         CHECK(s.calls == 3);
         CHECK(breaker.stats().rejected == 4);
@@ -310,7 +313,8 @@ TEST_CASE("a retry waits until the breaker lets calls through again, or gives up
           "[policy][pipeline][CO-02]") {
     simulation sim;
     sim.run([&]() -> task<> {
-        circuit_breaker breaker{{.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1, .open_for = 30s}};
+        circuit_breaker breaker{
+            {.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1, .open_for = 30s}};
         const auto guarded = pipeline(retry(3, {.backoff = constant(1ms)}), breaker);
         service s("FS");
         const auto begin = co::clock::now();
@@ -329,7 +333,8 @@ TEST_CASE("a breaker around a retry counts one outcome for all its attempts", "[
     service s("F");
     circuit_breaker breaker{{.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 3}};
     sim.run([&]() -> task<> {
-        (void)co_await as_outcome(pipeline(breaker, retry(3, {.backoff = constant(1ms)}))(s.fetch()));
+        const auto guarded = pipeline(breaker, retry(3, {.backoff = constant(1ms)}));
+        (void)co_await as_outcome(guarded(s.fetch()));
         CHECK(s.calls == 3);
         CHECK(breaker.stats().consecutive_failures == 1);
         CHECK(breaker.state() == breaker_state::closed);
@@ -368,7 +373,9 @@ TEST_CASE("nested breakers that look at different errors count independently, in
         return co::circuit_breaker_options{.name = name, .failure_rate = std::nullopt, .consecutive_failures = 5};
     };
     const auto is_range = [](const std::exception& e) { return dynamic_cast<const std::range_error*>(&e) != nullptr; };
-    const auto is_overflow = [](const std::exception& e) { return dynamic_cast<const std::overflow_error*>(&e) != nullptr; };
+    const auto is_overflow = [](const std::exception& e) {
+        return dynamic_cast<const std::overflow_error*>(&e) != nullptr;
+    };
     circuit_breaker ranges{one("ranges")}, overflows{one("overflows")};
     const bool swapped = GENERATE(false, true);
     int calls = 0;
@@ -395,8 +402,10 @@ TEST_CASE("of a call with one timeout and then a success everything is told once
           "[policy][pipeline][CO-16]") {
     simulation sim;
     std::vector<std::string> log;
-    circuit_breaker breaker{{.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1, .open_for = 10ms, .half_open_calls = 1}};
-    const auto listens = breaker.on_event([&](const co::breaker_event& e) { log.push_back(std::string("breaker ") + to_string(e.to)); });
+    circuit_breaker breaker{
+        {.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1, .open_for = 10ms, .half_open_calls = 1}};
+    const auto listens =
+        breaker.on_event([&](const co::breaker_event& e) { log.push_back(std::string("breaker ") + to_string(e.to)); });
     const auto note = [](const co::retry_event& e, void* to) noexcept {
         static_cast<std::vector<std::string>*>(to)->push_back("retry " + std::to_string(e.number));
     };
@@ -407,11 +416,13 @@ TEST_CASE("of a call with one timeout and then a success everything is told once
         co_return calls;
     };
     sim.run([&]() -> task<> {
-        const auto guarded = pipeline(retry(2, {.backoff = constant(20ms), .on_retry = note, .argument = &log}), breaker, timeout(5ms));
+        const auto guarded =
+            pipeline(retry(2, {.backoff = constant(20ms), .on_retry = note, .argument = &log}), breaker, timeout(5ms));
         const int got = co_await guarded(call);
         CHECK(got == 2);
     });
-    CHECK(log == std::vector<std::string>{"attempt", "breaker open", "retry 0", "breaker half open", "attempt", "breaker closed"});
+    CHECK(log == std::vector<std::string>{"attempt", "breaker open", "retry 0", "breaker half open", "attempt",
+                                          "breaker closed"});
 }
 
 TEST_CASE("a call whose callable throws is settled with every policy, once", "[policy][pipeline][CO-14]") {
@@ -427,8 +438,9 @@ TEST_CASE("a call whose callable throws is settled with every policy, once", "[p
         return throws();
     };
     sim.run([&]() -> task<> {
-        const auto guarded = pipeline(retry(2, {.backoff = constant(1ms), .budget = &budget, .on_retry = note, .argument = &retries}),
-                                      breaker, guard);
+        const auto guarded =
+            pipeline(retry(2, {.backoff = constant(1ms), .budget = &budget, .on_retry = note, .argument = &retries}),
+                     breaker, guard);
         const auto first = co_await as_outcome(guarded(throws));
         CHECK(error_text(first) == "thrown");
         const auto second = co_await as_outcome(guarded(at_once));
@@ -471,7 +483,8 @@ TEST_CASE("predicates may have a state, and need not be made without arguments",
         const int got = co_await stateless(s.fetch());
         CHECK(got == 2);
         const auto limit = std::make_shared<int>(4);
-        const auto stateful = pipeline(retry(5, {.backoff = constant(1ms)})).failing_when([limit](int n) { return n < *limit; });
+        const auto stateful =
+            pipeline(retry(5, {.backoff = constant(1ms)})).failing_when([limit](int n) { return n < *limit; });
         const auto moved = std::move(stateful);
         const int second = co_await moved(t.fetch());
         CHECK(second == 4);
@@ -480,7 +493,8 @@ TEST_CASE("predicates may have a state, and need not be made without arguments",
 
 // --- a guard that waits ---------------------------------------------------------------------------------------------
 
-TEST_CASE("a guard may wait: the call begins when it is admitted, and is not made if it never is", "[policy][pipeline]") {
+TEST_CASE("a guard may wait: the call begins when it is admitted, and is not made if it never is",
+          "[policy][pipeline]") {
     simulation sim;
     waiting_guard guard(1);
     sim.run([&]() -> task<> {
@@ -522,7 +536,8 @@ TEST_CASE("a million calls that are ready at once need no stack", "[policy][pipe
     circuit_breaker breaker{{.name = "b"}};
     std::int64_t sum = 0;
     sim.run([&]() -> task<> {
-        const auto guarded = pipeline(fallback([](const failure&) { return 0; }), timeout(1s), retry(2), breaker, timeout(1s));
+        const auto guarded =
+            pipeline(fallback([](const failure&) { return 0; }), timeout(1s), retry(2), breaker, timeout(1s));
         const auto one = []() -> task<int> { co_return 1; };
         for (int i = 0; i < 1'000'000; ++i) sum += co_await guarded(one);
     });

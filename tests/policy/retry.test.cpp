@@ -57,7 +57,8 @@ TEST_CASE("a success ends it, after one wait for one failure", "[policy][retry][
     service s("FS", 3ms);
     sim.run([&]() -> task<> {
         const auto begin = co::clock::now();
-        const int got = co_await pipeline(retry(5, {.backoff = constant(20ms)}))(s.fetch());
+        const auto guarded = pipeline(retry(5, {.backoff = constant(20ms)}));
+        const int got = co_await guarded(s.fetch());
         CHECK(got == 2);
         CHECK(s.calls == 2);
         CHECK(since(begin) == 26ms);
@@ -103,20 +104,23 @@ TEST_CASE("without a bound it goes on until there is a success", "[policy][retry
     simulation sim;
     service s(std::string(200, 'F') + 'S');
     sim.run([&]() -> task<> {
-        const int got = co_await pipeline(retry(co::unlimited_attempts, {.backoff = constant(1ms)}))(s.fetch());
+        const auto guarded = pipeline(retry(co::unlimited_attempts, {.backoff = constant(1ms)}));
+        const int got = co_await guarded(s.fetch());
         CHECK(got == 201);
     });
     SECTION("and what it ends with otherwise is the bare last failure") {
         service always("F");
         sim.run([&]() -> task<> {
-            const auto ended = co_await as_outcome(pipeline(retry(4, {.backoff = constant(0s)}))(always.fetch()));
+            const auto guarded = pipeline(retry(4, {.backoff = constant(0s)}));
+            const auto ended = co_await as_outcome(guarded(always.fetch()));
             CHECK(error_text(ended) == "4");
         });
     }
 }
 
 TEST_CASE("a retry says what is wrong with its numbers", "[policy][retry][RT-30]") {
-    CHECK(complaint(0, co::retry_options{}) == "retry: attempts is 0, allowed are 1, which is no retry, to unlimited_attempts");
+    CHECK(complaint(0, co::retry_options{}) ==
+          "retry: attempts is 0, allowed are 1, which is no retry, to unlimited_attempts");
     CHECK(complaint(-1, co::retry_options{}).find("attempts is -1") != std::string::npos);
     CHECK(complaint(1, co::retry_options{}).empty());
     CHECK(complaint(3, co::retry_options{.max_duration = -1ns}) ==
@@ -138,12 +142,15 @@ TEST_CASE("the first wait has the number 0, and nobody is told of a retry that i
     sim.run([&]() -> task<> {
         std::vector<told> events;
         const auto note = [](const co::retry_event& e, void* to) noexcept {
-            std::string why = e.why.is_value() ? "a value" : e.why.is_rejected() ? std::string(e.why.rejection().who()) : "";
+            std::string why = e.why.is_value()      ? "a value"
+                              : e.why.is_rejected() ? std::string(e.why.rejection().who())
+                                                    : "";
             if (e.why.is_error()) why = error_text(outcome<int>(e.why.error()));
             static_cast<std::vector<told>*>(to)->push_back({e.number, e.delay, why, false});
         };
-        const auto guarded = pipeline(retry(4, {.backoff = co::exponential(10ms, 1s), .on_retry = note, .argument = &events}))
-                                 .failing_when([](int) { return true; });
+        const auto guarded =
+            pipeline(retry(4, {.backoff = co::exponential(10ms, 1s), .on_retry = note, .argument = &events}))
+                .failing_when([](int) { return true; });
         const auto ended = co_await as_outcome(guarded(s.fetch()));
         CHECK(error_text(ended) == "4");
         REQUIRE(events.size() == 3);
@@ -159,7 +166,8 @@ TEST_CASE("the first wait has the number 0, and nobody is told of a retry that i
 
 // --- what is no reason to retry -----------------------------------------------------------------------------------
 
-TEST_CASE("neither a programming error, nor what is ignored, nor a refusal for good is tried again", "[policy][retry]") {
+TEST_CASE("neither a programming error, nor what is ignored, nor a refusal for good is tried again",
+          "[policy][retry]") {
     simulation sim;
     sim.run([&]() -> task<> {
         for (const char* script : {"LS", "DS"}) {
@@ -197,8 +205,7 @@ TEST_CASE("a refusal that passes with time is tried again, unless the pipeline s
     });
 }
 
-TEST_CASE("a callable that throws is a call that failed, and one that refuses or stops does that",
-          "[policy][retry]") {
+TEST_CASE("a callable that throws is a call that failed, and one that refuses or stops does that", "[policy][retry]") {
     simulation sim;
     sim.run([&]() -> task<> {
         int calls = 0;
@@ -348,7 +355,8 @@ TEST_CASE("no retry begins later than the longest duration", "[policy][retry][RT
     SECTION("zero allows retries that take no time") {
         service s("FFS");
         sim.run([&]() -> task<> {
-            const int got = co_await pipeline(retry(9, {.backoff = constant(0s), .max_duration = 0s}))(s.fetch());
+            const auto guarded = pipeline(retry(9, {.backoff = constant(0s), .max_duration = 0s}));
+            const int got = co_await guarded(s.fetch());
             CHECK(got == 3);
         });
     }
@@ -395,8 +403,10 @@ TEST_CASE("a Retry-After is the least that is waited, of a value, an exception o
         const auto begin = co::clock::now();
         if (kind == 2) {
             const auto of_value = [](int n) { return std::chrono::seconds(n < 0 ? -n : 0); };
-            const auto guarded = pipeline(retry(2, {.backoff = constant(usual)}).honoring(of_value))
-                                     .failing_when([](int n) { return n < 0; });
+            const auto guarded =
+                pipeline(retry(2, {.backoff = constant(usual)}).honoring(of_value)).failing_when([](int n) {
+                    return n < 0;
+                });
             const int got = co_await guarded(call);
             CHECK(got == 2);
         } else {
@@ -467,12 +477,13 @@ TEST_CASE("what an attempt gave is destroyed before the next begins, and the las
         co_return resource(log, mine);
     };
     sim.run([&]() -> task<> {
-        const auto guarded = pipeline(retry(6, {.backoff = constant(delay)})).failing_when([](const resource&) { return true; });
+        const auto guarded =
+            pipeline(retry(6, {.backoff = constant(delay)})).failing_when([](const resource&) { return true; });
         const resource last = co_await guarded(call);
         CHECK(last.number == 6);
         CHECK(last.log != nullptr);
-        CHECK(log == std::vector<std::string>{"made 1", "gone 1", "made 2", "gone 2", "made 3", "gone 3", "made 4", "gone 4",
-                                              "made 5", "gone 5", "made 6"});
+        CHECK(log == std::vector<std::string>{"made 1", "gone 1", "made 2", "gone 2", "made 3", "gone 3", "made 4",
+                                              "gone 4", "made 5", "gone 5", "made 6"});
     });
 }
 
@@ -555,7 +566,8 @@ TEST_CASE("many attempts that fail at once need no stack", "[policy][retry]") {
     constexpr int many = 100'000;
     service s(std::string(many, 'F') + 'S');
     sim.run([&]() -> task<> {
-        const int got = co_await pipeline(retry(co::unlimited_attempts, {.backoff = constant(0s)}))(s.fetch());
+        const auto guarded = pipeline(retry(co::unlimited_attempts, {.backoff = constant(0s)}));
+        const int got = co_await guarded(s.fetch());
         CHECK(got == many + 1);
     });
     int calls = 0;
@@ -564,7 +576,8 @@ TEST_CASE("many attempts that fail at once need no stack", "[policy][retry]") {
         return co::with(co::sleep_for(1s), co::within(0s));
     };
     sim.run([&]() -> task<> {
-        const auto ended = co_await as_outcome(pipeline(retry(many, {.backoff = constant(0s)}))(no_time));
+        const auto many_times = pipeline(retry(many, {.backoff = constant(0s)}));
+        const auto ended = co_await as_outcome(many_times(no_time));
         CHECK(timed_out_line(ended) != 0);
         CHECK(calls == many);
     });

@@ -40,8 +40,9 @@ struct by_context {
 
 }  // namespace
 
-TEST_CASE("a call that takes too long is stopped, waited for, and ends in an error that says where the timeout was made",
-          "[policy][timeout][TO-07]") {
+TEST_CASE(
+    "a call that takes too long is stopped, waited for, and ends in an error that says where the timeout was made",
+    "[policy][timeout][TO-07]") {
     simulation sim;
     service s("S", 1h);
     sim.run([&]() -> task<> {
@@ -60,8 +61,7 @@ TEST_CASE("a call that takes too long is stopped, waited for, and ends in an err
             try {
                 co_await co::sleep_for(10ms);
                 co_await co::shield(co::sleep_for(1s), 1min);
-            } catch (...) {
-            }
+            } catch (...) {}
             co_await co::sleep_for(1h);
             co_return 1;
         };
@@ -151,7 +151,8 @@ TEST_CASE("after a timed call the caller's own context is in force again", "[pol
     });
 }
 
-TEST_CASE("a policy of the user's own may compute a timeout for each call from its context", "[policy][timeout][TO-06]") {
+TEST_CASE("a policy of the user's own may compute a timeout for each call from its context",
+          "[policy][timeout][TO-06]") {
     simulation sim;
     service s("S", 1h);
     sim.run([&]() -> task<> {

@@ -48,7 +48,8 @@ struct numbers {
 
 }  // namespace
 
-TEST_CASE("numbers that change are read whole, and never older than those read before", "[stress][policy][live_value]") {
+TEST_CASE("numbers that change are read whole, and never older than those read before",
+          "[stress][policy][live_value]") {
     stress::dice dice;
     co::detail::live_value<numbers> live(numbers::of(0));
     constexpr std::uint64_t rounds = 20'000;
@@ -78,7 +79,8 @@ TEST_CASE("numbers that change are read whole, and never older than those read b
     CHECK(live.load().all[8] == rounds);
 }
 
-TEST_CASE("several may change the numbers at the same time, and one of them is what is read", "[stress][policy][live_value]") {
+TEST_CASE("several may change the numbers at the same time, and one of them is what is read",
+          "[stress][policy][live_value]") {
     co::detail::live_value<numbers> live(numbers::of(0));
     std::atomic<std::uint64_t> torn{0};
     std::vector<std::thread> writers;
@@ -102,8 +104,8 @@ TEST_CASE("one pipeline serves calls on several threads while its numbers change
     std::atomic<std::uint64_t> attempts{0}, ended{0}, values{0}, failures{0}, fallbacks{0}, wrong{0};
     {
         co::retry_budget budget{co::in_flight_budget_options{.in_flight_ratio = 1, .min_in_flight = 1'000}};
-        auto guarded = co::pipeline(co::timeout(10s), co::retry(2, {.backoff = co::constant(0s), .budget = &budget}), breaker,
-                                    co::timeout(10s));
+        auto guarded = co::pipeline(co::timeout(10s), co::retry(2, {.backoff = co::constant(0s), .budget = &budget}),
+                                    breaker, co::timeout(10s));
         const co::any_pipeline<int> stored = co::pipeline(co::fallback([&](const co::failure&) {
                                                               fallbacks.fetch_add(1);
                                                               return -1;
@@ -167,8 +169,9 @@ TEST_CASE("calls that are stopped from another thread leave the budget and the b
     stress::dice dice;
     co::circuit_breaker breaker{{.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1'000'000}};
     co::retry_budget budget{co::in_flight_budget_options{.in_flight_ratio = 1, .min_in_flight = 1'000}};
-    const auto guarded = co::pipeline(co::timeout(10s), co::retry(co::unlimited_attempts, {.backoff = co::constant(1us), .budget = &budget}),
-                                      breaker, co::timeout(10s));
+    const auto guarded = co::pipeline(
+        co::timeout(10s), co::retry(co::unlimited_attempts, {.backoff = co::constant(1us), .budget = &budget}), breaker,
+        co::timeout(10s));
     std::atomic<int> running{0}, stopped{0};
     std::atomic<std::uint64_t> failed{0};
     for (int round = 0; round < 100; ++round) {

@@ -262,8 +262,7 @@ public:
             if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
-            if (terms_.max_duration != clock::duration::max() &&
-                (delay_ > terms_.max_duration || clock::now() - began_ > terms_.max_duration - delay_))
+            if (terms_.max_duration != clock::duration::max() && clock::now() - began_ > terms_.max_duration - delay_)
                 return false;
             if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {
