@@ -3,6 +3,7 @@
 
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
+#include <cordon/core/verdict.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
@@ -21,10 +22,15 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdlib>
+#include <exception>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <tuple>
 #include <utility>
+
+#include <dlfcn.h>
+#include <unwind.h>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
@@ -51,7 +57,16 @@ void* counted(std::size_t size, std::size_t alignment) {
     if (void* p = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded)) return p;
     throw std::bad_alloc();
 }
+std::atomic<std::size_t> throws{0};
 }  // namespace
+
+/// In the place of the unwinder's, which everything that throws calls.
+extern "C" _Unwind_Reason_Code _Unwind_RaiseException(_Unwind_Exception* e) {
+    throws.fetch_add(1, std::memory_order_relaxed);
+    using function = _Unwind_Reason_Code (*)(_Unwind_Exception*);
+    static const auto raise = reinterpret_cast<function>(dlsym(RTLD_NEXT, "_Unwind_RaiseException"));
+    return raise(e);
+}
 
 // The array forms and those that do not throw call these.
 void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
@@ -240,6 +255,24 @@ TEST_CASE("awaiting an awaitable of a host allocates nothing", "[core][allocatio
               const int n = co_await at_once();
               (void)n;
           }) == 0);
+}
+
+TEST_CASE("deciding on an error_code neither throws nor allocates", "[core][allocation][verdict]") {
+    using read = std::tuple<std::error_code, std::size_t>;
+    const auto judge = cordon::outcome_classifier<>()
+                           .failing_when([](std::error_code e) { return e == std::errc::timed_out; })
+                           .ignoring([](std::error_code e) { return e == std::errc::operation_canceled; });
+    const outcome<read> late(read(std::make_error_code(std::errc::timed_out), 0)), fine(read(std::error_code(), 3));
+    const outcome<read> error(std::make_exception_ptr(std::system_error(std::make_error_code(std::errc::timed_out))));
+    const std::size_t allocated = allocations.load(), thrown = throws.load();
+    int failures = 0;
+    for (int i = 0; i < 100; ++i)
+        failures += (judge(late) == cordon::verdict::failure) + (judge(fine) == cordon::verdict::failure);
+    CHECK(failures == 100);
+    CHECK(allocations.load() == allocated);
+    CHECK(throws.load() == thrown);
+    CHECK(judge(error) == cordon::verdict::failure);
+    CHECK(throws.load() > thrown);  // the counter counts: the type of an exception is only found by throwing it
 }
 
 #endif

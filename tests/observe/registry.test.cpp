@@ -6,8 +6,10 @@
 #include <cordon/core/task.hpp>
 #include <cordon/core/timer.hpp>
 #include <cordon/run/run_loop.hpp>
+#include <cordon/run/thread_group.hpp>
 #include <cordon/run/thread_pool.hpp>
 #include <cordon/scope/task_group.hpp>
+#include <cordon/sync/async_event.hpp>
 #include <cordon/sync/async_mutex.hpp>
 #include <cordon/sync/async_semaphore.hpp>
 #include <cordon/sync/channel.hpp>
@@ -321,6 +323,8 @@ TEST_CASE("each primitive says what its figures are, as any sink hears them", "[
     co::run_loop loop;
     co::async_semaphore semaphore{3, {.name = "s"}};
     co::async_mutex mutex{{.name = "m"}};
+    co::async_event event{{.name = "e"}};
+    co::thread_group threads{{.name = "t"}};
     co::channel<int> channel{4, {.name = "c"}};
     co::thread_pool pool{2, {.name = "p"}};
     co::task_group group{loop, {.name = "g", .max_running = 1}};
@@ -333,16 +337,19 @@ TEST_CASE("each primitive says what its figures are, as any sink hears them", "[
 
     registry metrics;
     const registry::registration all[] = {metrics.add(semaphore), metrics.add(mutex), metrics.add(channel),
-                                          metrics.add(pool), metrics.add(group), metrics.add(loop, {.name = "l"})};
+                                          metrics.add(pool), metrics.add(group), metrics.add(loop, {.name = "l"}),
+                                          metrics.add(event), metrics.add(threads)};
     lines found = seen(metrics);
-    REQUIRE(found.size() == 6);
+    REQUIRE(found.size() == 8);
     CHECK(found[0] == "channel/c size=1 capacity=4 senders_waiting=0 receivers_waiting=0 closed=0");
-    CHECK(found[1] == "mutex/m locked=1 waiting=0");
-    CHECK(found[2] == "run_loop/l timers=0");
-    CHECK(found[3] == "semaphore/s available=2 waiting=0");
-    CHECK(found[4] == "task_group/g size=1 refused=1 errors=0 stop_requested=0");
-    CHECK(found[5].starts_with("thread_pool/p threads=2 sleeping="));
-    CHECK(found[5].ends_with(" timers=0"));
+    CHECK(found[1] == "event/e set=0 abandoned=0 waiting=0");
+    CHECK(found[2] == "mutex/m locked=1 waiting=0");
+    CHECK(found[3] == "run_loop/l timers=0");
+    CHECK(found[4] == "semaphore/s available=2 waiting=0");
+    CHECK(found[5] == "task_group/g size=1 waiting_for_room=0 refused=1 errors=0 stop_requested=0");
+    CHECK(found[6] == "thread_group/t size=0 stop_requested=0");
+    CHECK(found[7].starts_with("thread_pool/p threads=2 sleeping="));
+    CHECK(found[7].ends_with(" timers=0"));
     metrics.scrape([](const co::metric_source&, const co::metric& m) {
         INFO(m.name);
         CHECK(m.help.ends_with('.'));

@@ -36,22 +36,30 @@ namespace detail {
 template <class V>
 concept code_like = std::is_convertible_v<const V&, std::error_code> && !std::is_arithmetic_v<V>;
 
+/// A tuple, or what is looked at like one, whose first element is such a code.
+template <class T>
+concept begins_with_code = [] {
+    if constexpr (requires { std::tuple_size<T>::value; }) {
+        if constexpr (std::tuple_size<T>::value != 0) return code_like<typename std::tuple_element<0, T>::type>;
+        else return false;
+    } else {
+        return false;
+    }
+}() && requires(const T& t) { std::get<0>(t); };
+
 /// The error_code that a result is, or begins with, as Asio's `as_tuple` gives it; null if it has none.
 template <class T>
     requires std::is_object_v<T>
 [[nodiscard]] std::error_code code_in(const T& value) noexcept {
     if constexpr (code_like<T>) return std::error_code(value);
-    else if constexpr (requires { typename std::tuple_element<0, T>::type; std::get<0>(value); })
-        if constexpr (code_like<typename std::tuple_element<0, T>::type>) return std::error_code(std::get<0>(value));
-    return {};
+    else if constexpr (begins_with_code<T>) return std::error_code(std::get<0>(value));
+    else return {};
 }
 template <class T>
 inline constexpr bool has_code = [] {
     if constexpr (!std::is_object_v<T>) return false;
     else if constexpr (code_like<T>) return true;
-    else if constexpr (requires { typename std::tuple_element<0, T>::type; })
-        return code_like<typename std::tuple_element<0, T>::type>;
-    else return false;
+    else return begins_with_code<T>;
 }();
 
 template <class P, class T>
@@ -67,6 +75,16 @@ template <class P>
 inline constexpr bool asks_of_pointer = std::predicate<const P&, const std::exception_ptr&>;
 template <class P>
 inline constexpr bool asks_of_exception = std::predicate<const P&, const std::exception&>;
+
+/// It would never be asked, and nobody would notice.
+template <class P>
+consteval void check_predicate() {
+    static_assert(asks_of_exception<P> || !(std::predicate<const P&, const timeout_error&> ||
+                                            std::predicate<const P&, const std::invalid_argument&> ||
+                                            std::predicate<const P&, const rejected&>),
+                  "a predicate takes `const std::exception&`, and looks for the class that it means with a dynamic_cast; "
+                  "of refusals it takes `const rejection&`");
+}
 
 /// Calls `f` with the exception, by its base `std::exception`; not if it is something else.
 template <class F>
@@ -93,8 +111,7 @@ public:
 
     static constexpr bool ask_of_codes = (asks_of_code<P> || ...);
     static constexpr bool ask_of_rejections = (asks_of_rejection<P> || ...);
-    static constexpr bool ask_of_errors =
-        ((asks_of_pointer<P> || asks_of_exception<P> || asks_of_code<P>) || ...);
+    static constexpr bool ask_of_exceptions = ((asks_of_pointer<P> || asks_of_exception<P>) || ...);
     template <class T>
     static constexpr bool ask_of_values = (asks_of_value<P, T> || ...) || (has_code<T> && ask_of_codes);
 
@@ -137,7 +154,7 @@ private:
     bool any(F&& f) const noexcept {
         return std::apply([&](const P&... p) { return (f(p) || ...); }, asked_);
     }
-    std::tuple<P...> asked_;
+    [[no_unique_address]] std::tuple<P...> asked_;
 };
 
 }  // namespace detail
@@ -157,15 +174,18 @@ public:
         : failing_(std::move(failing)), ignored_(std::move(ignored)) {}
 
     /// Adds what is a failure. Of the kind that `p` asks about (values, codes, exceptions, refusals) nothing else is one
-    /// then: a value is a success, and an exception or a refusal is ignored.
+    /// then: a value is a success, and an exception or a refusal is ignored. A `std::system_error` is of the kind of its
+    /// code. Of a class of exceptions ask with `const std::exception&` and a `dynamic_cast`.
     template <class P>
     [[nodiscard]] auto failing_when(P p) && {
+        detail::check_predicate<P>();
         using more = decltype(std::move(failing_).with(std::move(p)));
         return outcome_classifier<more, Ignored>(std::move(failing_).with(std::move(p)), std::move(ignored_));
     }
     /// Adds what counts as nothing, whatever else is said.
     template <class P>
     [[nodiscard]] auto ignoring(P p) && {
+        detail::check_predicate<P>();
         using more = decltype(std::move(ignored_).with(std::move(p)));
         return outcome_classifier<Failing, more>(std::move(failing_), std::move(ignored_).with(std::move(p)));
     }
@@ -199,14 +219,19 @@ private:
     }
     CORDON_NOINLINE verdict of_error(const std::exception_ptr& e) const noexcept {
         if (ignored_.error(e)) return verdict::ignored;
-        if constexpr (Failing::ask_of_errors) {
+        if constexpr (Failing::ask_of_exceptions) {
             return failing_.error(e) ? verdict::failure : verdict::ignored;
         } else {
-            bool programming_error = false;
+            bool counts = true;
             detail::look_at(e, [&](const std::exception& x) {
-                programming_error = dynamic_cast<const std::logic_error*>(&x) != nullptr;
+                if constexpr (Failing::ask_of_codes)
+                    if (dynamic_cast<const std::system_error*>(&x) != nullptr) {
+                        counts = failing_.error(e);
+                        return;
+                    }
+                counts = dynamic_cast<const std::logic_error*>(&x) == nullptr;
             });
-            return programming_error ? verdict::ignored : verdict::failure;
+            return counts ? verdict::failure : verdict::ignored;
         }
     }
 

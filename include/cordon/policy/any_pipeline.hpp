@@ -7,6 +7,7 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/frame_cache.hpp>
 #include <cordon/core/detail/raise.hpp>
@@ -137,8 +138,9 @@ public:
     template <class F>
         requires detail::makes_awaitable<std::decay_t<F>>
     [[nodiscard]] auto operator()(F&& call) const {
+        detail::check_callable<F>();
         if (pipeline_ == nullptr) [[unlikely]] detail::fail("a call of an any_pipeline that is empty");
-        return call_operation<std::decay_t<F>>(*pipeline_, std::decay_t<F>(std::forward<F>(call)));
+        return call_operation<detail::kept_call<F>>(*pipeline_, detail::kept_call<F>(std::forward<F>(call)));
     }
 
 private:

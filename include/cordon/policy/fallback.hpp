@@ -9,6 +9,7 @@
 #include <cordon/core/detail/call_operation.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/judged_call.hpp>
+#include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/verdict.hpp>
@@ -17,6 +18,7 @@
 #include <concepts>
 #include <coroutine>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -84,8 +86,14 @@ class fallback_operation : public operation_base<fallback_operation<O, Judge, F>
     using answer = std::invoke_result_t<const F&, const failure&>;
     static constexpr bool awaits = awaitable<answer>;
     static constexpr bool answers_void = std::is_void_v<typename O::value_type>;
-    static_assert(awaits || (answers_void ? std::is_void_v<answer> : std::is_convertible_v<answer, typename O::value_type>),
-                  "fallback: the function returns neither what the call gives nor something to await");
+    template <class Given>
+    static constexpr bool fits = answers_void ? std::is_void_v<Given> : std::is_convertible_v<Given, typename O::value_type>;
+    static_assert(
+        [] {
+            if constexpr (awaits) return fits<typename operation_for<answer>::value_type>;
+            else return fits<answer>;
+        }(),
+        "fallback: the function returns neither what the call gives nor something to await that gives it");
 
 public:
     using value_type = typename O::value_type;
@@ -133,6 +141,8 @@ public:
 #if defined(__cpp_exceptions)
             try {
                 return said(why);
+            } catch (const rejected& r) {
+                return outcome<value_type>(r.rejection());
             } catch (...) {
                 return outcome<value_type>(std::current_exception());
             }
@@ -145,14 +155,20 @@ public:
                 (*f_)(why);
                 return {};
             } else {
-                return outcome<value_type>(std::in_place, static_cast<value_type>((*f_)(why)));
+                return value_of((*f_)(why));
             }
         }
         void take_answer() noexcept {
             auto got = answer_.state->take();
             if (!got.has_value()) this->call_.end_with(as_failure<value_type>(got));
             else if constexpr (answers_void) this->call_.end_with({});
-            else this->call_.end_with(outcome<value_type>(std::in_place, *std::move(got)));
+            else this->call_.end_with(value_of(*std::move(got)));
+        }
+        template <class Given>
+        static outcome<value_type> value_of(Given&& given) {
+            if constexpr (std::is_reference_v<value_type>)
+                return outcome<value_type>(std::in_place, std::addressof(static_cast<value_type>(given)));
+            else return outcome<value_type>(std::in_place, static_cast<value_type>(std::forward<Given>(given)));
         }
         static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
             auto& s = static_cast<state&>(self);

@@ -12,6 +12,7 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -135,12 +136,15 @@ public:
     /// Returns:       what the call gives, or a policy in its place; an `outcome` of it with `as_outcome`
     /// Errors:        what the call or a policy fails with; `rejected` if a guard refuses
     /// Cancellation:  what is stopped gives back what guards have granted, and counts nowhere
-    /// Lifetime:      the callable is moved or copied, and lives until the operation ends
+    /// Lifetime:      the callable is moved or copied, and lives until the operation ends; one that has a name and cannot
+    ///                be copied is referred to
     /// Cost:          no allocation and no frame beyond the call's own, with the policies of this library
     template <class F>
         requires detail::makes_awaitable<std::decay_t<F>>
     [[nodiscard]] auto operator()(F&& call) const {
-        return detail::pipeline_operation<policy_pipeline, std::decay_t<F>>(*this, std::decay_t<F>(std::forward<F>(call)));
+        detail::check_callable<F>();
+        return detail::pipeline_operation<policy_pipeline, detail::kept_call<F>>(
+            *this, detail::kept_call<F>(std::forward<F>(call)));
     }
 
     /// The same, which also takes for a failure what `p` says: of a value, a `std::error_code`, a `std::exception` or
@@ -172,15 +176,19 @@ private:
 
     template <std::size_t index, class F>
     [[nodiscard]] auto from(F& f) const {
-        detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
-        auto& policy = std::get<index>(policies_).get();
-        if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {
-            return policy(rest, classify_);
+        if constexpr (index == size) {
+            return detail::call_of(detail::call_ref<F>(f));
         } else {
-            static_assert(std::invocable<decltype(policy), decltype(rest)&>,
-                          "pipeline: a policy is called with a call, and returns something to await: "
-                          "template <class Call> auto operator()(Call call) const { ... co_await call() ... }");
-            return policy(rest);
+            detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
+            auto& policy = std::get<index>(policies_).get();
+            if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {
+                return policy(rest, classify_);
+            } else {
+                static_assert(std::invocable<decltype(policy), decltype(rest)&>,
+                              "pipeline: a policy is called with a call, and returns something to await: "
+                              "template <class Call> auto operator()(Call call) const { ... co_await call() ... }");
+                return policy(rest);
+            }
         }
     }
 
@@ -190,7 +198,6 @@ private:
 
 /// Composes policies, the outermost first. Guards (limits, breakers, bulkheads) are referred to, policies are copied.
 template <class... P>
-    requires(sizeof...(P) != 0)
 [[nodiscard]] auto pipeline(P&&... policies) {
     (detail::check_policy<P>(), ...);
     return policy_pipeline<outcome_classifier<>, detail::kept_policy<P>...>(

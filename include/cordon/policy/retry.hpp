@@ -13,6 +13,7 @@
 #include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
+#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/verdict.hpp>
 #include <cordon/policy/backoff.hpp>
@@ -185,18 +186,37 @@ public:
             std::construct_at(&terms_, policy_->terms_.load());
             if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, clock::now());
             if (terms_.budget != nullptr) terms_.budget->called();
-            return attempt();
+            ++made_;
+            if (!this->call_.ready()) return this->call_.start(this->here());
+            return after_attempt();
         }
 
     private:
-        /// Makes attempts until there is something to wait for, or it is over.
-        std::coroutine_handle<> attempt() noexcept {
+        std::coroutine_handle<> after_attempt() noexcept {
+            if (!fails_on()) return this->up.complete();
+            return delay_ > clock::duration::zero() ? pause() : attempts();
+        }
+        /// Makes attempts until there is something to wait for, or it is over. One that ends inside its start is followed
+        /// by the next from here and not from in there, or the stack would grow with each. What is looked at after the
+        /// start is on the stack, for `*this` may be gone by then.
+        CORDON_NOINLINE std::coroutine_handle<> attempts() noexcept {
             for (;;) {
                 ++made_;
-                if (!this->call_.ready()) return this->call_.start(this->here());
+                if (!this->call_.ready()) {
+                    foreign_start inside{this, this_thread_state.starting};
+                    starting_ = this_thread_state.starting = &inside;
+                    const std::coroutine_handle<> next = this->call_.start(this->here());
+                    this_thread_state.starting = inside.outer;
+                    if (!inside.ended) return next;
+                }
                 if (!fails_on()) return this->up.complete();
                 if (delay_ > clock::duration::zero()) return pause();
             }
+        }
+        CORDON_NOINLINE bool ended_inside_start() const noexcept {
+            foreign_start* const inside = this_thread_state.starting;
+            if (inside == nullptr || inside != starting_ || inside->awaiter != this) return false;
+            return inside->ended = true;
         }
         std::coroutine_handle<> pause() noexcept {
             sleep_.emplace(sleep_for(delay_));
@@ -207,10 +227,10 @@ public:
             if (stopped) [[unlikely]] return s.ended_stopped(child);
             if (s.sleep_) {
                 s.sleep_.reset();
-                return s.attempt();
+                return s.attempts();
             }
-            if (!s.fails_on()) return s.up.complete();
-            return s.delay_ > clock::duration::zero() ? s.pause() : s.attempt();
+            if (s.made_ > 1 && s.ended_inside_start()) return std::noop_coroutine();
+            return s.after_attempt();
         }
         CORDON_NOINLINE std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
             discard(child);
@@ -246,8 +266,7 @@ public:
             if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
-            if (terms_.max_duration != clock::duration::max() &&
-                (clock::now() - began_ > terms_.max_duration - std::min(delay_, terms_.max_duration)))
+            if (terms_.max_duration != clock::duration::max() && clock::now() - began_ > terms_.max_duration - delay_)
                 return false;
             if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {
@@ -277,6 +296,7 @@ public:
         };
         double memory_;  ///< the backoff's, from the first failure on
         int made_ = 0;
+        const foreign_start* starting_ = nullptr;
         std::optional<sleep_operation::state> sleep_;
     };
 

@@ -56,6 +56,8 @@ struct thread_group_options {
 ///                with it. Destroyed by one of its own threads it prints its name and terminates
 class thread_group {
 public:
+    static constexpr std::string_view kind = "thread_group";
+
     struct snapshot {
         std::size_t size = 0;  ///< threads that have not ended
         bool stop_requested = false;
@@ -104,6 +106,13 @@ public:
         return {running_, stop_.stop_requested()};
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("size", now.size, "Threads that have not ended.");
+        sink.gauge("stop_requested", now.stop_requested, "Whether the group was asked to stop.");
+    }
 
 private:
     struct member {

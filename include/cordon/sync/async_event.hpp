@@ -42,6 +42,8 @@ class async_event {
 public:
     class setter;
 
+    static constexpr std::string_view kind = "event";
+
     struct snapshot {
         bool set = false;
         bool abandoned = false;
@@ -90,6 +92,14 @@ public:
         return now;
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    /// What metrics are told.
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.gauge("set", now.set, "Whether the event is set.");
+        sink.gauge("abandoned", now.abandoned, "Whether nobody is left who could set it.");
+        sink.gauge("waiting", now.waiting, "Tasks and threads that wait.");
+    }
 
 private:
     class waiter;

@@ -5,7 +5,9 @@
 // called.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 
@@ -22,7 +24,8 @@ namespace detail {
 template <class F>
 concept makes_awaitable = std::invocable<F&> && awaitable<std::invoke_result_t<F&>>;
 
-/// Calls `f` when it starts, and is what `f` returns; what the call throws is an error of the operation.
+/// Calls `f` when it starts, and is what `f` returns. What the call throws is an error of the operation; a `rejected` is a
+/// refusal, and a `canceled` a stop, as in a task.
 template <makes_awaitable F>
 class call_operation : public operation_base<call_operation<F>> {
     using made = operation_for<std::invoke_result_t<F&>>;
@@ -42,12 +45,18 @@ public:
 
         bool ready() noexcept {
             make();
-            return failed() || inner_.ready();
+            return phase_ == phase::made ? inner_.ready() : phase_ != phase::stopped;
         }
-        std::coroutine_handle<> start(receiver_ref r) noexcept { return inner_.start(r); }
-        outcome<value_type> take() noexcept { return failed() ? outcome<value_type>(error_) : inner_.take(); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            if (phase_ == phase::stopped) [[unlikely]] return r.stop_later();
+            return inner_.start(r);
+        }
+        outcome<value_type> take() noexcept {
+            if (failed()) [[unlikely]] return failure();
+            return inner_.take();
+        }
         value_type get() {
-            if (failed()) [[unlikely]] return outcome<value_type>(error_).value();
+            if (failed()) [[unlikely]] return failure().value();
             if constexpr (requires { inner_.get(); }) return inner_.get();
             else return inner_.take().value();
         }
@@ -71,14 +80,22 @@ public:
         }
 
     private:
-        enum class phase : unsigned char { uncalled, made, threw };
+        enum class phase : unsigned char { uncalled, made, threw, refused, stopped };
 
-        [[nodiscard]] bool failed() const noexcept { return phase_ == phase::threw; }
+        [[nodiscard]] bool failed() const noexcept { return phase_ != phase::made; }
+        CORDON_NOINLINE outcome<value_type> failure() const noexcept {
+            return phase_ == phase::threw ? outcome<value_type>(error_) : outcome<value_type>(refusal_);
+        }
         void make() noexcept {
 #if defined(__cpp_exceptions)
             try {
                 std::construct_at(std::addressof(inner_), describe(f_()));
                 phase_ = phase::made;
+            } catch (const canceled&) {
+                phase_ = phase::stopped;
+            } catch (const rejected& r) {
+                std::construct_at(std::addressof(refusal_), r.rejection());
+                phase_ = phase::refused;
             } catch (...) {
                 std::construct_at(std::addressof(error_), std::current_exception());
                 phase_ = phase::threw;
@@ -93,6 +110,7 @@ public:
         union {
             typename made::state inner_;
             std::exception_ptr error_;
+            rejection refusal_;
         };
         phase phase_ = phase::uncalled;
     };
@@ -101,9 +119,26 @@ private:
     F f_;
 };
 
+/// Stands for a callable that has a name and cannot be copied.
 template <class F>
-call_operation<std::decay_t<F>> call_of(F&& f) {
-    return call_operation<std::decay_t<F>>(std::decay_t<F>(std::forward<F>(f)));
+class call_ref {
+public:
+    explicit call_ref(F& f) noexcept : f_(std::addressof(f)) {}
+    decltype(auto) operator()() const { return (*f_)(); }
+
+private:
+    F* f_;
+};
+
+/// How a callable is kept until the call has ended: by value, unless it cannot be.
+template <class F>
+using kept_call = std::conditional_t<std::is_lvalue_reference_v<F> && !std::copy_constructible<std::decay_t<F>>,
+                                     call_ref<std::remove_reference_t<F>>, std::decay_t<F>>;
+
+template <class F>
+call_operation<kept_call<F>> call_of(F&& f) {
+    check_callable<F>();
+    return call_operation<kept_call<F>>(kept_call<F>(std::forward<F>(f)));
 }
 
 }  // namespace detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/task.hpp>
 
@@ -18,6 +19,7 @@ concept runnable = awaitable<A> || (std::invocable<std::decay_t<A>&> && awaitabl
 
 namespace detail {
 
+<<<<<<< HEAD
 /// GCC before 13 destroys a temporary closure twice if it is part of a `co_await` expression and has captures by value
 /// that need a destructor.
 template <class F>
@@ -36,6 +38,8 @@ consteval void check_lives_on() {
                                  "awaits it");
 }
 
+=======
+>>>>>>> policy
 /// How a callable is kept while it is used: a temporary by value, a named one by reference.
 template <class F>
 using kept_t = std::conditional_t<std::is_lvalue_reference_v<F>, F, std::remove_cvref_t<F>>;

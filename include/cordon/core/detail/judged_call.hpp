@@ -38,10 +38,10 @@ private:
     const Classifier* classifier_;
 };
 template <class Classifier>
-    requires std::is_empty_v<Classifier>
+    requires(std::is_empty_v<Classifier> && std::is_nothrow_copy_constructible_v<Classifier>)
 class judge<Classifier> : public Classifier {
 public:
-    explicit judge(const Classifier&) noexcept {}
+    explicit judge(const Classifier& c) noexcept : Classifier(c) {}
 };
 
 /// For calls outside a pipeline.

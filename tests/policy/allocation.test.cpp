@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// Calls through pipelines allocate nothing once they run. Not measured under sanitizers, where coroutine frames are not
+// recycled.
+#include <cordon/breaker/circuit_breaker.hpp>
+#include <cordon/core/task.hpp>
+#include <cordon/core/this_task.hpp>
+#include <cordon/policy/any_pipeline.hpp>
+#include <cordon/policy/fallback.hpp>
+#include <cordon/policy/pipeline.hpp>
+#include <cordon/policy/retry.hpp>
+#include <cordon/policy/retry_budget.hpp>
+#include <cordon/policy/timeout.hpp>
+#include <cordon/run/sync_wait.hpp>
+#include <cordon/scope/as_outcome.hpp>
+#include <cordon/time/sleep.hpp>
+
+#include "catch.hpp"
+#include "waiting_guard.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <optional>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+
+#ifdef SANITIZED
+
+TEST_CASE("under a sanitizer the allocations of pipelines are not counted", "[policy][pipeline][allocation]") {
+    WARN("SKIPPED: coroutine frames are not recycled under a sanitizer");
+}
+
+#else
+
+namespace {
+std::atomic<std::size_t> allocations{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+    allocations.fetch_add(1, std::memory_order_relaxed);
+    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
+    if (void* p = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded)) return p;
+    throw std::bad_alloc();
+}
+}  // namespace
+
+// The array forms and those that do not throw call these. Not inlined: g++ 12 would find a free() of what another
+// operator new gave.
+[[gnu::noinline]] void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace {
+
+using namespace std::chrono_literals;
+namespace co = cordon;
+using co::task;
+
+/// How often `once` allocates in 100 runs, after a warm-up. A run loop rather than a simulation, which writes down what
+/// it does and allocates for that.
+template <class F>
+task<std::size_t> count_in(F once) {
+    for (int i = 0; i < 200; ++i) co_await once();
+    const std::size_t before = allocations.load();
+    for (int i = 0; i < 100; ++i) co_await once();
+    co_return allocations.load() - before;
+}
+template <class F>
+std::size_t allocations_of(F once) {
+    return co::sync_wait(count_in(once));
+}
+
+}  // namespace
+
+TEST_CASE("the counter of the policies counts", "[policy][pipeline][allocation]") {
+    CHECK(allocations_of([]() -> task<> {
+              int* volatile p = new int(1);
+              delete p;
+              co_return;
+          }) == 100);
+}
+
+TEST_CASE("five policies around a task allocate nothing, whether it is ready, waits, or fails by its value",
+          "[policy][pipeline][allocation]") {
+    co::circuit_breaker breaker{{.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1'000'000}};
+    co::retry_budget budget{{.min_per_second = 1'000'000}};
+    const auto guarded = co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::timeout(1h),
+                                      co::retry(3, {.budget = &budget}), breaker, co::timeout(1h))
+                             .failing_when([](int n) { return n < 0; });
+    const auto now = []() -> task<int> { co_return 1; };
+    const auto hop = []() -> task<int> {
+        co_await co::this_task::yield();
+        co_return 1;
+    };
+    const auto sleeps = []() -> task<int> {
+        co_await co::sleep_for(1us);
+        co_return 1;
+    };
+    const auto five = [&](auto call) {
+        return [&guarded, call]() -> task<> {
+            const int got = co_await guarded(call);
+            if (got != 1) std::abort();
+        };
+    };
+    CHECK(allocations_of(five(now)) == 0);
+    CHECK(allocations_of(five(hop)) == 0);
+    CHECK(allocations_of(five(sleeps)) == 0);
+    CHECK(allocations_of([&]() -> task<> {
+              const co::outcome<int> o = co_await co::as_outcome(guarded(hop));
+              if (!o.has_value()) std::abort();
+          }) == 0);
+
+    const auto quick =
+        co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::timeout(1h),
+                     co::retry(3, {.backoff = co::constant(1us), .budget = &budget}), breaker, co::timeout(1h))
+            .failing_when([](int n) { return n < 0; });
+    int calls = 0;
+    CHECK(allocations_of([&]() -> task<> {
+              const auto third = [&]() -> task<int> {
+                  co_await co::this_task::yield();
+                  co_return ++calls % 3 == 0 ? 1 : -1;
+              };
+              const int got = co_await quick(third);
+              if (got != 1) std::abort();
+          }) == 0);
+    CHECK(allocations_of([&]() -> task<> {
+              const auto never = []() -> task<int> { co_return -5; };
+              const int got = co_await quick(never);
+              if (got != -1) std::abort();
+          }) == 0);
+}
+
+TEST_CASE("a refusal allocates nothing and makes no frame", "[policy][pipeline][allocation]") {
+    co::circuit_breaker breaker{{.name = "b"}};
+    breaker.force_open();
+    int calls = 0;
+    const auto guarded = co::pipeline(co::timeout(1h), breaker, co::timeout(1h));
+    CHECK(allocations_of([&]() -> task<> {
+              const auto call = [&]() -> task<int> {
+                  ++calls;
+                  co_return 1;
+              };
+              const co::outcome<int> o = co_await co::as_outcome(guarded(call));
+              if (!o.is_rejected()) std::abort();
+          }) == 0);
+    CHECK(calls == 0);
+}
+
+TEST_CASE("a stored pipeline and a guard that waits allocate nothing", "[policy][any_pipeline][allocation]") {
+    policy_test::waiting_guard guard(1);
+    guard.settled.reserve(10'000);
+    const co::any_pipeline<int> stored = co::pipeline(co::timeout(1h), guard, co::timeout(1h));
+    CHECK(allocations_of([&]() -> task<> {
+              const auto call = []() -> task<int> {
+                  co_await co::this_task::yield();
+                  co_return 1;
+              };
+              const int got = co_await stored(call);
+              if (got != 1) std::abort();
+          }) == 0);
+}
+
+TEST_CASE("pipelines of nothing allocate nothing", "[policy][pipeline][allocation][CO-17]") {
+    const auto nothing = co::pipeline();
+    CHECK(allocations_of([&]() -> task<> { co_await nothing([] { return co::this_task::yield(); }); }) == 0);
+}
+
+#endif
