@@ -19,18 +19,6 @@ concept runnable = awaitable<A> || (std::invocable<std::decay_t<A>&> && awaitabl
 
 namespace detail {
 
-<<<<<<< HEAD
-/// GCC before 13 destroys a temporary closure twice if it is part of a `co_await` expression and has captures by value
-/// that need a destructor.
-template <class F>
-consteval void check_callable() {
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-    static_assert(awaitable<F> || std::is_lvalue_reference_v<F> || std::is_trivially_copyable_v<std::remove_cvref_t<F>>,
-                  "name the callable first: GCC before 13 destroys a temporary lambda with such captures twice when it "
-                  "is part of a co_await expression");
-#endif
-}
-
 /// What is started, and not awaited where it is described, runs when the temporaries of its description are gone.
 template <class O>
 consteval void check_lives_on() {
@@ -38,8 +26,6 @@ consteval void check_lives_on() {
                                  "awaits it");
 }
 
-=======
->>>>>>> policy
 /// How a callable is kept while it is used: a temporary by value, a named one by reference.
 template <class F>
 using kept_t = std::conditional_t<std::is_lvalue_reference_v<F>, F, std::remove_cvref_t<F>>;
