@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A call through five policies that all let it pass: a fallback, retries with a budget, a breaker, a token bucket and a
-// bulkhead, around a task that ends at once. Beside it the bare call, the guards by hand, and the same number of coroutines
-// around each other. Then a call that an open breaker refuses, as a value and thrown.
+// bulkhead, around a task that ends at once. Beside it the bare call, the guards by hand, and the same number of
+// coroutines around each other. Then a call that an open breaker refuses, as a value and thrown.
 #include "../rows.hpp"
 
 #include <cordon/breaker/circuit_breaker.hpp>
@@ -30,8 +30,8 @@ struct guards {
     co::retry_budget budget{co::token_budget_options{}};
 
     auto pipeline() {
-        return co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::retry(3, {.budget = &budget}), breaker,
-                            limiter, slots);
+        return co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::retry(3, {.budget = &budget}),
+                            breaker, limiter, slots);
     }
 };
 

@@ -156,7 +156,8 @@ inline void discard(promise_base* child) noexcept {
 inline constexpr int transfers_per_bounce = 128;
 
 /// Resumes `h`, and then whatever the coroutines that ran left to do on this thread: the one place where a frame is
-/// resumed, where a stop walks up and destroys frames (innermost first, in a loop), and where ended roots are destroyed.
+/// resumed, where a stop walks up and destroys frames (innermost first, in a loop), and where ended roots are
+/// destroyed.
 CORDON_NOINLINE inline void resume(std::coroutine_handle<> h) noexcept {
     thread_state& t = this_thread_state;
     const int outer_budget = std::exchange(t.budget, transfers_per_bounce);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What a guarded call is said to have come to. It is decided once, by the classifier of a pipeline, and means the same to
-// its retries, its breakers and its limits:
+// What a guarded call is said to have come to. It is decided once, by the classifier of a pipeline, and means the same
+// to its retries, its breakers and its limits:
 //
 //     pipeline(retry(3), breaker).failing_when([](const reply& r) { return r.status >= 500; })
 //                                .ignoring([](std::error_code e) { return e == std::errc::operation_canceled; });
@@ -140,7 +140,8 @@ public:
             using predicate = std::remove_cvref_t<decltype(p)>;
             bool said = false;
             if constexpr (asks_of_pointer<predicate>) said = bool(p(e));
-            else if constexpr (asks_of_exception<predicate>) look_at(e, [&](const std::exception& x) { said = bool(p(x)); });
+            else if constexpr (asks_of_exception<predicate>)
+                look_at(e, [&](const std::exception& x) { said = bool(p(x)); });
             else if constexpr (asks_of_code<predicate>)
                 look_at(e, [&](const std::exception& x) {
                     if (const auto* s = dynamic_cast<const std::system_error*>(&x)) said = bool(p(s->code()));
@@ -164,8 +165,8 @@ private:
 /// repetition mends, is ignored; so is a refusal by somebody further in, for then nobody was asked.
 /// Errors:        a predicate that throws terminates
 /// Threads:       predicates are called on whatever thread the call ends
-/// Cost:          of values and codes what the predicates cost, no allocation and no throw; an exception is rethrown and
-///                caught if its type matters
+/// Cost:          of values and codes what the predicates cost, no allocation and no throw; an exception is rethrown
+///                and caught if its type matters
 template <class Failing = detail::predicates<>, class Ignored = detail::predicates<>>
 class outcome_classifier {
 public:
@@ -173,9 +174,9 @@ public:
     explicit outcome_classifier(Failing&& failing, Ignored&& ignored)
         : failing_(std::move(failing)), ignored_(std::move(ignored)) {}
 
-    /// Adds what is a failure. Of the kind that `p` asks about (values, codes, exceptions, refusals) nothing else is one
-    /// then: a value is a success, and an exception or a refusal is ignored. A `std::system_error` is of the kind of its
-    /// code. Of a class of exceptions ask with `const std::exception&` and a `dynamic_cast`.
+    /// Adds what is a failure. Of the kind that `p` asks about (values, codes, exceptions, refusals) nothing else is
+    /// one then: a value is a success, and an exception or a refusal is ignored. A `std::system_error` is of the kind
+    /// of its code. Of a class of exceptions ask with `const std::exception&` and a `dynamic_cast`.
     template <class P>
     [[nodiscard]] auto failing_when(P p) && {
         detail::check_predicate<P>();

@@ -96,7 +96,8 @@ public:
     /// `acquire`, for a guarded call.
     [[nodiscard]] acquire_operation admission() noexcept;
 
-    /// `call()` once there is room, which it keeps until the call has ended; an operation that gives what the call gives.
+    /// `call()` once there is room, which it keeps until the call has ended; an operation that gives what the call
+    /// gives.
     /// Errors:        as `acquire`; nothing was called then
     template <detail::makes_awaitable F, class Classifier = outcome_classifier<>>
     [[nodiscard]] auto operator()(F&& call, const Classifier& classify = detail::shared_classifier) {

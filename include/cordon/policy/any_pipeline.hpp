@@ -120,8 +120,8 @@ private:
 /// Errors:        a call of an empty one terminates
 /// Lifetime:      outlives its calls
 /// Threads:       any number of calls at the same time; assigned to while nobody calls
-/// Cost:          one allocation when it is made; for each call a block of the frame cache and a few indirect calls, and a
-///                frame for a callable that does not return a `task<T>`
+/// Cost:          one allocation when it is made; for each call a block of the frame cache and a few indirect calls,
+///                and a frame for a callable that does not return a `task<T>`
 template <class T>
 class any_pipeline {
 public:

@@ -32,7 +32,8 @@ class fallback_operation;
 }  // namespace detail
 
 /// Made by `fallback(f)`. When the call further in fails, or is refused, the result is `f(failure)` instead, which is a
-/// value or something to await. What counts as nothing is left alone: a `std::logic_error`, and what the pipeline ignores.
+/// value or something to await. What counts as nothing is left alone: a `std::logic_error`, and what the pipeline
+/// ignores.
 /// Errors:        what `f` throws is the outcome
 /// Cancellation:  a stop is not answered in its place
 /// Threads:       `f` is called on the thread of the call, perhaps on several at once
@@ -87,7 +88,8 @@ class fallback_operation : public operation_base<fallback_operation<O, Judge, F>
     static constexpr bool awaits = awaitable<answer>;
     static constexpr bool answers_void = std::is_void_v<typename O::value_type>;
     template <class Given>
-    static constexpr bool fits = answers_void ? std::is_void_v<Given> : std::is_convertible_v<Given, typename O::value_type>;
+    static constexpr bool fits =
+        answers_void ? std::is_void_v<Given> : std::is_convertible_v<Given, typename O::value_type>;
     static_assert(
         [] {
             if constexpr (awaits) return fits<typename operation_for<answer>::value_type>;

@@ -3,7 +3,7 @@
 
 // Policies around a call, composed at compile time, outermost first.
 //
-//     auto guarded = pipeline(fallback(stale), timeout(2s), retry(3, {.budget = &budget}), breaker, limiter, timeout(500ms))
+//     auto guarded = pipeline(fallback(stale), timeout(2s), retry(3, {.budget = &budget}), breaker, timeout(500ms))
 //                        .failing_when([](const reply& r) { return r.status >= 500; });
 //     const reply r = co_await guarded([&] { return client.get("/stock"); });
 //
@@ -49,8 +49,9 @@ private:
     P* policy_;
 };
 template <class P>
-using kept_policy = std::conditional_t<std::is_lvalue_reference_v<P> && !std::copy_constructible<std::remove_cvref_t<P>>,
-                                       P, std::remove_cvref_t<P>>;
+using kept_policy =
+    std::conditional_t<std::is_lvalue_reference_v<P> && !std::copy_constructible<std::remove_cvref_t<P>>, P,
+                       std::remove_cvref_t<P>>;
 
 template <class P>
 consteval void check_policy() {
@@ -136,8 +137,8 @@ public:
     /// Returns:       what the call gives, or a policy in its place; an `outcome` of it with `as_outcome`
     /// Errors:        what the call or a policy fails with; `rejected` if a guard refuses
     /// Cancellation:  what is stopped gives back what guards have granted, and counts nowhere
-    /// Lifetime:      the callable is moved or copied, and lives until the operation ends; one that has a name and cannot
-    ///                be copied is referred to
+    /// Lifetime:      the callable is moved or copied, and lives until the operation ends; one that has a name and
+    ///                cannot be copied is referred to
     /// Cost:          no allocation and no frame beyond the call's own, with the policies of this library
     template <class F>
         requires detail::makes_awaitable<std::decay_t<F>>

@@ -64,7 +64,8 @@ struct no_hint {};
 
 /// Whether to ask once more after such a refusal.
 [[nodiscard]] constexpr bool is_temporary(reject_reason reason) noexcept {
-    return reason == reject_reason::rate_limited || reason == reject_reason::circuit_open || reason == reject_reason::full;
+    using enum reject_reason;
+    return reason == rate_limited || reason == circuit_open || reason == full;
 }
 
 struct retry_terms {
@@ -81,15 +82,15 @@ class retry_operation;
 
 }  // namespace detail
 
-/// Made by `retry(attempts)`. Calls until there is a success or what counts as nothing, or it gives up: then the outcome
-/// is that of the last attempt. It gives up when all attempts are made, when the wait would end behind the deadline in
-/// effect or behind `max_duration`, and when the budget is used up; always at once, without the wait.
+/// Made by `retry(attempts)`. Calls until there is a success or what counts as nothing, or it gives up: then the
+/// outcome is that of the last attempt. It gives up when all attempts are made, when the wait would end behind the
+/// deadline in effect or behind `max_duration`, and when the budget is used up; always at once, without the wait.
 ///
-/// Waits are what `backoff` says, or longer: as long as a refusal says, or the hint of `honoring`. A refusal further in is
-/// a reason to retry if it is a matter of time (rate_limited, circuit_open, full), unless the pipeline says otherwise of
-/// refusals. A stop and a `std::logic_error` never are.
-/// Cancellation:  stopped before the first attempt it makes none; during a wait it ends at once; during an attempt it is
-///                what that ends with, and there is no other
+/// Waits are what `backoff` says, or longer: as long as a refusal says, or the hint of `honoring`. A refusal further in
+/// is a reason to retry if it is a matter of time (rate_limited, circuit_open, full), unless the pipeline says
+/// otherwise of refusals. A stop and a `std::logic_error` never are.
+/// Cancellation:  stopped before the first attempt it makes none; during a wait it ends at once; during an attempt it
+///                is what that ends with, and there is no other
 /// Order:         an outcome that is not the last is destroyed before the next attempt begins
 /// Threads:       all members from any
 /// Cost:          no frame and no allocation of its own
@@ -106,8 +107,8 @@ public:
     /// Errors:        as `retry`
     void set(int attempts, const retry_options& options = {}) { terms_.store(checked(attempts, options)); }
 
-    /// The same policy, which waits at least as long as `hint(value)` says, or `hint(exception)`, whichever it takes: for a
-    /// Retry-After. Zero says nothing.
+    /// The same policy, which waits at least as long as `hint(value)` says, or `hint(exception)`, whichever it takes:
+    /// for a Retry-After. Zero says nothing.
     template <class F>
     [[nodiscard]] retry_policy<F> honoring(F hint) && {
         const detail::retry_terms t = terms_.load();
@@ -196,9 +197,9 @@ public:
             if (!fails_on()) return this->up.complete();
             return delay_ > clock::duration::zero() ? pause() : attempts();
         }
-        /// Makes attempts until there is something to wait for, or it is over. One that ends inside its start is followed
-        /// by the next from here and not from in there, or the stack would grow with each. What is looked at after the
-        /// start is on the stack, for `*this` may be gone by then.
+        /// Makes attempts until there is something to wait for, or it is over. One that ends inside its start is
+        /// followed by the next from here and not from in there, or the stack would grow with each. What is looked at
+        /// after the start is on the stack, for `*this` may be gone by then.
         CORDON_NOINLINE std::coroutine_handle<> attempts() noexcept {
             for (;;) {
                 ++made_;

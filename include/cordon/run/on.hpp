@@ -85,8 +85,8 @@ private:
 }  // namespace detail
 
 /// Runs `a` on `there`, under the stop, the deadline and the values in effect, and goes on where it came from.
-/// Threads:       `a` runs on `there`; the awaiting task resumes on its own executor. In a simulation, which is the only
-///                executor of its runs, another one terminates with a message
+/// Threads:       `a` runs on `there`; the awaiting task resumes on its own executor. In a simulation, which is the
+///                only executor of its runs, another one terminates with a message
 /// Cost:          a submission in each direction; no frame, no allocation
 template <runnable A>
 [[nodiscard]] auto on(executor_ref there, A&& a) {

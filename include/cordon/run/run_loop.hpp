@@ -54,7 +54,8 @@ public:
     run_loop& operator=(const run_loop&) = delete;
     ~run_loop() {
         collect();
-        if (!ready_.empty()) [[unlikely]] detail::fail("a run_loop was destroyed with something submitted that has not run");
+        if (!ready_.empty()) [[unlikely]]
+            detail::fail("a run_loop was destroyed with something submitted that has not run");
     }
 
     void submit(work_item& item) noexcept {

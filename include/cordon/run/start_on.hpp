@@ -53,8 +53,8 @@ struct start_options {
     std::string_view name = {};
 };
 
-/// Starts `a` on `there`, later (at once if there is no executor), and calls `done(outcome)` there when it has ended; an exception from `done`
-/// terminates. Prefer a `task_group` where somebody can wait.
+/// Starts `a` on `there`, later (at once if there is no executor), and calls `done(outcome)` there when it has ended;
+/// an exception from `done` terminates. Prefer a `task_group` where somebody can wait.
 /// Threads:       from any
 /// Lifetime:      `there` outlives what was started. Nothing else owns it
 /// Cost:          one allocation

@@ -98,8 +98,8 @@ private:
 /// Returns:       a variant at the index of the winner, `std::monostate` for void
 /// Errors:        if none succeeds, the first failure is thrown
 /// Cancellation:  a stop reaches all; a value that is there already wins. If all were stopped, this is stopped
-/// Order:         started in the order of the arguments. A loser that has a value when it is stopped loses it: race what
-///                can be asked again, not what is taken from a queue
+/// Order:         started in the order of the arguments. A loser that has a value when it is stopped loses it: race
+///                what can be asked again, not what is taken from a queue
 template <awaitable... A>
     requires(sizeof...(A) > 0)
 [[nodiscard]] auto when_any(A&&... a) {

@@ -24,8 +24,8 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// A small description, whose `layer` is what it does around an operation: `enter` gives the context for what is inside,
-/// and `leave` undoes it, after that has ended and before anybody is told.
+/// A small description, whose `layer` is what it does around an operation: `enter` gives the context for what is
+/// inside, and `leave` undoes it, after that has ended and before anybody is told.
 template <class A>
 concept attribute = requires(typename std::remove_cvref_t<A>::layer& l, const context& outer, task_record* record) {
     { l.enter(outer, record) } noexcept -> std::same_as<const context&>;
@@ -169,8 +169,8 @@ private:
     std::optional<T> value_;
 };
 
-/// Within `d` from when the operation starts; with zero or less it is not started at all, `duration::max()` never passes.
-/// A passed deadline is a `timeout_error` of this `with`.
+/// Within `d` from when the operation starts; with zero or less it is not started at all, `duration::max()` never
+/// passes. A passed deadline is a `timeout_error` of this `with`.
 template <class Rep, class Period>
 [[nodiscard]] detail::deadline_attribute within(std::chrono::duration<Rep, Period> d,
                                             std::source_location where = std::source_location::current()) noexcept {

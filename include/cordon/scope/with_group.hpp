@@ -131,7 +131,8 @@ using body_result_t = await_result_t<std::invoke_result_t<F&, task_group&>>;
 template <class Range, class F>
 task<void> feed(task_group& group, Range& range, F& fn) {
     for (auto&& element : range) {
-        // what is no lvalue, or belongs to an iterator that goes over its range once, would be gone before the task runs
+        // what is no lvalue, or belongs to an iterator that goes over its range once, would be gone before the task
+        // runs
         constexpr bool stays = std::is_lvalue_reference_v<decltype(element)> &&
                                std::forward_iterator<decltype(std::begin(range))>;
         using kept = std::conditional_t<stays, decltype(element), std::remove_cvref_t<decltype(element)>>;

@@ -71,9 +71,9 @@ struct sweep_result {
 /// Runs `make()` once as it is, then once for each of its steps with a stop of its scope before that step, then with a
 /// deadline at each time when something happened and between each two. After each run it asks `check(ended, point)`,
 /// where `ended` is the `outcome`, a `timeout_error` if that deadline ended it.
-/// Returns:       how many points were swept, and what was found: a run that does not end within the limits; a task or a
-///                timer that it leaves behind; an error, or a refusal other than `closed`, that the baseline does not end
-///                with; a check that says false or throws. Only the baseline's findings if there are any
+/// Returns:       how many points were swept, and what was found: a run that does not end within the limits; a task or
+///                a timer that it leaves behind; an error, or a refusal other than `closed`, that the baseline does not
+///                end with; a check that says false or throws. Only the baseline's findings if there are any
 /// Requires:      `make` gives an operation that does the same each time; no other thread starts tasks meanwhile
 /// Threads:       `make` is called inside the run, a simulation of its own each time; `check` after it
 /// Lifetime:      what a run leaves behind is kept for ever, and refers to what it was given: share that with the tasks

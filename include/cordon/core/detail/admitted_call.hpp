@@ -19,8 +19,8 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// What lets calls through: `admission()` is an operation that yields a permit, and a permit is told by `settle` how the
-/// call ended. One that is dropped gives back what it holds, and counts for nothing.
+/// What lets calls through: `admission()` is an operation that yields a permit, and a permit is told by `settle` how
+/// the call ended. One that is dropped gives back what it holds, and counts for nothing.
 template <class G>
 concept guard = requires(G& g) {
     { g.admission() } -> operation;

@@ -24,8 +24,8 @@ namespace detail {
 template <class F>
 concept makes_awaitable = std::invocable<F&> && awaitable<std::invoke_result_t<F&>>;
 
-/// Calls `f` when it starts, and is what `f` returns. What the call throws is an error of the operation; a `rejected` is a
-/// refusal, and a `canceled` a stop, as in a task.
+/// Calls `f` when it starts, and is what `f` returns. What the call throws is an error of the operation; a `rejected`
+/// is a refusal, and a `canceled` a stop, as in a task.
 template <makes_awaitable F>
 class call_operation : public operation_base<call_operation<F>> {
     using made = operation_for<std::invoke_result_t<F&>>;

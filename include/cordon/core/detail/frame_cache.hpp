@@ -32,9 +32,9 @@ inline constexpr std::size_t frame_depot_limit = std::size_t{128} << 20;  // byt
 inline constexpr std::size_t frame_aging_step = std::size_t{1} << 20;     // bytes that one call gives back at most
 inline constexpr std::chrono::seconds frame_aging_epoch{1};
 
-/// The class of a frame of `size` bytes: class c holds frames of c * 16 + 24, since an allocator that keeps a word of its
-/// own before each piece, as glibc's does, wastes nothing then. Not below `frame_classes` for those that are not kept,
-/// sizes up to 8 among them, which no coroutine has.
+/// The class of a frame of `size` bytes: class c holds frames of c * 16 + 24, since an allocator that keeps a word of
+/// its own before each piece, as glibc's does, wastes nothing then. Not below `frame_classes` for those that are not
+/// kept, sizes up to 8 among them, which no coroutine has.
 inline constexpr std::size_t frame_first = frame_granule + sizeof(void*);
 [[nodiscard]] constexpr std::size_t frame_class(std::size_t size) noexcept {
     return (size - 1 - sizeof(void*)) / frame_granule;

@@ -47,8 +47,8 @@ public:
 /// For calls outside a pipeline.
 inline constexpr outcome_classifier<> shared_classifier{};
 
-/// The state of a call, its verdict, and its outcome, which may be replaced. A value that the state can show stays where
-/// it is, so that it is moved once, however many policies look at it.
+/// The state of a call, its verdict, and its outcome, which may be replaced. A value that the state can show stays
+/// where it is, so that it is moved once, however many policies look at it.
 template <operation O>
 class judged_call {
     using state = typename O::state;

@@ -266,8 +266,8 @@ private:
     static inline constinit thread_local cache cache_{};
 };
 
-/// A text of at most 63 bytes that may be read while it is overwritten; or "kind name" in at most 55 bytes, and a figure.
-/// Longer ones are cut between UTF-8 characters.
+/// A text of at most 63 bytes that may be read while it is overwritten; or "kind name" in at most 55 bytes, and a
+/// figure. Longer ones are cut between UTF-8 characters.
 class alignas(64) slab_text {
 public:
     static constexpr std::size_t capacity = 63;

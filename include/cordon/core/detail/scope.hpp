@@ -23,8 +23,8 @@ namespace detail {
 class context_access;
 
 /// Invariant: if a scope is armed, every scope above it is. A scope that several threads can see was armed before
-/// they could (groups and the like arm theirs when they start), so that being armed needs no atomic. Until then it has no
-/// stop source at all: making one would cost more than most calls that never suspend.
+/// they could (groups and the like arm theirs when they start), so that being armed needs no atomic. Until then it has
+/// no stop source at all: making one would cost more than most calls that never suspend.
 class scope {
 public:
     explicit scope(scope* parent) noexcept : parent_(parent) {}

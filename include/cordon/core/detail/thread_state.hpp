@@ -20,7 +20,8 @@ struct work_item;
 
 namespace detail {
 
-/// A foreign coroutine's `await_suspend` that is still on the stack: who awaits there, and whether that ended meanwhile.
+/// A foreign coroutine's `await_suspend` that is still on the stack: who awaits there, and whether that ended
+/// meanwhile.
 struct foreign_start {
     const void* awaiter;
     foreign_start* outer;

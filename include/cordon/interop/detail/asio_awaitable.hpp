@@ -18,13 +18,15 @@ namespace detail::CORDON_OVER_ASIO {
 
 /// A coroutine of the library's, spawned when it is awaited on the io_context of the task that awaits it.
 /// Errors:        what the coroutine throws
-/// Cancellation:  a stop becomes the coroutine's cancellation, and its end is waited for; if it ends by that the task is
-///                stopped, and a value that it gives all the same is had
+/// Cancellation:  a stop becomes the coroutine's cancellation, and its end is waited for; if it ends by that the task
+///                is stopped, and a value that it gives all the same is had
 /// Cost:          what `co_spawn` with a cancellation slot costs
 template <class T, class Executor>
 class awaitable_operation : public operation_base<awaitable_operation<T, Executor>> {
-    using spawned = decltype(net::co_spawn(std::declval<net::io_context&>(), std::declval<net::awaitable<T, Executor>>(),
-                                           ::cordon::CORDON_OVER_ASIO::use_cordon));
+    static auto spawn(asio_loop& on, net::awaitable<T, Executor>&& a) {
+        return net::co_spawn(on.host(), std::move(a), ::cordon::CORDON_OVER_ASIO::use_cordon);
+    }
+    using spawned = decltype(spawn(std::declval<asio_loop&>(), std::declval<net::awaitable<T, Executor>>()));
 
 public:
     using value_type = T;
@@ -44,7 +46,7 @@ public:
             if (loop == nullptr) [[unlikely]]
                 fail("an Asio coroutine is awaited by a task that runs on no asio_executor: start it on one, or give "
                      "the coroutine to co_spawn with use_cordon and an executor");
-            return spawned_.emplace(net::co_spawn(loop->host(), std::move(awaitable_), ::cordon::CORDON_OVER_ASIO::use_cordon)).start(r);
+            return spawned_.emplace(spawn(*loop, std::move(awaitable_))).start(r);
         }
         outcome<T> take() noexcept { return spawned_->take(); }
 

@@ -12,8 +12,8 @@ namespace cordon::inline CORDON_ABI {
 namespace detail {
 
 /// How many items run before the next look. A look costs as much as a short item, so it is taken once in 64 of them;
-/// after a slow or an idle time it is taken behind the first. So a timer is late by one long item, not by 64, unless items
-/// become long from one moment to the next.
+/// after a slow or an idle time it is taken behind the first. So a timer is late by one long item, not by 64, unless
+/// items become long from one moment to the next.
 class clock_pace {
 public:
     static constexpr int most = 64;

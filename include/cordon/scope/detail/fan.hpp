@@ -65,9 +65,10 @@ public:
 
     enum class end { value, failure, stop };
 
-    /// Has a branch that was not stopped take its outcome, unless another has won: one after the other, so that no value is
-    /// taken and then dropped. `take` tells whether it is a value.
-    /// Returns:       false if `take` was not called; what can go back then, as a channel's item can, does so with the state
+    /// Has a branch that was not stopped take its outcome, unless another has won: one after the other, so that no
+    /// value is taken and then dropped. `take` tells whether it is a value.
+    /// Returns:       false if `take` was not called; what can go back then, as a channel's item can, does so with the
+    ///                state
     template <class Take>
     bool let_take(std::size_t index, Take take) noexcept {
         if (!first_value_wins_) {
