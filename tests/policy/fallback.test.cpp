@@ -154,6 +154,31 @@ TEST_CASE("a fallback may be awaited, and knows the failure until it has answere
     });
 }
 
+TEST_CASE("an awaited fallback also answers what failed without a wait", "[policy][fallback]") {
+    simulation sim;
+    sim.run([&]() -> task<> {
+        const auto answer = [](const failure& why) -> task<std::string> {
+            co_await co::sleep_for(5ms);
+            co_return text(why);
+        };
+        const auto thrower = []() -> task<std::string> {
+            throw std::runtime_error("at once");
+            co_return "";
+        };
+        bool throws = true;
+        const auto callable_throws = [&]() -> task<std::string> {  // no coroutine
+            if (throws) throw std::runtime_error("at once");
+            return thrower();
+        };
+        const std::string first = co_await pipeline(fallback(answer))(callable_throws);
+        CHECK(first == "at once");
+        co::circuit_breaker breaker{{.name = "b"}};
+        breaker.force_open();
+        const std::string second = co_await pipeline(fallback(answer), breaker)(thrower);
+        CHECK(second == "circuit open");
+    });
+}
+
 TEST_CASE("an awaited fallback is stopped like any call", "[policy][fallback][FB-04]") {
     simulation sim;
     service s("F", 10ms), slow("F", 1s);

@@ -82,6 +82,24 @@ TEST_CASE("stopped by a policy further out, what is inside is not called", "[pol
     });
 }
 
+TEST_CASE("a policy that is a function and throws refuses or fails, wherever it is", "[policy][pipeline]") {
+    simulation sim;
+    service s("S");
+    sim.run([&]() -> task<> {
+        const auto refuses = [](auto call) -> decltype(call()) {
+            throw co::rejected(co::rejection(co::reject_reason::full, "own"));
+        };
+        const auto fails = [](auto call) -> decltype(call()) { throw std::runtime_error("own"); };
+        const auto first = co_await as_outcome(pipeline(refuses, timeout(1s))(s.fetch()));
+        CHECK(first.is_rejected());
+        const auto second = co_await as_outcome(pipeline(timeout(1s), refuses)(s.fetch()));
+        CHECK(second.is_rejected());
+        const auto third = co_await as_outcome(pipeline(fails)(s.fetch()));
+        CHECK(error_text(third) == "own");
+        CHECK(s.calls == 0);
+    });
+}
+
 TEST_CASE("a pipeline of nothing calls through", "[policy][pipeline][CO-17]") {
     simulation sim;
     service s("SF");

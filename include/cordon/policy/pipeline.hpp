@@ -60,7 +60,7 @@ consteval void check_policy() {
                   "pipeline, and pass that");
 }
 
-/// What is left of a pipeline behind its first policies, as a call.
+/// What is left of a pipeline behind its first policies, as a call; with none before it, the whole.
 template <class Pipeline, std::size_t first, class F>
 class rest_of_pipeline {
 public:
@@ -77,7 +77,8 @@ private:
 
 template <class Pipeline, class F>
 class pipeline_operation : public operation_base<pipeline_operation<Pipeline, F>> {
-    using outermost = operation_for<decltype(std::declval<const Pipeline&>().template from<0>(std::declval<F&>()))>;
+    using whole = rest_of_pipeline<Pipeline, 0, F>;
+    using outermost = call_operation<whole>;
 
 public:
     using value_type = typename outermost::value_type;
@@ -88,7 +89,7 @@ public:
     class state {
     public:
         explicit state(pipeline_operation&& o)
-            : f_(std::move(o.f_)), inner_(describe(o.pipeline_->template from<0>(f_))) {}
+            : f_(std::move(o.f_)), inner_(outermost(whole(*o.pipeline_, f_))) {}
         state(const state&) = delete;
         state& operator=(const state&) = delete;
 
@@ -172,24 +173,18 @@ public:
 private:
     template <class, std::size_t, class>
     friend class detail::rest_of_pipeline;
-    template <class, class>
-    friend class detail::pipeline_operation;
 
     template <std::size_t index, class F>
     [[nodiscard]] auto from(F& f) const {
-        if constexpr (index == size) {
-            return detail::call_of(detail::call_ref<F>(f));
+        detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
+        auto& policy = std::get<index>(policies_).get();
+        if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {
+            return policy(rest, classify_);
         } else {
-            detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
-            auto& policy = std::get<index>(policies_).get();
-            if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {
-                return policy(rest, classify_);
-            } else {
-                static_assert(std::invocable<decltype(policy), decltype(rest)&>,
-                              "pipeline: a policy is called with a call, and returns something to await: "
-                              "template <class Call> auto operator()(Call call) const { ... co_await call() ... }");
-                return policy(rest);
-            }
+            static_assert(std::invocable<decltype(policy), decltype(rest)&>,
+                          "pipeline: a policy is called with a call, and returns something to await: "
+                          "template <class Call> auto operator()(Call call) const { ... co_await call() ... }");
+            return policy(rest);
         }
     }
 

@@ -108,7 +108,7 @@ public:
     void set(int attempts, const retry_options& options = {}) { terms_.store(checked(attempts, options)); }
 
     /// The same policy, which waits at least as long as `hint(value)` says, or `hint(exception)`, whichever it takes:
-    /// for a Retry-After. Zero says nothing.
+    /// for a Retry-After. Zero says nothing. One that throws terminates.
     template <class F>
     [[nodiscard]] retry_policy<F> honoring(F hint) && {
         const detail::retry_terms t = terms_.load();
