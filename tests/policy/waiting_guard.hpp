@@ -40,7 +40,7 @@ public:
 
     explicit waiting_guard(std::size_t n) : permits_(n, {.name = "guard"}) {}
 
-    auto admission() { return cordon::detail::describe(admitted()); }
+    auto admission() { return cordon::detail::operation_of(admitted()); }
     template <cordon::detail::makes_awaitable F, class Classifier = cordon::outcome_classifier<>>
     auto operator()(F&& call, const Classifier& classify = cordon::detail::shared_classifier) {
         return cordon::detail::call_through(*this, std::forward<F>(call), classify);

@@ -301,7 +301,7 @@ context_bound<O> in_context(O&& op, const context& ctx) noexcept {
 
 /// The operation that an awaitable is or stands for.
 template <class A>
-auto describe(A&& a) {
+auto operation_of(A&& a) {
     using plain = std::remove_cvref_t<A>;
     if constexpr (operation_source<A>) {
         return std::forward<A>(a).as_operation();
@@ -318,7 +318,7 @@ auto describe(A&& a) {
     }
 }
 template <class A>
-using operation_for = decltype(describe(std::declval<A>()));
+using operation_for = decltype(operation_of(std::declval<A>()));
 
 /// What a task's `co_await` of an `A` turns it into.
 template <class A>
@@ -326,7 +326,7 @@ auto make_awaiter(A&& a) {
     using plain = std::remove_cvref_t<A>;
     if constexpr (promise_reader<plain>) return plain(a);
     else if constexpr (operation<plain> && !std::is_lvalue_reference_v<A>) return operation_awaiter<plain>(std::move(a));
-    else return operation_awaiter<operation_for<A>>(describe(std::forward<A>(a)));
+    else return operation_awaiter<operation_for<A>>(operation_of(std::forward<A>(a)));
 }
 
 }  // namespace detail

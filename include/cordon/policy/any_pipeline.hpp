@@ -107,7 +107,7 @@ public:
     explicit kept_pipeline(Pipeline&& p) : pipeline_(std::move(p)) {}
     erased_operation<T>* begin(erased_call<T> call) const override {
         using op = operation_for<decltype(pipeline_(call))>;
-        return erased_state<T, op>::make(describe(pipeline_(call)));
+        return erased_state<T, op>::make(operation_of(pipeline_(call)));
     }
 
 private:

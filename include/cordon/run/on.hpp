@@ -92,7 +92,7 @@ template <runnable A>
 [[nodiscard]] auto on(executor_ref there, A&& a) {
     detail::check_callable<A>();
     using op = detail::runnable_operation<A>;
-    return detail::on_operation<op>(there, detail::describe_runnable(std::forward<A>(a)));
+    return detail::on_operation<op>(there, detail::operation_of_runnable(std::forward<A>(a)));
 }
 template <detail::named_operation A>
 void on(executor_ref, A&&) {

@@ -72,7 +72,7 @@ void start_on(const context& ctx, A&& a, F&& done, start_options options = {},
     detail::check_lives_on<detail::runnable_operation<A>>();
     using root = detail::detached_root<detail::runnable_operation<A>, std::decay_t<F>>;
     detail::context_access::arm(ctx);  // before another thread can see its scopes
-    auto* const r = new root(ctx, detail::describe_runnable(std::forward<A>(a)), std::decay_t<F>(std::forward<F>(done)));
+    auto* const r = new root(ctx, detail::operation_of_runnable(std::forward<A>(a)), std::decay_t<F>(std::forward<F>(done)));
     r->open_record(options.name, where);
     r->start();
 }

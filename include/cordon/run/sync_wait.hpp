@@ -46,7 +46,7 @@ detail::runnable_result_t<A> sync_wait(A&& a, std::source_location here = std::s
     using op = detail::runnable_operation<A>;
     run_loop loop;
     const context ctx{executor_ref(loop)};
-    detail::waited_root<op> root(detail::describe_runnable(std::forward<A>(a)), ctx, loop);
+    detail::waited_root<op> root(detail::operation_of_runnable(std::forward<A>(a)), ctx, loop);
     root.open_record("sync_wait", here);
     root.start();
     loop.run();

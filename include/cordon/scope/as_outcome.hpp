@@ -59,7 +59,7 @@ private:
 
 template <class A>
 auto settle(A&& a) {
-    return outcome_operation<operation_for<A>, true>(describe(std::forward<A>(a)));
+    return outcome_operation<operation_for<A>, true>(operation_of(std::forward<A>(a)));
 }
 
 }  // namespace detail
@@ -71,7 +71,7 @@ auto settle(A&& a) {
 /// Cost:          nothing beyond `a`; no frame, no allocation
 template <awaitable A>
 [[nodiscard]] auto as_outcome(A&& a) {
-    return detail::outcome_operation<detail::operation_for<A>, false>(detail::describe(std::forward<A>(a)));
+    return detail::outcome_operation<detail::operation_for<A>, false>(detail::operation_of(std::forward<A>(a)));
 }
 template <detail::named_operation A>
 void as_outcome(A&&) {

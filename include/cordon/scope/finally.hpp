@@ -109,7 +109,7 @@ template <awaitable A, class F, class Rep, class Period>
 [[nodiscard]] auto finally(A&& a, F&& cleanup, std::chrono::duration<Rep, Period> bound) {
     detail::check_callable<F>();
     return detail::finally_operation<detail::operation_for<A>, detail::kept_t<F>>(
-        detail::describe(std::forward<A>(a)), std::forward<F>(cleanup), detail::saturated(bound));
+        detail::operation_of(std::forward<A>(a)), std::forward<F>(cleanup), detail::saturated(bound));
 }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -130,7 +130,7 @@ public:
         auto* const shared = new detail::future_state<result>;
         future<result> there(shared);
         detail::future_promise<result> promise(shared);
-        task<void> child = run_for_future(this, detail::describe_runnable(std::forward<A>(a)), std::move(promise));
+        task<void> child = run_for_future(this, detail::operation_of_runnable(std::forward<A>(a)), std::move(promise));
         if (!launch(child, options, where, false)) shared->set(outcome<result>(refusal()));
         return there;
     }

@@ -103,7 +103,7 @@ private:
 template <awaitable... A>
     requires(sizeof...(A) > 0)
 [[nodiscard]] auto when_any(A&&... a) {
-    return detail::when_any_operation<detail::operation_for<A>...>(detail::describe(std::forward<A>(a))...);
+    return detail::when_any_operation<detail::operation_for<A>...>(detail::operation_of(std::forward<A>(a))...);
 }
 template <class... A>
     requires(detail::named_operation<A> || ...)

@@ -207,7 +207,7 @@ concept with_attribute = attribute<A> || std::is_same_v<std::remove_cvref_t<A>, 
 /// Cost:          no frame, no allocation; an `a` that ends without suspending arms no timer and links no stop
 template <awaitable A, detail::with_attribute... Attributes>
 [[nodiscard]] auto with(A&& a, Attributes&&... attributes) {
-    return detail::with_layers(detail::describe(std::forward<A>(a)), std::forward<Attributes>(attributes)...);
+    return detail::with_layers(detail::operation_of(std::forward<A>(a)), std::forward<Attributes>(attributes)...);
 }
 template <detail::named_operation A, detail::with_attribute... Attributes>
 void with(A&&, Attributes&&...) {

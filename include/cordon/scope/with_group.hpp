@@ -109,7 +109,7 @@ task<T> group_access::run(group_options options, std::source_location where, F f
     task_group group(outer, options, on_error::stop_group, self, where);
     const context joining = outer.without_stop();
 
-    auto body = outcome_of([&] { return describe(fn(group)); });
+    auto body = outcome_of([&] { return operation_of(fn(group)); });
     outcome<T> ended = outcome<T>::stopped();
     if (!body.has_value()) ended = as_failure<T>(body);
     else ended = co_await body_operation(*std::move(body), group.ctx(), record(group), where);

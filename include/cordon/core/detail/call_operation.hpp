@@ -89,7 +89,7 @@ public:
         void make() noexcept {
 #if defined(__cpp_exceptions)
             try {
-                std::construct_at(std::addressof(inner_), describe(f_()));
+                std::construct_at(std::addressof(inner_), operation_of(f_()));
                 phase_ = phase::made;
             } catch (const canceled&) {
                 phase_ = phase::stopped;
@@ -101,7 +101,7 @@ public:
                 phase_ = phase::threw;
             }
 #else
-            std::construct_at(std::addressof(inner_), describe(f_()));
+            std::construct_at(std::addressof(inner_), operation_of(f_()));
             phase_ = phase::made;
 #endif
         }

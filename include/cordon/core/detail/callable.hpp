@@ -51,12 +51,12 @@ task<void> call_with(F& fn, Element element) {
 
 /// The operation that a runnable is, stands for or makes.
 template <class A>
-auto describe_runnable(A&& a) {
-    if constexpr (awaitable<A>) return describe(std::forward<A>(a));
+auto operation_of_runnable(A&& a) {
+    if constexpr (awaitable<A>) return operation_of(std::forward<A>(a));
     else return call<std::decay_t<A>>(std::forward<A>(a));
 }
 template <class A>
-using runnable_operation = decltype(describe_runnable(std::declval<A>()));
+using runnable_operation = decltype(operation_of_runnable(std::declval<A>()));
 template <class A>
 using runnable_result_t = typename runnable_operation<A>::value_type;
 
@@ -69,7 +69,7 @@ task<void> discard_result(O op) {
 template <class A>
 task<void> as_child(A&& a) {
     check_lives_on<runnable_operation<A>>();
-    auto op = describe_runnable(std::forward<A>(a));
+    auto op = operation_of_runnable(std::forward<A>(a));
     if constexpr (std::is_same_v<decltype(op), task<void>>) return op;
     else return discard_result(std::move(op));
 }

@@ -129,7 +129,7 @@ inline namespace CORDON_OVER_ASIO {
 template <awaitable A>
 [[nodiscard]] auto as_asio(A&& a, std::source_location where = std::source_location::current())
     -> ::CORDON_ASIO::awaitable<typename detail::operation_for<A>::value_type> {
-    return detail::CORDON_OVER_ASIO::await_in_asio(detail::describe(std::forward<A>(a)), where);
+    return detail::CORDON_OVER_ASIO::await_in_asio(detail::operation_of(std::forward<A>(a)), where);
 }
 
 }  // inline namespace CORDON_OVER_ASIO

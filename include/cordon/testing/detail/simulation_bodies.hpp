@@ -160,8 +160,8 @@ detail::runnable_result_t<A> simulation::run(A&& a, std::source_location where) 
         if (how != verdict::ended) give_up(run.done, run.scope, how);
         return run.root.take().value();
     };
-    if constexpr (awaitable<A>) return finish(detail::describe(std::forward<A>(a)));
-    else return finish(detail::describe(a()));
+    if constexpr (awaitable<A>) return finish(detail::operation_of(std::forward<A>(a)));
+    else return finish(detail::operation_of(a()));
 }
 
 /// Runs until `done`, and then all that is ready.
