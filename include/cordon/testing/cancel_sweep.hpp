@@ -9,7 +9,7 @@
 //     const auto swept = testing::cancel_sweep({}, make, [&](const outcome<void>&, testing::sweep_point) {
 //         return books->total() == 100;                    // whatever happened, and wherever it was stopped
 //     });
-//     INFO(operation_of(swept));
+//     INFO(describe(swept));
 //     CHECK(swept.findings.empty());
 
 #include <cordon/core/awaitable.hpp>
@@ -65,8 +65,8 @@ struct sweep_result {
 };
 
 /// Each ends with a newline.
-[[nodiscard]] std::string operation_of(const sweep_finding& finding);
-[[nodiscard]] std::string operation_of(const sweep_result& swept);
+[[nodiscard]] std::string describe(const sweep_finding& finding);
+[[nodiscard]] std::string describe(const sweep_result& swept);
 
 /// Runs `make()` once as it is, then once for each of its steps with a stop of its scope before that step, then with a
 /// deadline at each time when something happened and between each two. After each run it asks `check(ended, point)`,

@@ -229,17 +229,17 @@ private:
 
 namespace testing {
 
-inline std::string operation_of(const sweep_finding& finding) {
+inline std::string describe(const sweep_finding& finding) {
     std::string text = to_string(finding.variant);
     if (finding.variant == sweep_variant::stop) text += " before step " + std::to_string(finding.number);
     if (finding.variant != sweep_variant::baseline) text += " after " + detail::duration_text(finding.at);
     text += ": " + finding.what + (finding.what.ends_with('\n') ? "" : "\n");
     return finding.where.empty() ? text : text + "  who waited where then:\n" + finding.where;
 }
-inline std::string operation_of(const sweep_result& swept) {
+inline std::string describe(const sweep_result& swept) {
     std::string text = std::to_string(swept.points) + " points swept, " + std::to_string(swept.findings.size()) +
                        " findings\n";
-    for (const sweep_finding& finding : swept.findings) text += operation_of(finding);
+    for (const sweep_finding& finding : swept.findings) text += describe(finding);
     return text;
 }
 
