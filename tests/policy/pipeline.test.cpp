@@ -506,6 +506,38 @@ TEST_CASE("predicates may have a state, and need not be made without arguments",
         const auto moved = std::move(stateful);
         const int second = co_await moved(t.fetch());
         CHECK(second == 4);
+
+        // two of one type do not share what they know
+        const auto until = [](int most) {
+            return pipeline(retry(9, {.backoff = constant(1ms)})).failing_when([most](int n) { return n < most; });
+        };
+        const auto until_three = until(3), until_five = until(5);
+        service u("S"), v("S");
+        auto both = co_await co::when_all(until_three(u.fetch()), until_five(v.fetch()));
+        CHECK(std::get<0>(both) == 3);
+        CHECK(std::get<1>(both) == 5);
+    });
+}
+
+TEST_CASE("a probe that is stopped gives its place back, wherever in the pipeline it was", "[policy][pipeline]") {
+    simulation sim;
+    sim.run([&]() -> task<> {
+        circuit_breaker breaker{
+            {.name = "b", .failure_rate = std::nullopt, .consecutive_failures = 1, .half_open_calls = 1}};
+        breaker.open_until(co::clock::now());
+        waiting_guard guard(0);
+        service slow("S", 1h), never("S"), works("S");
+        auto in_call = co_await stopped_after(5ms, pipeline(timeout(1h), retry(2), breaker, timeout(1h))(slow.fetch()));
+        CHECK(in_call.first.is_stopped());
+        auto in_guard = co_await stopped_after(5ms, pipeline(retry(2), breaker, guard)(never.fetch()));
+        CHECK(in_guard.first.is_stopped());
+        const auto late = co_await as_outcome(pipeline(timeout(5ms), breaker)(slow.fetch()));
+        CHECK(timed_out_line(late) != 0);
+        CHECK(breaker.state() == breaker_state::half_open);
+        CHECK(breaker.stats().probes == 0);
+        const int got = co_await pipeline(breaker)(works.fetch());
+        CHECK(got == 1);
+        CHECK(breaker.state() == breaker_state::closed);
     });
 }
 
