@@ -7,7 +7,8 @@
 //         "listen": "127.0.0.1:8080",                // as the options of the command line, which win over the file
 //         "upstream": "127.0.0.1:9000",
 //         "deadline_ms": 1000,                       // 1 to 600000: of a request, with all attempts
-//         "attempt_ms": 500,                         // 1 to 600000: of one of them
+//         "attempt_ms": 500,                         // 1 to 600000: of one of them. The breaker counts those that take
+//                                                    // longer, but none that the deadline of the request ends first
 //         "retry": {                                 // of GET, HEAD, PUT and DELETE
 //             "attempts": 3,                         // 1 to 10, the first one included
 //             "backoff_ms": 10,                      // 1 to 60000: the first wait at most; they grow to ten times that
@@ -26,7 +27,8 @@
 //         "client": {                                // no limit if there is no per_second
 //             "per_second": 100,                     // 1 to 1000000 requests of one client
 //             "burst": 20,                           // 1 to 1000000 at once
-//             "header": "x-api-key"                  // that says who it is, if one can trust it; else its address
+//             "header": "x-api-key"                  // whose value, up to 128 bytes, says who it is; else the address.
+//                                                    // Only for headers that can be trusted
 //         }
 //     }
 //

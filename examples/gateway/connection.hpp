@@ -140,7 +140,8 @@ private:
     std::optional<response> too_many_of(const request& asked, guards& guard) const {
         const std::string& header = guard.opts.client_header;
         const std::string_view said = header.empty() ? "" : sole(asked, header).value_or("");
-        const std::string client = said.empty() ? peer_ : header + ": " + std::string(said);
+        const bool is_name = !said.empty() && said.size() <= max_client_name;
+        const std::string client = is_name ? header + ": " + std::string(said) : peer_;
         if (guard.clients.try_acquire(client)) return std::nullopt;
         return answer_to(co::rejection(co::reject_reason::rate_limited, guard.clients.name(),
                                        guard.clients.time_until(client)));
@@ -253,6 +254,8 @@ private:
         error_code ignored;
         return client_.available(ignored) != 0;
     }
+
+    static constexpr std::size_t max_client_name = 128;  // longer ones would fill the memory of the limit
 
     service& shared_;
     tcp::socket client_;

@@ -558,11 +558,12 @@ class EndToEnd(unittest.TestCase):
         gateway = self.start(*self.configured(client={"per_second": 1, "burst": 2, "header": "x-api-key"}))
         before = self.control("stats", "GET")["requests"]
         client = self.connect(gateway)
-        for key in ({}, {"x_api_key": "one"}, {"x_api_key": "two"}):  # no key: by address
+        for key in ({}, {"x_api_key": "one"}, {"x_api_key": "x" * 128}):  # no key: by address
             with self.subTest(key=key):
                 self.assertEqual([client.ask(**key)[0] for _ in range(2)], [200] * 2)
                 status, headers, body = client.ask(**key)
                 self.assertEqual((status, headers["retry-after"], body), (429, "1", b"clients: rate limited\n"))
+        self.assertEqual(client.ask(x_api_key="y" * 129)[0], 429)  # too long: by address
         self.assertEqual(self.control("stats", "GET")["requests"], before + 6)
         other = self.connect(gateway)  # of the same address
         self.assertEqual([other.ask("/healthz")[0] for _ in range(5)], [200] * 5)
