@@ -617,6 +617,8 @@ class EndToEnd(unittest.TestCase):
         status, headers, body = comes.ask()
         self.assertLess(time.monotonic() - began, 1)
         self.assertEqual((status, headers["retry-after"], body), (503, None, b"upstream: full\n"))
+        refused = self.figures(gateway)['cordon_bulkhead_rejected_total{name="upstream"}']
+        self.assertEqual(refused, 1)  # it was not tried again
         self.control("hang?on=0")
         self.assertEqual([client.answer()[0] for client in (runs, waits)], [200] * 2)
         self.assertEqual(comes.ask()[0], 200)
