@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Which requests are passed on, and with how much time.
+// Which requests are passed on, how often, and with how much time.
 
 #include "message.hpp"
 #include "wire.hpp"
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/error.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <optional>
+#include <string>
 
 namespace gateway {
 
@@ -35,6 +38,24 @@ inline std::optional<response> objection(const request& asked) {
 inline co::clock::duration time_limit(const request& asked, co::clock::duration most) {
     const auto own = parse_grpc_timeout(sole(asked, "grpc-timeout").value_or(""));
     return own ? std::min<co::clock::duration>(most, *own) : most;
+}
+
+/// Whether a request may go to the upstream more than once. Its body is in memory by then, and can.
+inline bool may_repeat(http::verb method) {
+    return method == http::verb::get || method == http::verb::head || method == http::verb::put ||
+           method == http::verb::delete_;
+}
+
+/// Returns: what a client is told that a guard refuses. When to come back is rounded up: who comes at the full second
+/// must not be too early.
+inline response answer_to(const co::rejection& why) {
+    http::status status = http::status::service_unavailable;
+    if (why.reason == co::reject_reason::rate_limited) status = http::status::too_many_requests;
+    if (why.reason == co::reject_reason::no_time) status = http::status::gateway_timeout;
+    response made = own_answer(status, std::string(why.who()) + ": " + to_string(why.reason));
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(why.retry_after);
+    if (seconds.count() > 0) made.set(http::field::retry_after, std::to_string(seconds.count()));
+    return made;
 }
 
 }  // namespace gateway

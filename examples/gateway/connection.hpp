@@ -4,6 +4,7 @@
 // One connection from a client: its requests one after the other, each within its deadline, until one side has enough.
 
 #include "admission.hpp"
+#include "guards.hpp"
 #include "message.hpp"
 #include "service.hpp"
 #include "upstream_link.hpp"
@@ -18,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <random>
 #include <sstream>
@@ -30,9 +32,10 @@ namespace gateway {
 class connection {
 public:
     connection(service& shared, tcp::socket client)
-        : shared_(shared), client_(std::move(client)), upstream_(client_.get_executor(), shared.opts.upstream) {
+        : shared_(shared), client_(std::move(client)), upstream_(client_.get_executor()) {
         error_code ignored;
         client_.set_option(tcp::no_delay(true), ignored);
+        peer_ = client_.remote_endpoint(ignored).address().to_string();
     }
 
     /// Serves the client until it leaves, is silent for too long, or the gateway drains.
@@ -112,21 +115,36 @@ private:
     co::task<response> make_answer(request_parser& parser) {
         request& asked = parser.get();
         if (std::optional<response> reply = objection(asked)) co_return *std::move(reply);
+        if (std::optional<response> reply = built_in_page(asked.target())) co_return *std::move(reply);
 
-        const co::deadline due = co::deadline::after(time_limit(asked, shared_.opts.deadline));
+        const std::shared_ptr<guards> guard = shared_.common.guarded.get();  // the same until it is answered
+        if (std::optional<response> reply = too_many_of(asked, *guard)) co_return *std::move(reply);
+        const co::deadline due = co::deadline::after(time_limit(asked, guard->opts.deadline));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
         if (due.expired()) co_return answer_too_late();
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(due)));
         if (!body.has_value()) co_return answer_to_broken_request(body.error());
-        if (std::optional<response> reply = built_in_page(asked.target())) co_return *std::move(reply);
 
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
         if (due.expired()) co_return answer_too_late();
-        co::outcome<response> from_upstream =
-            co_await co::as_outcome(co::with(upstream_.exchange(onward), co::until(due)));
+        auto attempt = [&] { return upstream_.exchange(onward, guard->opts.upstream); };
+        const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? guard->repeated : guard->once;
+        co::outcome<response> from_upstream = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
         if (from_upstream.has_value()) co_return *std::move(from_upstream);
+        if (from_upstream.is_rejected()) co_return answer_to(from_upstream.rejection());
         co_return answer_without_upstream(from_upstream.error());
+    }
+
+    /// Returns: the answer to a client that asks too often; nothing if it does not.
+    std::optional<response> too_many_of(const request& asked, guards& guard) const {
+        const std::string& header = guard.opts.client_header;
+        const std::string_view said = header.empty() ? "" : sole(asked, header).value_or("");
+        const bool is_name = !said.empty() && said.size() <= max_client_name;
+        const std::string client = is_name ? header + ": " + std::string(said) : peer_;
+        if (guard.clients.try_acquire(client)) return std::nullopt;
+        return answer_to(co::rejection(co::reject_reason::rate_limited, guard.clients.name(),
+                                       guard.clients.time_until(client)));
     }
 
     /// What the gateway says itself; nothing for what is passed on.
@@ -135,11 +153,17 @@ private:
         if (target == "/readyz" && shared_.is_draining())
             return own_answer(http::status::service_unavailable, "draining");
         if (target == "/readyz") return own_answer(http::status::ok, "ready");
+        std::ostringstream text;
+        if (target == "/metrics") {
+            co::write_prometheus(text, shared_.common.metrics, {.tasks = true});
+            response reply = own_answer(http::status::ok, text.str());
+            reply.set(http::field::content_type, co::content_type(co::prometheus_format::text));
+            return reply;
+        }
         const bool json = target == "/debug/tasks?format=json";
         if (!json && target != "/debug/tasks") return std::nullopt;
-        std::ostringstream dump;
-        co::write_task_dump(dump, {.format = json ? co::dump_format::json : co::dump_format::text});
-        response reply = own_answer(http::status::ok, dump.str());
+        co::write_task_dump(text, {.format = json ? co::dump_format::json : co::dump_format::text});
+        response reply = own_answer(http::status::ok, text.str());
         if (json) reply.set(http::field::content_type, "application/json");
         return reply;
     }
@@ -168,6 +192,7 @@ private:
         const std::string_view target = has_header ? std::string_view(asked.target()) : "-";
         constexpr unsigned client_closed = 499;  // only in the log
         const unsigned status = sent.has_value() ? reply.result_int() : client_closed;
+        shared_.common.count(status);
         co_await shared_.log.write(method, target, status, co::clock::now() - began);
         if (!sent.has_value()) throw system_error(asio::error::connection_reset);
         co_return keep;
@@ -230,8 +255,11 @@ private:
         return client_.available(ignored) != 0;
     }
 
+    static constexpr std::size_t max_client_name = 128;  // longer ones would fill the memory of the limit
+
     service& shared_;
     tcp::socket client_;
+    std::string peer_;  // its address
     flat_buffer buffer_;
     upstream_link upstream_;
     std::size_t served_ = 0;

@@ -2,7 +2,8 @@
 // An HTTP/1.1 reverse proxy on one thread or several: a group of connections on each, a deadline, an id and a trace for
 // each request, and an end that loses nothing. SIGTERM: not ready, accept what has connected, close the listener,
 // answer what is in flight and what comes in shortly after, then stop the rest and say what it was. SIGQUIT: say what
-// every task is doing now, and go on.
+// every task is doing now, and go on. SIGHUP: read the configuration again. What guards each call is in guards.hpp.
+#include "config.hpp"
 #include "options.hpp"
 #include "server.hpp"
 #include "service.hpp"
@@ -25,6 +26,7 @@
 #include <deque>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -37,7 +39,7 @@ namespace gateway {
 class lane {
 public:
     lane(const options& opts, process& all, const tcp::endpoint& address)
-        : all_(all), shared_(opts), server_(io_, executor_, shared_, all, address) {
+        : all_(all), shared_(opts, all.common), server_(io_, executor_, shared_, all, address) {
         all_.serving.fetch_add(1);
     }
 
@@ -87,6 +89,27 @@ co::task<> dump_on_sigquit(asio::io_context& io) {
     }
 }
 
+/// Has new guards for the requests that come from now on, if the configuration is good. Those in flight keep theirs.
+void reload(int argc, char** argv, const options& before, process& all) {
+    try {
+        const options now = configured(argc, argv);
+        if (now.listen != before.listen)
+            throw std::invalid_argument("listen can only change when the gateway starts anew");
+        all.common.guarded.replace(now.guards);
+        std::cerr << "gateway: the configuration was read again\n" << std::flush;
+    } catch (const std::exception& error) {
+        std::cerr << std::string("gateway: the configuration stays as it was: ") + error.what() + '\n' << std::flush;
+    }
+}
+
+co::task<> reload_on_sighup(asio::io_context& io, int argc, char** argv, const options& before, process& all) {
+    asio::signal_set signals(io, SIGHUP);
+    for (;;) {
+        co_await signals.async_wait(co::use_cordon);
+        reload(argc, argv, before, all);
+    }
+}
+
 /// Sees to it that every connection can have its two sockets, and that there are more for those who come last.
 /// Returns:       how many more for each thread, one at least
 std::size_t raise_file_limit(const options& opts) {
@@ -127,10 +150,10 @@ int run(int argc, char** argv) {
         std::cout << usage;
         return 0;
     }
-    const options opts = parse(argc, argv);
+    const options opts = configured(argc, argv);
     const std::size_t most_queued = raise_file_limit(opts);
     std::signal(SIGPIPE, SIG_IGN);
-    process all(opts.max_connections, most_queued);
+    process all(opts, most_queued);
     std::deque<lane> lanes;
     lanes.emplace_back(opts, all, opts.listen);
     const tcp::endpoint address = lanes.front().address();
@@ -149,7 +172,8 @@ int run(int argc, char** argv) {
         try {
             for (std::size_t i = 1; i < lanes.size(); ++i)
                 threads.spawn("lane " + std::to_string(i), [&l = lanes[i]] { l.run(); });
-            auto watch = co::when_all(heed_signals(first.io(), all), dump_on_sigquit(first.io()));
+            auto watch = co::when_all(heed_signals(first.io(), all), dump_on_sigquit(first.io()),
+                                      reload_on_sighup(first.io(), argc, argv, opts, all));
             auto stoppable = co::with(std::move(watch), co::stop_on(all.ended.get_token()));
             co::start_on(first.executor(), std::move(stoppable), {.name = "signals"});
             first.run();

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The command line of the gateway, every value checked.
+// What the gateway can be told, and its command line, every value checked.
+
+#include <cordon/limit/rate.hpp>
 
 #include <boost/asio/ip/tcp.hpp>
 
 #include <charconv>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -19,6 +22,7 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 inline constexpr std::string_view usage = R"(usage: gateway --upstream ADDRESS:PORT [option value]...
+  --config FILE            more to choose, such as limits and retries: see config.hpp; what is said here wins
   --listen ADDRESS:PORT    where clients connect; port 0 takes a free one, which the first line of output names
                            (default 127.0.0.1:8080)
   --upstream ADDRESS:PORT  whom requests are passed on to; an address of version 6 is put in [brackets]
@@ -33,13 +37,31 @@ inline constexpr std::string_view usage = R"(usage: gateway --upstream ADDRESS:P
   --threads N              each with its own listener and connections, 1 to 256 (default 1)
   --log FILE               where a line for each request is appended (default: stderr)
 /debug/tasks says what every task is doing, /debug/tasks?format=json the same for programs, and SIGQUIT says it on stderr.
+/metrics has the figures, for Prometheus. SIGHUP reads the file of --config again.
 SIGTERM or SIGINT ends it when what is in flight has been answered, a second one at once. It then prints what was left.
 )";
 
+/// What can change while the gateway runs. See config.hpp for the names in a file, and what is allowed.
+struct guard_options {
+    tcp::endpoint upstream;
+    std::chrono::milliseconds deadline{1000};  // of a request, with all attempts
+    std::chrono::milliseconds attempt{500};    // of one of them
+    int attempts = 3;                          // the first one included; for GET, HEAD, PUT and DELETE
+    std::chrono::milliseconds backoff{10};     // the first wait at most; later ones grow to ten times that
+    double budget_ratio = 0.2;                 // retries for each request, besides ten per second
+    std::uint32_t breaker_window = 100;        // calls
+    std::uint32_t breaker_min_calls = 20;
+    double failure_rate = 0.5;
+    std::chrono::milliseconds open_for{5000};
+    std::size_t concurrent = 256, waiting = 256;
+    cordon::rate client_rate = cordon::rate::unlimited();
+    std::uint64_t client_burst = 1;
+    std::string client_header;  // that says who the client is; empty, or not in a request: its address
+};
+
 struct options {
     tcp::endpoint listen{asio::ip::address_v4::loopback(), 8080};
-    tcp::endpoint upstream;
-    std::chrono::milliseconds deadline{1000};
+    guard_options guards;
     std::chrono::milliseconds drain{10'000};
     std::chrono::milliseconds header{5000};
     std::chrono::milliseconds idle{60'000};
@@ -48,6 +70,7 @@ struct options {
     std::size_t max_body_bytes = 1'048'576;
     std::size_t threads = 1;
     std::string log;  // empty: stderr
+    std::string config;
 };
 
 [[noreturn]] inline void refuse(std::string_view name, std::string_view value, const std::string& allowed) {
@@ -80,16 +103,16 @@ inline tcp::endpoint endpoint(std::string_view name, std::string_view text, std:
     return {address, static_cast<unsigned short>(port)};
 }
 
+/// Returns: `parsed`, and what the command line says in its place
 /// Errors: std::invalid_argument that says which option has which value, and what is allowed
-inline options parse(int argc, char** argv) {
-    options parsed;
+inline options parse(int argc, char** argv, options parsed = {}) {
     for (int i = 1; i < argc; i += 2) {
         const std::string_view name = argv[i];
         if (i + 1 == argc) throw std::invalid_argument(std::string(name) + " is unknown or lacks a value, see --help");
         const std::string_view value = argv[i + 1];
         if (name == "--listen") parsed.listen = endpoint(name, value, 0);
-        else if (name == "--upstream") parsed.upstream = endpoint(name, value, 1);
-        else if (name == "--deadline-ms") parsed.deadline = milliseconds(name, value, 600'000);
+        else if (name == "--upstream") parsed.guards.upstream = endpoint(name, value, 1);
+        else if (name == "--deadline-ms") parsed.guards.deadline = milliseconds(name, value, 600'000);
         else if (name == "--drain-ms") parsed.drain = milliseconds(name, value, 600'000);
         else if (name == "--header-ms") parsed.header = milliseconds(name, value, 600'000);
         else if (name == "--idle-ms") parsed.idle = milliseconds(name, value, 3'600'000);
@@ -98,9 +121,10 @@ inline options parse(int argc, char** argv) {
         else if (name == "--max-body-bytes") parsed.max_body_bytes = number(name, value, 0, 1'073'741'824);
         else if (name == "--threads") parsed.threads = number(name, value, 1, 256);
         else if (name == "--log") parsed.log = value;
+        else if (name == "--config") parsed.config = value;
         else throw std::invalid_argument(std::string(name) + " is not an option, see --help");
     }
-    if (parsed.upstream.port() == 0) throw std::invalid_argument("--upstream is missing, see --help");
+    if (parsed.guards.upstream.port() == 0) throw std::invalid_argument("--upstream is missing, see --help");
     return parsed;
 }
 

@@ -39,11 +39,13 @@ inline std::string text_of(const std::exception_ptr& error) {
 
 /// What all threads of the process share.
 struct process {
-    process(std::size_t max_connections, std::size_t most_queued_each)
-        : most_queued(most_queued_each), slots(max_connections, {.name = "connections"}) {}
+    process(const options& opts, std::size_t most_queued_each)
+        : most_queued(most_queued_each), slots(opts.max_connections, {.name = "connections"}), common(opts.guards) {}
 
     const std::size_t most_queued;                  // connections that a thread may accept before they have slots
     co::async_semaphore slots;                      // for one connection each
+    commons common;                                 // of all requests
+    const co::registry::registration slots_seen = common.metrics.add(slots);
     co::async_event ending{{.name = "ending"}};     // the first signal: drain
     co::async_event at_once{{.name = "at once"}};   // the second one: stop the rest
     std::atomic<std::size_t> serving{0};            // threads that have not drained

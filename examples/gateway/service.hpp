@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What all connections of one thread share, so that nothing here needs a lock.
+// What all connections of one thread share, so that nothing here needs a lock but what all threads have in common.
 
 #include "access_log.hpp"
+#include "guards.hpp"
 #include "options.hpp"
 
 #include <cordon/cordon.hpp>
@@ -17,7 +18,7 @@
 namespace gateway {
 
 struct service {
-    explicit service(options o) : opts(std::move(o)), log(opts.log) {}
+    service(options o, commons& c) : opts(std::move(o)), common(c), log(opts.log) {}
 
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 
@@ -27,6 +28,7 @@ struct service {
     }
 
     const options opts;
+    commons& common;
     access_log log;
     std::mt19937_64 random{std::random_device{}()};
     co::inplace_stop_source draining;  // stopped when the gateway is to end: idle connections notice by it

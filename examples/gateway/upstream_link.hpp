@@ -19,14 +19,16 @@ namespace gateway {
 
 class upstream_link {
 public:
-    upstream_link(const asio::any_io_executor& io, tcp::endpoint where) : socket_(io), where_(where) {}
+    explicit upstream_link(const asio::any_io_executor& io) : socket_(io) {}
 
-    /// Sends a request and reads the answer. Request id, trace and deadline are those of the context. An idempotent
+    /// Sends a request to `where` and reads the answer. Request id, trace and deadline are those of the context. An idempotent
     /// request goes out once more if a connection that had been kept turns out to be closed.
     /// Errors:        system_error if the upstream refuses, breaks off or does not speak HTTP
     /// Cancellation:  a cancel point; stopped, the connection is closed, since an answer may still be on its way
-    co::task<response> exchange(request& asked) {
+    co::task<response> exchange(request& asked, tcp::endpoint where) {
         const bool repeatable = asked.method() != http::verb::post && asked.method() != http::verb::patch;
+        if (where != where_) close();
+        where_ = where;
         if (asked.count(http::field::host) == 0) asked.set(http::field::host, text_of(where_));  // as 1.1 demands
         asked.set("x-request-id", *co_await co::this_task::get(request_id));
         asked.set("traceparent", format_traceparent(*co_await co::this_task::get(trace)));

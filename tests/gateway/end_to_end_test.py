@@ -13,6 +13,7 @@ import pathlib
 import random
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -55,6 +56,17 @@ class Program:
         if err and self.process.returncode != 0:
             sys.stderr.write(err.decode(errors="replace"))
         return self.process.returncode, out.decode().splitlines()
+
+    def says(self, text, seconds=5):
+        """Waits for a line on stderr that holds the text. Returns: what it wrote there up to then."""
+        until, said = time.monotonic() + seconds, b""
+        while text.encode() not in said or not said.endswith(b"\n"):
+            ready, _, _ = select.select([self.process.stderr], [], [], max(0, until - time.monotonic()))
+            more = os.read(self.process.stderr.fileno(), 65536) if ready else b""
+            if not more:
+                raise AssertionError(f"no {text!r} in {said!r}")
+            said += more
+        return said.decode()
 
     def kill(self):
         if self.process.poll() is None:
@@ -170,6 +182,11 @@ class EndToEnd(unittest.TestCase):
         self.addCleanup(gateway.kill)
         return gateway
 
+    def configured(self, **sections):
+        """Writes the configuration. Returns: the options that name it."""
+        self.config.write_text(json.dumps(sections, indent=1))
+        return "--config", self.config
+
     def connect(self, gateway):
         client = Client(gateway.port)
         self.addCleanup(client.close)
@@ -184,6 +201,7 @@ class EndToEnd(unittest.TestCase):
         work = tempfile.mkdtemp(prefix="gateway-test-")
         self.addCleanup(shutil.rmtree, work)
         self.log = pathlib.Path(work) / "log"
+        self.config = pathlib.Path(work) / "config.json"
 
     def control(self, what, method="POST"):
         client = Client(self.upstream.port)
@@ -191,6 +209,20 @@ class EndToEnd(unittest.TestCase):
             status, _, body = client.ask(f"/control/{what}", method)
             self.assertEqual(status, 200)
             return json.loads(body)
+
+    def figures(self, gateway):
+        """Returns: what /metrics says, by series."""
+        with contextlib.closing(Client(gateway.port)) as client:
+            status, headers, text = client.ask("/metrics")
+        self.assertEqual((status, headers["content-type"]), (200, "text/plain; version=0.0.4; charset=utf-8"))
+        lines = [line for line in text.decode().splitlines() if line and not line.startswith("#")]
+        return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
+
+    def until_figure(self, gateway, series, value):
+        until = time.monotonic() + 5
+        while self.figures(gateway)[series] != value:
+            self.assertLess(time.monotonic(), until, series)
+            time.sleep(0.01)
 
     def ended(self, gateway, seconds=5):
         """Waits for the gateway's end. Returns: its report, and the lines about what was left."""
@@ -213,10 +245,10 @@ class EndToEnd(unittest.TestCase):
         self.assertNotEqual(parent, PARENT)
         self.assertTrue(200 < milliseconds_of(seen["grpc-timeout"]) < 300, seen)
 
-        for asked in ("5S", None):  # never more than the gateway's own deadline
+        for asked in ("5S", None):  # never more than the gateway itself allows an attempt
             more = {"grpc_timeout": asked} if asked else {}
             seen = json.loads(client.ask(**more)[2])
-            self.assertTrue(900 < milliseconds_of(seen["grpc-timeout"]) < 1000, seen)
+            self.assertTrue(400 < milliseconds_of(seen["grpc-timeout"]) < 500, seen)
         line = self.log.read_text().splitlines()[0]
         self.assertRegex(line, rf"^\d{{4}}-\d\d-\d\dT[\d:.]+Z r-42 {TRACE} GET /item\?a=b 200 \d+\.\d$")
 
@@ -424,8 +456,9 @@ class EndToEnd(unittest.TestCase):
 
         stub = self.stub(script)
         client = self.connect(self.start(port=stub.port))
-        self.assertEqual([client.ask()[0] for _ in range(5)], [502, 502, 502, 502, 200])
-        self.assertEqual(client.ask()[2], b"until the end")
+        once = ("/item", "POST", b"x")  # which is not tried again
+        self.assertEqual([client.ask(*once)[0] for _ in range(5)], [502, 502, 502, 502, 200])
+        self.assertEqual(client.ask(*once)[2], b"until the end")
 
     # a client that misbehaves
 
@@ -518,6 +551,204 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([self.connect(gateway).ask()[0] for _ in range(20)], [200] * 20, f"seed {seed}")
         gateway.signal()
         self.assertEqual(self.ended(gateway)[0]["tasks_left"], "0", f"seed {seed}")
+
+    # the guards
+
+    def test_a_client_that_asks_too_often_is_told_when_to_come_back(self):
+        gateway = self.start(*self.configured(client={"per_second": 1, "burst": 2, "header": "x-api-key"}))
+        before = self.control("stats", "GET")["requests"]
+        client = self.connect(gateway)
+        for key in ({}, {"x_api_key": "one"}, {"x_api_key": "x" * 128}):  # no key: by address
+            with self.subTest(key=key):
+                self.assertEqual([client.ask(**key)[0] for _ in range(2)], [200] * 2)
+                status, headers, body = client.ask(**key)
+                self.assertEqual((status, headers["retry-after"], body), (429, "1", b"clients: rate limited\n"))
+        self.assertEqual(client.ask(x_api_key="y" * 129)[0], 429)  # too long: by address
+        self.assertEqual(self.control("stats", "GET")["requests"], before + 6)
+        other = self.connect(gateway)  # of the same address
+        self.assertEqual([other.ask("/healthz")[0] for _ in range(5)], [200] * 5)
+        status, headers, _ = other.ask("/item", "POST", b"x")
+        self.assertEqual((status, headers["connection"]), (429, "close"))  # its body was not waited for
+
+    def test_the_breaker_opens_on_an_upstream_that_fails_and_closes_when_it_recovers(self):
+        heard, fails = [], True
+
+        def script(connection):
+            while request := read_request(connection):
+                heard.append(request)
+                connection.sendall(ok() if not fails else b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+        breaker = {"window": 10, "min_calls": 4, "open_for_ms": 300}
+        options = self.configured(retry={"attempts": 1}, breaker=breaker)
+        gateway = self.start(*options, port=self.stub(script).port)
+        client = self.connect(gateway)
+        self.assertEqual([client.ask()[0] for _ in range(4)], [500] * 4)
+        status, headers, body = client.ask()
+        self.assertEqual((status, headers["retry-after"], body), (503, "1", b"upstream: circuit open\n"))
+        self.assertEqual(client.ask("/item", "POST", b"x")[0], 503)
+        self.assertEqual(len(heard), 4)
+        self.assertEqual(self.figures(gateway)['cordon_circuit_breaker_state{name="upstream",state="open"}'], 1)
+        fails = False
+        time.sleep(0.3)  # what it is told to stay open
+        self.assertEqual([client.ask()[0] for _ in range(4)], [200] * 4)
+        self.assertEqual(len(heard), 8)
+        self.assertEqual(self.figures(gateway)['cordon_circuit_breaker_state{name="upstream",state="closed"}'], 1)
+
+    def test_an_attempt_that_takes_too_long_costs_504_and_counts_for_the_breaker(self):
+        options = self.configured(attempt_ms=100, retry={"attempts": 1}, breaker={"window": 10, "min_calls": 2})
+        client = self.connect(self.start("--deadline-ms", 5000, *options))
+        self.control("hang?on=1")
+        self.addCleanup(self.control, "hang?on=0")
+        began = time.monotonic()
+        self.assertEqual([client.ask()[0] for _ in range(3)], [504, 504, 503])
+        self.assertTrue(0.2 <= time.monotonic() - began < 1.0)
+
+    def test_a_full_bulkhead_costs_503_at_once(self):
+        options = self.configured(deadline_ms=5000, attempt_ms=5000, bulkhead={"concurrent": 1, "waiting": 1})
+        gateway = self.start(*options)
+        runs, waits, comes = (self.connect(gateway) for _ in range(3))
+        self.control("hang?on=1")
+        self.addCleanup(self.control, "hang?on=0")
+        runs.send_request()
+        self.until_figure(gateway, 'cordon_bulkhead_in_use{name="upstream"}', 1)
+        waits.send_request()
+        self.until_figure(gateway, 'cordon_bulkhead_waiting{name="upstream"}', 1)
+        began = time.monotonic()
+        status, headers, body = comes.ask()
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual((status, headers["retry-after"], body), (503, None, b"upstream: full\n"))
+        refused = self.figures(gateway)['cordon_bulkhead_rejected_total{name="upstream"}']
+        self.assertEqual(refused, 1)  # it was not tried again
+        self.control("hang?on=0")
+        self.assertEqual([client.answer()[0] for client in (runs, waits)], [200] * 2)
+        self.assertEqual(comes.ask()[0], 200)
+
+    def test_a_failure_is_hidden_by_a_retry_unless_that_might_have_an_effect_twice(self):
+        ledger = self.config.parent / "ledger"
+        upstream = Program(UPSTREAM, "--latency-ms", 0, "--error-rate", 0.3, "--seed", 1, "--ledger", ledger)
+        self.addCleanup(upstream.kill)
+        options = self.configured(retry={"attempts": 10, "backoff_ms": 1, "budget_ratio": 1},
+                                  breaker={"window": 1000, "min_calls": 1000})  # fmt: skip
+        gateway = self.start(*options, port=upstream.port)
+        client = self.connect(gateway)
+
+        def stats():
+            with contextlib.closing(Client(upstream.port)) as looks:
+                return json.loads(looks.ask("/control/stats")[2])
+
+        for method, body in (("GET", None), ("PUT", b"x")):
+            ids = [f"{method}-{i}" for i in range(30)]
+            before = stats()
+            self.assertEqual([client.ask("/item", method, body, x_request_id=i)[0] for i in ids], [200] * 30)
+            errors = stats()["errors"] - before["errors"]
+            self.assertGreater(errors, 0)
+            self.assertEqual(stats()["requests"] - before["requests"], 30 + errors)
+            executed = ledger.read_text().split()
+            self.assertEqual([i for i in executed if i.startswith(method)], ids)
+        granted = self.figures(gateway)['cordon_retry_budget_granted_total{name="upstream"}']
+        self.assertEqual(granted, stats()["errors"])
+
+        before = stats()
+        ids = [f"POST-{i}" for i in range(30)]
+        status = {i: client.ask("/item", "POST", b"x", x_request_id=i)[0] for i in ids}
+        self.assertEqual(stats()["requests"] - before["requests"], 30)
+        self.assertEqual(set(status.values()), {200, 500})
+        self.assertEqual([i for i in ledger.read_text().split() if i.startswith("POST")],
+                         [i for i in ids if status[i] == 200])  # fmt: skip
+
+    def test_the_figures_are_there_for_prometheus(self):
+        options = self.configured(client={"per_second": 1, "burst": 3})
+        gateway = self.start(*options, "--threads", 2)
+        client = self.connect(gateway)
+        self.assertEqual([client.ask()[0] for _ in range(5)], [200] * 3 + [429] * 2)
+        self.until_figure(gateway, 'gateway_answers_sent_total{name="http",class="4xx"}', 2)
+        seen = self.figures(gateway)
+        for series, value in (
+            ('gateway_answers_sent_total{name="http",class="4xx"}', 2),
+            ('gateway_answers_sent_total{name="http",class="5xx"}', 0),
+            ('cordon_keyed_limiter_rejected_total{name="clients"}', 2),
+            ('cordon_keyed_limiter_keys{name="clients"}', 1),
+            ('cordon_bulkhead_available{name="upstream"}', 256),
+            ('cordon_retry_budget_rejected_total{name="upstream"}', 0),
+            ('cordon_circuit_breaker_state{name="upstream",state="closed"}', 1),
+        ):  # fmt: skip
+            with self.subTest(series=series):
+                self.assertEqual(seen[series], value)
+        self.assertGreaterEqual(seen['gateway_answers_sent_total{name="http",class="2xx"}'], 3)  # and those of /metrics
+        self.assertGreaterEqual(seen["cordon_tasks"], 2)  # the connections, at least
+
+    # the configuration
+
+    def test_sighup_changes_what_is_allowed_and_drops_nothing(self):
+        gateway = self.start(*self.configured(client={"per_second": 1, "burst": 2}, bulkhead={"concurrent": 8}))
+        self.control("latency?ms=400")
+        self.addCleanup(self.control, "latency?ms=1")
+        slow, client = self.connect(gateway), self.connect(gateway)
+        slow.send_request()
+        self.until_figure(gateway, 'cordon_bulkhead_in_use{name="upstream"}', 1)
+        self.control("latency?ms=1")
+        self.assertEqual([client.ask()[0] for _ in range(2)], [200, 429])
+        self.configured(client={"per_second": 1, "burst": 20}, bulkhead={"concurrent": 9})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.assertEqual([client.ask()[0] for _ in range(21)], [200] * 20 + [429])
+        self.assertEqual(self.figures(gateway)['cordon_bulkhead_available{name="upstream"}'], 9)
+        self.assertEqual(slow.answer()[0], 200)  # under the guards that it began with
+
+    def test_sighup_keeps_what_the_breaker_knows_unless_the_upstream_is_another(self):
+        def script(connection):
+            while read_request(connection):
+                connection.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+        rest = {"retry": {"attempts": 1}, "breaker": {"window": 2, "min_calls": 2, "open_for_ms": 60_000}}
+        options = self.configured(upstream=f"127.0.0.1:{self.stub(script).port}", **rest)
+        gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log, *options)
+        self.addCleanup(gateway.kill)
+        client = self.connect(gateway)
+        self.assertEqual([client.ask()[0] for _ in range(3)], [500, 500, 503])
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.assertEqual(client.ask()[0], 503)
+        self.configured(upstream=f"127.0.0.1:{self.upstream.port}", **rest)
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.assertEqual(client.ask()[0], 200)
+
+    def test_sighup_with_a_bad_file_keeps_what_was(self):
+        gateway = self.start(*self.configured(client={"per_second": 1, "burst": 2}))
+        client = self.connect(gateway)
+        self.assertEqual(client.ask()[0], 200)
+        stays = "gateway: the configuration stays as it was: "
+        for text, problem in (
+            ('{"client": {"burst": 1000,\n"per_second": 0}}',
+             f"{self.config}:2: client.per_second is 0, allowed is a number from 1 to 1000000"),
+            (None, f'--config is "{self.config}", allowed is a file that can be read'),
+        ):  # fmt: skip
+            with self.subTest(text=text):
+                if text is not None:
+                    self.config.write_text(text)
+                else:
+                    self.config.unlink()
+                gateway.signal(signal.SIGHUP)
+                self.assertEqual(gateway.says("gateway: "), f"{stays}{problem}\n")
+        self.assertEqual([client.ask()[0] for _ in range(2)], [200, 429])
+
+    def test_sighup_cannot_move_the_listener(self):
+        options = self.configured(listen="127.0.0.1:0", upstream=f"127.0.0.1:{self.upstream.port}")
+        gateway = Program(GATEWAY, "--log", self.log, *options)
+        self.addCleanup(gateway.kill)
+        self.assertEqual(self.connect(gateway).ask()[0], 200)
+        self.configured(listen="127.0.0.1:1", upstream="127.0.0.1:1")
+        gateway.signal(signal.SIGHUP)
+        self.assertIn("listen can only change when the gateway starts anew", gateway.says("gateway: "))
+        self.assertEqual(self.connect(gateway).ask()[0], 200)
+
+    def test_a_bad_configuration_does_not_start(self):
+        self.config.write_text('{\n "breaker": {\n  "failure_rate": 2\n}}')
+        done = self.run_limited(["--config", self.config], [])
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr, f"gateway: {self.config}:3: breaker.failure_rate is 2, "
+                                      "allowed is a number from 0.001 to 1\n")  # fmt: skip
 
     # the bound, and the end
 

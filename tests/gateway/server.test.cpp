@@ -50,8 +50,8 @@ TEST_CASE("a server that fails to accept says so, and has the process drain", "[
     const overheard out(std::cout), err(std::cerr);
     gateway::options opts;
     opts.log = "/dev/null";
-    gateway::process all(opts.max_connections, 1);
-    gateway::service shared(opts);
+    gateway::process all(opts, 1);
+    gateway::service shared(opts, all.common);
     boost::asio::io_context io{1};
     co::asio_executor executor{io};
     gateway::server served(io, executor, shared, all, {boost::asio::ip::address_v4::loopback(), 0});

@@ -1198,9 +1198,9 @@ TEST_CASE(NET_NAME ": a task awaits a coroutine of the host as it is: its value,
         }
         static net::awaitable<void> hangs(bool& cancelled) {
             net::steady_timer timer(co_await net::this_coro::executor, 1h);
-            const auto [e] = co_await timer.async_wait(as_tuple(net::use_awaitable));
-            cancelled = e == operation_aborted;
-            throw system_error(e);
+            const auto ended = co_await timer.async_wait(as_tuple(net::use_awaitable));
+            cancelled = std::get<0>(ended) == operation_aborted;
+            throw system_error(std::get<0>(ended));
         }
     };
     bool cancelled = false;

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The configuration file of the gateway. All of it may be left out:
+//
+//     {
+//         "listen": "127.0.0.1:8080",                // as the options of the command line, which win over the file
+//         "upstream": "127.0.0.1:9000",
+//         "deadline_ms": 1000,                       // 1 to 600000: of a request, with all attempts
+//         "attempt_ms": 500,                         // 1 to 600000: of one of them. The breaker counts those that take
+//                                                    // longer, but none that the deadline of the request ends first
+//         "retry": {                                 // of GET, HEAD, PUT and DELETE
+//             "attempts": 3,                         // 1 to 10, the first one included
+//             "backoff_ms": 10,                      // 1 to 60000: the first wait at most; they grow to ten times that
+//             "budget_ratio": 0.2                    // 0 to 1: retries for each request, besides ten per second
+//         },
+//         "breaker": {
+//             "window": 100,                         // 1 to 100000 calls, over which failures are counted
+//             "min_calls": 20,                       // 1 to 100000, at most the window
+//             "failure_rate": 0.5,                   // 0.001 to 1: at that it opens
+//             "open_for_ms": 5000                    // 1 to 3600000
+//         },
+//         "bulkhead": {
+//             "concurrent": 256,                     // 1 to 1000000 calls at a time
+//             "waiting": 256                         // 0 to 1000000 more that wait
+//         },
+//         "client": {                                // no limit if there is no per_second
+//             "per_second": 100,                     // 1 to 1000000 requests of one client
+//             "burst": 20,                           // 1 to 1000000 at once
+//             "header": "x-api-key"                  // whose value, up to 128 bytes, says who it is; else the address.
+//                                                    // Only for headers that can be trusted
+//         }
+//     }
+//
+// Comments are allowed. SIGHUP reads it again: all but `listen` changes for the requests that come from then on.
+
+#include "options.hpp"
+
+#include <istream>
+#include <string>
+
+namespace gateway {
+
+/// Reads what `in` says into `into`; what it does not say stays as it is.
+/// Errors:        `std::invalid_argument`, "FILE:LINE: FIELD is VALUE, allowed is ..."
+void read_config(std::istream& in, const std::string& file, options& into);
+
+/// Returns:       what the command line says, and for what it does not, the file that it names
+/// Errors:        as `read_config` and `parse`; also if there is no such file
+options configured(int argc, char** argv);
+
+}  // namespace gateway
