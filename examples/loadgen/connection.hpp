@@ -110,7 +110,7 @@ private:
         socket_.non_blocking(true);
     }
 
-    /// Hands all of it to the kernel. A loop of its own, as in `read`: the composed operations of Asio and Beast forget a
+    /// Hands all of it to the kernel. A loop of its own, as in `read`: composed operations of Asio and Beast forget a
     /// cancellation that arrives between two of their parts.
     co::task<> send(std::string bytes) {
         for (std::size_t sent = 0; sent < bytes.size();) {

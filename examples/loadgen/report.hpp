@@ -109,6 +109,10 @@ inline void write_json(std::ostream& out, const report& r) {
 
 /// One line, of all so far.
 inline void write_progress(std::ostream& out, const report& r) {
+    if (r.seconds() <= 0) {
+        out << "warm-up\n" << std::flush;
+        return;
+    }
     out << std::fixed << std::setprecision(1) << std::setw(6) << r.seconds() << " s  ok " << r.seen[outcome::ok]
         << "  status " << r.seen[outcome::status] << "  failed " << r.seen.total() - r.answered()
         << std::setprecision(2) << "  p50 " << in_ms(r.seen.ok.percentile(50)) << " ms  p99 "

@@ -199,8 +199,10 @@ class EndToEnd(unittest.TestCase):
                 return False
             if number == 17:
                 return ok(connection, headers="X-Request-Id: t-1\r\n")
-            if number == 19:  # an end that was announced is no error
-                return ok(connection, headers="Connection: close\r\n") and False
+            if number == 19:  # an end that was announced is no error, and is for the client to heed
+                ok(connection, headers="Connection: close\r\n")
+                connection.recv(1)
+                return False
             return ok(connection, headers=f"X-Request-Id: t-{number}\r\n")
 
         stub = self.stub(answer)
