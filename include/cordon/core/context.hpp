@@ -95,15 +95,12 @@ public:
     /// Whether to stop now. Unlike the token it notices a passed deadline even while this very thread keeps the
     /// executor from firing its timers.
     [[nodiscard]] bool stop_requested() const noexcept {
-        if (scope_ == nullptr) return false;
-        scope_->arm();
-        return scope_->source().stop_requested() || (deadline_.expired() && expire());
+        return scope_ != nullptr && stop_requested(*scope_);
     }
 
     /// Why; of kind `none` as long as there is nothing to stop for.
     [[nodiscard]] stop_reason reason() const noexcept {
-        const detail::deferred_wakes until_read;
-        return stop_requested() ? scope_->source().reason() : stop_reason{};
+        return scope_ != nullptr ? reason(*scope_) : stop_reason{};
     }
 
     /// The same values and executor, but no deadline, and nothing stops it: for work that must outlive what asked for
@@ -118,10 +115,18 @@ public:
 private:
     friend class detail::context_access;
 
-    CORDON_NOINLINE bool expire() const noexcept {
+    bool stop_requested(detail::scope& s) const noexcept {
+        s.arm();
+        return s.source().stop_requested() || (deadline_.expired() && expire(s));
+    }
+    CORDON_NOINLINE static bool expire(detail::scope& s) noexcept {
         const detail::deferred_wakes until_read;
-        scope_->expire(clock::now());
-        return scope_->source().stop_requested();
+        s.expire(clock::now());
+        return s.source().stop_requested();
+    }
+    CORDON_NOINLINE stop_reason reason(detail::scope& s) const noexcept {
+        const detail::deferred_wakes until_read;
+        return stop_requested(s) ? s.source().reason() : stop_reason{};
     }
 
     detail::scope* scope_ = nullptr;
