@@ -33,6 +33,9 @@ using co::outcome;
 using co::task;
 using co::testing::simulation;
 
+/// As many failures in a row. Not inlined: g++ 12 warns of the lengths of strings whose size it knows.
+[[gnu::noinline]] inline std::string failures(std::size_t n) { return std::string(n, 'F'); }
+
 /// What the calls of a service end with, one letter each; the last one again and again.
 ///   S  its number, from 1        F  a std::runtime_error that says its number    L  a std::logic_error
 ///   R  rate limited              D  draining                                     C  stopped, by itself

@@ -102,7 +102,7 @@ TEST_CASE("a wait may depend on the result", "[policy][retry][RT-06]") {
 
 TEST_CASE("without a bound it goes on until there is a success", "[policy][retry][RT-22]") {
     simulation sim;
-    service s(std::string(200, 'F') + 'S');
+    service s(failures(200) + 'S');
     sim.run([&]() -> task<> {
         const auto guarded = pipeline(retry(co::unlimited_attempts, {.backoff = constant(1ms)}));
         const int got = co_await guarded(s.fetch());
@@ -564,7 +564,7 @@ TEST_CASE("inner and outer retries may look at different errors", "[policy][retr
 TEST_CASE("many attempts that fail at once need no stack", "[policy][retry]") {
     simulation sim;
     constexpr int many = 100'000;
-    service s(std::string(many, 'F') + 'S');
+    service s(failures(many) + 'S');
     sim.run([&]() -> task<> {
         const auto guarded = pipeline(retry(co::unlimited_attempts, {.backoff = constant(0s)}));
         const int got = co_await guarded(s.fetch());
