@@ -2,7 +2,8 @@
 #pragma once
 
 // The bodies of <cordon/limit/token_bucket.hpp>: the fast path, the claims behind it, refunds, those who wait and their
-// one timer, and the change of terms.
+// one timer, and the change of terms. Long, because all of them change one word and one queue under the same rules, B1
+// to B4 of the class and T1 and T2 here: they are read as one.
 //
 // T1 A waiter's timer is armed only under the lock, only while it is the first in the queue, and only by arm_first. It
 //    is cancelled without the lock, which its fire takes: by the waiter itself once it is out of the queue, or by
