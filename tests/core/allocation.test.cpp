@@ -16,6 +16,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
+#include "counted_new.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -32,14 +33,6 @@
 #include <dlfcn.h>
 #include <unwind.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
 #ifdef SANITIZED
 
 TEST_CASE("under a sanitizer allocations are not counted", "[core][allocation]") {
@@ -49,14 +42,6 @@ TEST_CASE("under a sanitizer allocations are not counted", "[core][allocation]")
 #else
 
 namespace {
-std::atomic<std::size_t> allocations{0};
-
-void* counted(std::size_t size, std::size_t alignment) {
-    allocations.fetch_add(1, std::memory_order_relaxed);
-    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-    if (void* p = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded)) return p;
-    throw std::bad_alloc();
-}
 std::atomic<std::size_t> throws{0};
 }  // namespace
 
@@ -67,17 +52,6 @@ extern "C" _Unwind_Reason_Code _Unwind_RaiseException(_Unwind_Exception* e) {
     static const auto raise = reinterpret_cast<function>(dlsym(RTLD_NEXT, "_Unwind_RaiseException"));
     return raise(e);
 }
-
-// The array forms and those that do not throw call these.
-void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-    return counted(size, static_cast<std::size_t>(alignment));
-}
-// Not inlined: g++ 12 would find a free() of what another operator new gave.
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace {
 
