@@ -67,7 +67,7 @@ void by_hand(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(many));
 }
 
-BENCHMARK(by_hand)->Name("metrics_1k/by hand")->Unit(benchmark::kMicrosecond);
+BENCHMARK(by_hand)->Name("metrics_1k/by_hand")->Unit(benchmark::kMicrosecond);
 BENCHMARK(scrape)->Name("metrics_1k/scrape")->Unit(benchmark::kMicrosecond);
 BENCHMARK(write<co::prometheus_format::text>)->Name("metrics_1k/text")->Unit(benchmark::kMicrosecond);
 BENCHMARK(write<co::prometheus_format::openmetrics>)->Name("metrics_1k/openmetrics")->Unit(benchmark::kMicrosecond);

@@ -19,7 +19,7 @@ def programs(root):
 def listed(program):
     """figure/row of each, maybe with more behind it."""
     done = subprocess.run([program, "--benchmark_list_tests=true"], capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
 def command(program, figure, row, repetitions, min_time):
