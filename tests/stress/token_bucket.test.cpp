@@ -105,6 +105,15 @@ TEST_CASE("a rate above one in a nanosecond refuses nobody", "[stress][limit][to
     CHECK(refused.load() == 0);
 }
 
+TEST_CASE("who is slow between the clock and the bucket is not refused for it", "[stress][limit][token_bucket]") {
+    token_bucket b(co::per_second(1'000'000'001), 2'000);  // two microseconds; a thread that is set aside is slower
+    std::atomic<int> refused{0};
+    at_once(3, [&](int) {
+        for (int i = 0; i < 200'000; ++i) refused += !b.try_acquire();
+    });
+    CHECK(refused.load() == 0);
+}
+
 TEST_CASE("random requests of all kinds use no more tokens than there were", "[stress][limit][token_bucket]") {
     const std::uint64_t seed = stress::fresh_seed();
     constexpr std::uint64_t rate = 2'000'000, burst = 50;

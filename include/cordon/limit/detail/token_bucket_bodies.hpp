@@ -189,7 +189,7 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noex
     constexpr auto acquire = std::memory_order_acquire;  // B2
     out = {};
     if (n == 0 || terms_.cost.load(acquire) == 0) return answer::taken;
-    const std::uint64_t now = ns_now();
+    std::uint64_t now = ns_now(), read_after = 0;
     std::uint64_t seen = word_.load(acquire);
     for (;;) {
         const std::uint64_t ns = now - terms_.base.load(acquire);
@@ -197,9 +197,15 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noex
         if (n > terms_.burst.load(acquire)) [[unlikely]] return answer::too_large;
         const std::uint64_t at = ns * terms_.multiplier.load(acquire) >> terms_.shift.load(acquire);
         const std::uint64_t next = std::max(position_of(seen), at) + n * terms_.cost.load(acquire);  // B3
-        if (next > at + terms_.window.load(acquire)) {
+        const std::uint64_t most = at + terms_.window.load(acquire);
+        if (next > most) {
             const std::uint64_t again = word_.load(acquire);
-            if (again == seen) return answer::refused;
+            if (again == seen) {
+                // Empty, and maybe only since others have looked at the clock after this thread did.
+                if (position_of(seen) < most || read_after == seen) return answer::refused;
+                read_after = seen;
+                now = ns_now();
+            }
             seen = again;
             continue;
         }
