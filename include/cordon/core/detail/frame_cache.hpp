@@ -322,6 +322,9 @@ inline bool age_frame_depot() noexcept { return false; }
 class cached_frame {
 public:
     static void* operator new(std::size_t size) { return allocate_frame(size); }
+#if defined(__GNUC__) && !defined(__clang__)
+    [[gnu::always_inline]]  // so that the size is a constant
+#endif
     static void operator delete(void* frame, std::size_t size) noexcept { deallocate_frame(frame, size); }
 };
 
