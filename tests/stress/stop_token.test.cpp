@@ -2,6 +2,7 @@
 #include <cordon/core/stop_token.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <algorithm>
 #include <array>
@@ -158,7 +159,7 @@ TEST_CASE("a child made while its parent stops gets exactly the parent's reason"
     crew threads(2);
     dice random;
     int wrong = 0;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         inplace_stop_source parent;
         const std::array<std::uint32_t, 2> delay{random.below(300), random.below(300)};
         int runs = 0;
@@ -179,7 +180,7 @@ TEST_CASE("a child made while its parent stops gets exactly the parent's reason"
 TEST_CASE("who sees the stop sees the reason and what was written before it", "[stress][core][stop_token][X4]") {
     crew threads(2);
     int wrong = 0;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         inplace_stop_source parent;
         child c(parent);
         int written = 0;
@@ -202,7 +203,7 @@ TEST_CASE("a callback registered while the stop comes runs exactly once", "[stre
     crew threads(2);
     dice random;
     int wrong = 0;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         inplace_stop_source source;
         const std::array<std::uint32_t, 2> delay{random.below(300), random.below(300)};
         std::array<int, 8> runs{};
@@ -226,7 +227,7 @@ TEST_CASE("a callback that is destroyed while it runs elsewhere is waited for", 
     dice random;
     int ran = 0;
     int wrong = 0;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         inplace_stop_source source;
         const std::array<std::uint32_t, 3> delay{random.below(300), random.below(300), random.below(300)};
         // Plain: after the destructor nobody touches them any more, or TSan tells.
@@ -252,7 +253,7 @@ TEST_CASE("a callback that is destroyed while it runs elsewhere is waited for", 
         });
         wrong += begun != -1;
     }
-    std::printf("the callback had started in %d of 10000 rounds\n", ran);
+    std::printf("the callback had started in %d of %d rounds\n", ran, stress::rounds(10'000));
     CHECK(wrong == 0);
 }
 
@@ -288,7 +289,7 @@ TEST_CASE("a callback that has started is waited for, and no other", "[stress][c
 TEST_CASE("a source destroyed as soon as it is seen stopped outlives its request", "[stress][core][stop_token][X11]") {
     crew threads(2);
     dice random;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         auto source = std::make_unique<inplace_stop_source>();
         std::deque<child> children;
         for (std::uint32_t i = random.below(4); i > 0; --i) children.emplace_back(*source);
@@ -352,7 +353,7 @@ TEST_CASE("a child that leaves a stop on another thread gets each callback run e
     crew threads(2);
     dice random;
     int wrong = 0;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         inplace_stop_source root;
         std::deque<child> children;
         std::array<int, 6> runs{};
@@ -384,7 +385,7 @@ TEST_CASE("a request finds all descendants stopped, those that others are stoppi
     crew threads(3);
     dice random;
     int wrong = 0;
-    for (int round = 0; round < 2'000; ++round) {
+    for (int round = 0; round < stress::rounds(2'000); ++round) {
         std::deque<child> chain;
         chain.emplace_back();
         for (int i = 1; i < 200; ++i) chain.emplace_back(chain.back().source);
@@ -406,7 +407,7 @@ TEST_CASE("children of two parents that stop at once end stopped, each callback 
     crew threads(2);
     dice random;
     int wrong = 0;
-    for (int round = 0; round < 10'000; ++round) {
+    for (int round = 0; round < stress::rounds(10'000); ++round) {
         inplace_stop_source left, right;
         std::array<int, 4> runs{};
         std::deque<child> children;
@@ -443,7 +444,7 @@ TEST_CASE("a chain of a million sources stops on a thread with a stack of 256 Ki
     inplace_stop_source root;
     std::deque<child> chain;
     chain.emplace_back(root);
-    for (int i = 1; i < 1'000'000; ++i) chain.emplace_back(chain.back().source);
+    for (int i = 1; i < stress::rounds(1'000'000); ++i) chain.emplace_back(chain.back().source);
     pthread_attr_t small;
     REQUIRE(pthread_attr_init(&small) == 0);
     REQUIRE(pthread_attr_setstacksize(&small, 256 * 1024) == 0);

@@ -114,7 +114,7 @@ TEST_CASE("dumps in every form are right while tasks begin, wait, are stopped an
 
 TEST_CASE("a hundred thousand that wait are all dumped, with their three frames, while two workers spawn",
           "[stress][observe][task_dump]") {
-    constexpr std::size_t many = 100'000;
+    constexpr auto many = std::size_t{stress::rounds(100'000)};
     co::thread_pool pool{2};
     co::async_semaphore slots{1, {.name = "slots"}};
     co::async_event never{{.name = "never"}};

@@ -381,9 +381,9 @@ TEST_CASE("a million spawns leave the process no larger than the first hundred t
             co_await co::with_group(body);
         }
     };
-    co::sync_wait(spawns(100'000));
+    co::sync_wait(spawns(stress::rounds(100'000)));
     const std::size_t before = stress::resident();
-    co::sync_wait(spawns(1'000'000));
+    co::sync_wait(spawns(stress::rounds(1'000'000)));
     const std::size_t after = stress::resident();
     CHECK(after < before + (std::size_t{2} << 20));
 }

@@ -103,7 +103,7 @@ TEST_CASE("one item at a time wakes a sleeping pool each time", "[stress][run][t
 TEST_CASE("a pool may be destroyed as soon as what was submitted has run", "[stress][run][thread_pool]") {
     const auto seed = static_cast<std::uint32_t>(stress::fresh_seed());
     std::minstd_rand random(seed);
-    for (int round = 0; round < 500; ++round) {
+    for (int round = 0; round < stress::rounds(500); ++round) {
         std::atomic<int> ran{0};
         auto pool = std::make_unique<co::thread_pool>(1 + random() % 3);
         runner first(*pool, 0, ran), second(*pool, 1, ran);
@@ -121,7 +121,7 @@ TEST_CASE("a pool may be destroyed as soon as what was submitted has run", "[str
 
 TEST_CASE("pools are made and destroyed idle, falling asleep, waking up and busy", "[stress][run][thread_pool]") {
     stress::dice d;
-    for (int round = 0; round < 500; ++round) {
+    for (int round = 0; round < stress::rounds(500); ++round) {
         std::atomic<int> ran{0};
         std::deque<runner> all;
         int expected = 0;
@@ -262,7 +262,7 @@ TEST_CASE("tasks hop between pools that are destroyed right behind them", "[stre
         co_return sum;
     };
     stress::dice d;
-    for (int round = 0; round < 200; ++round) {
+    for (int round = 0; round < stress::rounds(200); ++round) {
         co::thread_pool one(1 + d.below(3)), two(1 + d.below(3));  // `two` goes first
         const int n = static_cast<int>(d.below(20));
         auto both = co::when_all(co::on(one, hops(two, n)), co::on(two, hops(one, n)));

@@ -2,6 +2,7 @@
 #include <cordon/time/timer_queue.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <atomic>
 #include <cstdio>
@@ -109,7 +110,7 @@ TEST_CASE("cancel returns only after the fire on another thread has ended", "[st
     };
     locked_timer_queue queue;
     int wrong = 0;
-    for (int round = 0; round < 500; ++round) {
+    for (int round = 0; round < stress::rounds(500); ++round) {
         auto t = std::make_unique<slow>();
         t->when = time_point(1s);
         queue.arm(*t);
