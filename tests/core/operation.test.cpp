@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/core/operation.hpp>
+
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/leaf.hpp>
-#include <cordon/core/operation.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
+
+#include <cordon/core/task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
 #include <cordon/run/sync_wait.hpp>

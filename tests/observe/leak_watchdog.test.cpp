@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/observe/leak_watchdog.hpp>
+
 #include <cordon/core/executor.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/core/timer.hpp>
-#include <cordon/observe/leak_watchdog.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/run/thread_pool.hpp>

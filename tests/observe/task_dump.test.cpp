@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/observe/task_dump.hpp>
+
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
-#include <cordon/observe/task_dump.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/task_group.hpp>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/any_pipeline.hpp>
+
 #include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/core/this_task.hpp>
-#include <cordon/policy/any_pipeline.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>

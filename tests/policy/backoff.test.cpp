@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <cordon/core/detail/random.hpp>
 #include <cordon/policy/backoff.hpp>
+
+#include <cordon/core/detail/random.hpp>
 
 #include "catch.hpp"
 

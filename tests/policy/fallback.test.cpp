@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/policy/fallback.hpp>
+
+#include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/timeout.hpp>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/pipeline.hpp>
+
 #include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/fallback.hpp>
-#include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>
 #include <cordon/policy/timeout.hpp>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/retry.hpp>
+
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/pipeline.hpp>
-#include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>
 
 #include "calls.hpp"

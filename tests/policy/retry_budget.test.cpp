@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/retry_budget.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/core/task.hpp>
-#include <cordon/policy/retry_budget.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 

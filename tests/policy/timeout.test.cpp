@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/timeout.hpp>
+
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
-#include <cordon/policy/timeout.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/shield.hpp>
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/scope/as_outcome.hpp>
+
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/sync_wait.hpp>
-#include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/shield.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/scope/cancel_scope.hpp>
+
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
-#include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/task_group.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/sync/async_event.hpp>

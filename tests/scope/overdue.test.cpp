@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/scope/overdue.hpp>
+
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/as_outcome.hpp>
-#include <cordon/scope/overdue.hpp>
 #include <cordon/scope/shield.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/sync/async_event.hpp>

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/scope/shield.hpp>
+
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/on.hpp>
@@ -6,7 +8,6 @@
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/cancel_scope.hpp>
-#include <cordon/scope/shield.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/sync/async_semaphore.hpp>

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/scope/with.hpp>
+
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/core/this_task.hpp>
@@ -10,7 +12,6 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/shield.hpp>
 #include <cordon/scope/when_all.hpp>
-#include <cordon/scope/with.hpp>
 #include <cordon/sync/async_semaphore.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>

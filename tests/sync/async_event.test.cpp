@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/sync/async_event.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
@@ -9,7 +11,6 @@
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
-#include <cordon/sync/async_event.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/sync/async_mutex.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
@@ -10,7 +12,6 @@
 #include <cordon/scope/when_any.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
-#include <cordon/sync/async_mutex.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>

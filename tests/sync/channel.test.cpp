@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/sync/channel.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
@@ -11,7 +13,6 @@
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
-#include <cordon/sync/channel.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/sync/completion.hpp>
+
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -8,7 +10,6 @@
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
-#include <cordon/sync/completion.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 

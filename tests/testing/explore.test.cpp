@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/testing/explore.hpp>
+
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/when_any.hpp>
 #include <cordon/sync/async_event.hpp>
-#include <cordon/testing/explore.hpp>
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/testing/leak_check.hpp>
+
 #include <cordon/core/stop_token.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/observe/leak_watchdog.hpp>
@@ -10,7 +12,6 @@
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
 #include <cordon/sync/async_semaphore.hpp>
-#include <cordon/testing/leak_check.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 

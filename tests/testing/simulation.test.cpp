@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/testing/simulation.hpp>
+
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/on.hpp>
 #include <cordon/run/run_loop.hpp>
@@ -13,7 +15,6 @@
 #include <cordon/sync/async_event.hpp>
 #include <cordon/sync/async_semaphore.hpp>
 #include <cordon/sync/completion.hpp>
-#include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"

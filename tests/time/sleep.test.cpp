@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/time/sleep.hpp>
+
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -10,7 +12,6 @@
 #include <cordon/scope/with_group.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/simulation.hpp>
-#include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
 #include "last_words.hpp"

@@ -18,6 +18,11 @@ class CheckMirror(Sample):
         self.file("tests/core/task.test.cpp", 'TEST_CASE("one; two") {}\n')
         self.check(finds="a test's name holds a semicolon: one; two")
 
+    def test_a_header_that_is_not_the_first_is_found(self):
+        self.file("tests/core/task.test.cpp",
+                  '#include <vector>\n#include <cordon/core/task.hpp>\nTEST_CASE("it is lazy") {}\n')
+        self.check(finds="tests/core/task.test.cpp: cordon/core/task.hpp is not its first include")
+
     def test_a_test_is_enough_and_details_need_none(self):
         self.file("tests/core/task.test.cpp", 'TEST_CASE("it is lazy") {}\n')
         self.file("include/cordon/core/detail/config.hpp", "")
