@@ -53,6 +53,7 @@ class Plots(unittest.TestCase):
         curves = {"without": [(0, 100), (0.1, 900)], "with": [(0, 100), (0.1, 110)]}
         self.plots.bulkhead({"curves": curves, "hang": (0.05, 0.1), "deadline_ms": 1000})
         self.plots.surge({"curves": curves, "capacity": 200})
+        self.plots.answers({"sent": curves})
         self.plots.breaker({"changes": [(0, 0, 0), (0.1, 80, 2), (0.2, 80, 1)]})
 
     def test_each_curve_is_a_block_of_its_file(self):
@@ -66,7 +67,7 @@ class Plots(unittest.TestCase):
     def test_without_gnuplot_there_are_figures_but_no_plots_and_that_is_said(self):
         self.plots.gnuplot = None
         self.draw_all()
-        self.assertEqual(sorted(path.suffix for path in self.plots.folder.iterdir()), [".dat"] * 3 + [".gp"] * 3)
+        self.assertEqual(sorted(path.suffix for path in self.plots.folder.iterdir()), [".dat"] * 4 + [".gp"] * 4)
         first, second = self.plots.places()
         self.assertIn("gnuplot is not installed", first)
         self.assertIn(str(self.plots.folder), second)
@@ -75,7 +76,7 @@ class Plots(unittest.TestCase):
         if not self.plots.gnuplot:
             self.skipTest("gnuplot is not installed")
         self.draw_all()
-        self.assertEqual(len(self.plots.places()), 3)
+        self.assertEqual(len(self.plots.places()), 4)
         for path in self.plots.drawn:
             self.assertIn("<svg", path.read_text())
 

@@ -33,8 +33,13 @@ ACTS = {
     "standing": lambda stage, drawing: standing.run(stage),
     "bulkhead": lambda stage, drawing: drawing.bulkhead(bulkhead.run(stage)),
     "surge": lambda stage, drawing: drawing.surge(surge.run(stage)),
-    "breaker": lambda stage, drawing: drawing.breaker(breaker.run(stage)),
+    "breaker": lambda stage, drawing: draw_breaker(drawing, breaker.run(stage)),
 }
+
+
+def draw_breaker(drawing, seen):
+    drawing.breaker(seen)
+    drawing.answers(seen)
 
 
 def interrupted(number, frame):

@@ -54,7 +54,7 @@ plot {capacity} title "capacity, {capacity}/s" linestyle 3, \\
     def breaker(self, seen):
         states = ", ".join(f'"{state.replace("_", "-")}" {n}' for n, state in enumerate(breaker.STATES))
         changes = [("seconds, percent, state", seen["changes"])]
-        self.draw("breaker", "The upstream fails for a while", changes, f"""
+        self.draw("breaker", "Four of five calls fail for a while", changes, f"""
 set ylabel "calls that fail, %"
 set yrange [0:100]
 set y2range [-0.15:2.15]
@@ -63,6 +63,14 @@ set border 11
 set key outside bottom center horizontal
 plot data using 1:2 with fillsteps fillstyle solid noborder linecolor "#f2d7d5" title "errors of the upstream", \\
     data using 1:3 axes x1y2 with steps linestyle 2 title "state of the breaker"
+""")  # fmt: skip
+
+    def answers(self, seen):
+        self.draw("answers", "Answers of a gateway whose upstream fails for a while, from its /metrics", seen["sent"].items(), f"""
+set ylabel "answers per second"
+set yrange [0:{1.25 * breaker.RATE}]
+set key outside bottom center horizontal
+plot {curves(seen["sent"])}
 """)  # fmt: skip
 
     def draw(self, name, title, data, script):
