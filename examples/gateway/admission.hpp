@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Which requests are passed on, how often, and with how much time.
+// Which requests are passed on, where to, how often, and with how much time.
 
 #include "message.hpp"
 #include "wire.hpp"
@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace gateway {
 
@@ -32,6 +33,23 @@ inline std::optional<response> objection(const request& asked) {
     if (asked.count("grpc-timeout") != 0 && !parse_grpc_timeout(sole(asked, "grpc-timeout").value_or("")))
         return refusal(http::status::bad_request, "grpc-timeout must be 1 to 8 digits and one of H M S m u n");
     return std::nullopt;
+}
+
+/// Returns: the path that a request asks for, as it was written; its target may be a whole URI (RFC 9112, 3.2.2).
+inline std::string_view path_of(std::string_view target) {
+    const std::size_t scheme = target.find("://");
+    if (!target.starts_with('/') && scheme != target.npos) {
+        const std::size_t path = target.find_first_of("/?", scheme + 3);
+        target = path == target.npos ? "" : target.substr(path);
+    }
+    const std::string_view path = target.substr(0, target.find('?'));
+    return path.empty() ? "/" : path;
+}
+
+/// Whether a path is a prefix or lies below it, where a / ends a name: /items/5 is below /items, /items5 is not.
+inline bool is_below(std::string_view path, std::string_view prefix) {
+    if (!path.starts_with(prefix)) return false;
+    return path.size() == prefix.size() || prefix.empty() || prefix.back() == '/' || path[prefix.size()] == '/';
 }
 
 /// Returns: what the request may take: `most`, or less if it says so itself.

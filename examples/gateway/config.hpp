@@ -24,6 +24,18 @@
 //             "concurrent": 256,                     // 1 to 1000000 calls at a time
 //             "waiting": 256                         // 0 to 1000000 more that wait
 //         },
+//         "routes": {                                // by the beginning of the path; the longest that fits counts
+//             "/reports": {                          // and what is below it: /reports/5, but not /reports5
+//                 "upstream": "127.0.0.1:9001",      // the only thing that has to be said. Guards are of this route
+//                 "deadline_ms": 3000,               // alone; what is not said is as above
+//                 "bulkhead": { "concurrent": 16 },
+//                 "retry": false
+//             }
+//         },
+//         "requests": {                              // of all routes together: passed on at a time, their bodies in
+//             "concurrent": 256,                     // memory. As "bulkhead"; if it is left out there is no bound but
+//             "waiting": 256                         // --max-connections
+//         },
 //         "client": {                                // no limit if there is no per_second
 //             "per_second": 100,                     // 1 to 1000000 requests of one client
 //             "burst": 20,                           // 1 to 1000000 at once
@@ -32,7 +44,10 @@
 //         }
 //     }
 //
-// Comments are allowed. SIGHUP reads it again: all but `listen` changes for the requests that come from then on.
+// `false` in the place of attempt_ms, retry, breaker, bulkhead or requests: there is none. What no route takes is for
+// the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are written, without
+// decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all but `listen` changes for the
+// requests that come from then on.
 
 #include "options.hpp"
 

@@ -32,7 +32,7 @@ namespace gateway {
 class connection {
 public:
     connection(service& shared, tcp::socket client)
-        : shared_(shared), client_(std::move(client)), upstream_(client_.get_executor()) {
+        : shared_(shared), client_(std::move(client)), links_(client_.get_executor(), shared.most_links) {
         error_code ignored;
         client_.set_option(tcp::no_delay(true), ignored);
         peer_ = client_.remote_endpoint(ignored).address().to_string();
@@ -119,25 +119,49 @@ private:
 
         const std::shared_ptr<guards> guard = shared_.common.guarded.get();  // the same until it is answered
         if (std::optional<response> reply = too_many_of(asked, *guard)) co_return *std::move(reply);
-        const co::deadline due = co::deadline::after(time_limit(asked, guard->opts.deadline));
+        route* const to = guard->route_of(asked.target());
+        if (to == nullptr) co_return own_answer(http::status::not_found, "no route has this path");
+        co_return co_await pass_on(parser, *guard, *to);
+    }
+
+    co::task<response> pass_on(request_parser& parser, guards& guard, route& to) {
+        request& asked = parser.get();
+        const co::clock::duration most = to.opts.deadline.value_or(guard.opts.deadline);
+        const co::deadline due = co::deadline::after(time_limit(asked, most));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
         if (due.expired()) co_return answer_too_late();
+        co::bulkhead::permit place;
+        if (guard.opts.requests) {
+            auto got = co_await co::as_outcome(co::with(guard.places.acquire(), co::until(due)));
+            if (got.is_rejected()) co_return answer_to(got.rejection());
+            if (!got.has_value()) co_return answer_too_late();
+            place = *std::move(got);
+        }
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(due)));
         if (!body.has_value()) co_return answer_to_broken_request(body.error());
 
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
         if (due.expired()) co_return answer_too_late();
-        auto attempt = [&] { return upstream_.exchange(onward, guard->opts.upstream); };
-        const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? guard->repeated : guard->once;
-        co::outcome<response> from_upstream = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
-        if (from_upstream.has_value()) co_return *std::move(from_upstream);
-        if (from_upstream.is_rejected()) co_return answer_to(from_upstream.rejection());
-        co_return answer_without_upstream(from_upstream.error());
+        auto attempt = [&] { return links_.to(to.opts.upstream).exchange(onward, to.opts.upstream); };
+        if (!to.opts.has_guards()) {
+            co::outcome<response> ended = co_await co::as_outcome(co::with(attempt(), co::until(due)));
+            co_return answer_from(std::move(ended));
+        }
+        const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? to.repeated : to.once;
+        co::outcome<response> ended = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
+        co_return answer_from(std::move(ended));
+    }
+
+    response answer_from(co::outcome<response> upstream) {
+        if (upstream.has_value()) return *std::move(upstream);
+        if (upstream.is_rejected()) return answer_to(upstream.rejection());
+        return answer_without_upstream(upstream.error());
     }
 
     /// Returns: the answer to a client that asks too often; nothing if it does not.
     std::optional<response> too_many_of(const request& asked, guards& guard) const {
+        if (guard.opts.client_rate.is_unlimited()) return std::nullopt;
         const std::string& header = guard.opts.client_header;
         const std::string_view said = header.empty() ? "" : sole(asked, header).value_or("");
         const bool is_name = !said.empty() && said.size() <= max_client_name;
@@ -261,7 +285,7 @@ private:
     tcp::socket client_;
     std::string peer_;  // its address
     flat_buffer buffer_;
-    upstream_link upstream_;
+    upstream_links links_;
     std::size_t served_ = 0;
 };
 

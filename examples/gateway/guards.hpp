@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What stands between clients and the upstream, on all threads together: a limit for each client at the door, and
-// around each call retries, a circuit breaker, a bulkhead and a timeout. New ones replace the old while calls go on.
+// What stands between clients and upstreams, on all threads together: at the door a limit for each client and a bound
+// on the requests of all routes, and around the calls of each route retries, a circuit breaker, a bulkhead and a
+// timeout. New ones replace the old while calls go on.
 
+#include "admission.hpp"
 #include "message.hpp"
 #include "options.hpp"
 
@@ -11,10 +13,13 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,36 +27,69 @@
 
 namespace gateway {
 
-/// One set of guards. Lifetime: whoever makes a call holds it until the call has ended.
-struct guards {
-    explicit guards(const guard_options& o)
-        : opts(o), clients(o.client_rate, o.client_burst, {.name = "clients"}),
-          budget(co::retry_budget_options{.name = "upstream", .ratio = o.budget_ratio}),
-          breaker({.name = "upstream",
-                   .window = co::last_calls(o.breaker_window),
-                   .min_calls = o.breaker_min_calls,
-                   .failure_rate = o.failure_rate,
-                   .open_for = o.open_for}),
-          slots(o.concurrent, {.name = "upstream", .max_waiting = o.waiting}), repeated(around(o.attempts)),
-          once(around(1)) {}
+/// Where the requests of one prefix go, and what guards the calls.
+class route {
+public:
+    explicit route(const route_options& o)
+        : opts(o), name(o.prefix.empty() ? "upstream" : o.prefix),
+          budget(co::retry_budget_options{.name = name, .ratio = o.retry.value_or(retry_numbers()).budget_ratio}),
+          breaker(with_numbers(o.breaker, name)),
+          slots(o.bulkhead ? o.bulkhead->concurrent : co::bulkhead::max_limit,
+                {.name = name, .max_waiting = o.bulkhead ? o.bulkhead->waiting : 0}),
+          repeated(around(o.retry ? o.retry->attempts : 1)), once(around(1)) {}
 
-    const guard_options opts;
-    co::keyed_limiter<std::string> clients;
+    const route_options opts;
+    const std::string name;
     co::retry_budget budget;
     co::circuit_breaker breaker;
     co::bulkhead slots;
     const co::any_pipeline<response> repeated, once;  // the second for what may have an effect each time
 
 private:
+    static co::circuit_breaker_options with_numbers(const std::optional<breaker_numbers>& o, std::string_view name) {
+        if (!o) return {.name = name, .initial = co::breaker_state::disabled};
+        return {.name = name,
+                .window = co::last_calls(o->window),
+                .min_calls = o->min_calls,
+                .failure_rate = o->failure_rate,
+                .open_for = o->open_for};
+    }
+
     /// The timeout of the whole is the request's own: who calls says `until`. An answer that says that the upstream
-    /// failed counts like none at all. A refusal is final: the client is told at once, and can ask elsewhere.
+    /// failed counts like none at all. A refusal is final: the client is told at once, and can ask elsewhere. Guards
+    /// that are not wanted let everything through, so that all routes have one type of pipeline.
     co::any_pipeline<response> around(int attempts) {
-        const co::backoff waits = co::exponential(opts.backoff, 10 * opts.backoff, co::full_jitter);
+        const std::chrono::milliseconds base = opts.retry.value_or(retry_numbers()).backoff;
+        const co::backoff waits = co::exponential(base, 10 * base, co::full_jitter);
         return co::pipeline(co::retry(attempts, {.backoff = waits, .budget = &budget}), breaker, slots,
-                            co::timeout(opts.attempt))
+                            co::timeout(opts.attempt.value_or(longest_deadline)))
             .failing_when([](const response& r) { return r.result_int() >= 500; })
             .ignoring([](const co::rejection&) { return true; });
     }
+};
+
+/// One set of guards. Lifetime: whoever makes a call holds it until the call has ended.
+struct guards {
+    explicit guards(const guard_options& o)
+        : opts(o), clients(o.client_rate, o.client_burst, {.name = "clients"}),
+          places(o.requests ? o.requests->concurrent : co::bulkhead::max_limit,
+                 {.name = "requests", .max_waiting = o.requests ? o.requests->waiting : 0}) {
+        for (const route_options& r : o.routes) routes.emplace_back(r);
+        if (o.rest.upstream.port() != 0) routes.emplace_back(o.rest);
+    }
+
+    /// Returns:       where a request goes; nothing if there is no such route
+    [[nodiscard]] route* route_of(std::string_view target) {
+        const std::string_view path = path_of(target);
+        for (route& r : routes)
+            if (is_below(path, r.opts.prefix)) return &r;
+        return nullptr;
+    }
+
+    const guard_options opts;
+    co::keyed_limiter<std::string> clients;
+    co::bulkhead places;
+    std::deque<route> routes;  // the longest prefixes first, and last, if there is one, that of the rest
 };
 
 /// The guards of the present configuration, and their figures.
@@ -64,22 +102,33 @@ public:
         return now_;
     }
 
-    /// For the calls that begin from now on. What the breaker knows stays, if the upstream does; clients begin anew.
+    /// For the calls that begin from now on. What a breaker knows stays, if route and upstream do; clients begin anew.
     /// Threads:       one at a time
     void replace(const guard_options& opts) {
         auto fresh = std::make_shared<guards>(opts);
-        const std::shared_ptr<guards> old = get();
-        if (old && old->opts.upstream == opts.upstream) fresh->breaker.restore(old->breaker.export_state());
+        if (const std::shared_ptr<guards> old = get()) {
+            for (route& r : fresh->routes) inherit_breaker(r, old->routes);
+        }
         figures_.clear();  // two of the same name would be one series
-        figures_.push_back(metrics_.add(fresh->clients));
-        figures_.push_back(metrics_.add(fresh->budget));
-        figures_.push_back(metrics_.add(fresh->breaker));
-        figures_.push_back(metrics_.add(fresh->slots));
+        if (!opts.client_rate.is_unlimited()) figures_.push_back(metrics_.add(fresh->clients));
+        if (opts.requests) figures_.push_back(metrics_.add(fresh->places));
+        for (route& r : fresh->routes) {
+            if (r.opts.retry) figures_.push_back(metrics_.add(r.budget));
+            if (r.opts.breaker) figures_.push_back(metrics_.add(r.breaker));
+            if (r.opts.bulkhead) figures_.push_back(metrics_.add(r.slots));
+        }
         const std::lock_guard lock(mutex_);
         now_ = std::move(fresh);
     }
 
 private:
+    static void inherit_breaker(route& r, const std::deque<route>& from) {
+        for (const route& old : from) {
+            if (old.opts.prefix != r.opts.prefix || old.opts.upstream != r.opts.upstream) continue;
+            if (old.opts.breaker && r.opts.breaker) r.breaker.restore(old.breaker.export_state());
+        }
+    }
+
     co::registry& metrics_;
     mutable std::mutex mutex_;
     std::shared_ptr<guards> now_;  // under mutex_

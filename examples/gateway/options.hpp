@@ -7,14 +7,19 @@
 
 #include <boost/asio/ip/tcp.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 namespace gateway {
 
@@ -22,10 +27,11 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 inline constexpr std::string_view usage = R"(usage: gateway --upstream ADDRESS:PORT [option value]...
-  --config FILE            more to choose, such as limits and retries: see config.hpp; what is said here wins
+  --config FILE            more to choose, such as routes, limits and retries: see config.hpp; what is said here wins
   --listen ADDRESS:PORT    where clients connect; port 0 takes a free one, which the first line of output names
                            (default 127.0.0.1:8080)
-  --upstream ADDRESS:PORT  whom requests are passed on to; an address of version 6 is put in [brackets]
+  --upstream ADDRESS:PORT  whom requests are passed on to that no route of the file takes; an address of version 6 is
+                           put in [brackets]
   --deadline-ms MS         what a request may take, less if its grpc-timeout header says so, 1 to 600000 (default 1000)
   --drain-ms MS            what SIGTERM leaves to the requests in flight, 1 to 600000 (default 10000)
   --header-ms MS           what the header of a request may take to arrive, 1 to 600000 (default 5000)
@@ -41,22 +47,53 @@ inline constexpr std::string_view usage = R"(usage: gateway --upstream ADDRESS:P
 SIGTERM or SIGINT ends it when what is in flight has been answered, a second one at once. It then prints what was left.
 )";
 
-/// What can change while the gateway runs. See config.hpp for the names in a file, and what is allowed.
-struct guard_options {
-    tcp::endpoint upstream;
-    std::chrono::milliseconds deadline{1000};  // of a request, with all attempts
-    std::chrono::milliseconds attempt{500};    // of one of them
-    int attempts = 3;                          // the first one included; for GET, HEAD, PUT and DELETE
-    std::chrono::milliseconds backoff{10};     // the first wait at most; later ones grow to ten times that
-    double budget_ratio = 0.2;                 // retries for each request, besides ten per second
-    std::uint32_t breaker_window = 100;        // calls
-    std::uint32_t breaker_min_calls = 20;
+inline constexpr std::chrono::milliseconds longest_deadline{600'000};
+
+/// The numbers of the guards. See config.hpp for their names in a file, and what is allowed.
+struct retry_numbers {
+    int attempts = 3;                       // the first one included; for GET, HEAD, PUT and DELETE
+    std::chrono::milliseconds backoff{10};  // the first wait at most; later ones grow to ten times that
+    double budget_ratio = 0.2;              // retries for each request, besides ten per second
+};
+struct breaker_numbers {
+    std::uint32_t window = 100;  // calls
+    std::uint32_t min_calls = 20;
     double failure_rate = 0.5;
     std::chrono::milliseconds open_for{5000};
+};
+struct bulkhead_numbers {
     std::size_t concurrent = 256, waiting = 256;
+};
+
+/// Where the requests of a route go, and what guards the calls. What is empty is not there.
+struct route_options {
+    std::string prefix;      // of the path; empty: of the route that takes what no other does
+    tcp::endpoint upstream;  // port 0: of that one only, there is none
+    std::optional<std::chrono::milliseconds> deadline;  // if it is not that of all
+    std::optional<std::chrono::milliseconds> attempt{500};
+    std::optional<retry_numbers> retry{std::in_place};
+    std::optional<breaker_numbers> breaker{std::in_place};
+    std::optional<bulkhead_numbers> bulkhead{std::in_place};
+
+    [[nodiscard]] bool has_guards() const noexcept { return attempt || retry || breaker || bulkhead; }
+};
+
+/// What can change while the gateway runs.
+struct guard_options {
+    std::chrono::milliseconds deadline{1000};  // of a request, with all attempts
+    route_options rest;
+    std::vector<route_options> routes;         // the longest prefixes first
+    std::optional<bulkhead_numbers> requests;  // of all routes together
     cordon::rate client_rate = cordon::rate::unlimited();
     std::uint64_t client_burst = 1;
     std::string client_header;  // that says who the client is; empty, or not in a request: its address
+
+    /// Returns: how many different ones there are, at least 1.
+    [[nodiscard]] std::size_t upstreams() const {
+        std::set<tcp::endpoint> different{rest.upstream};
+        for (const route_options& r : routes) different.insert(r.upstream);
+        return std::max<std::size_t>(1, different.size() - different.count(tcp::endpoint()));
+    }
 };
 
 struct options {
@@ -111,7 +148,7 @@ inline options parse(int argc, char** argv, options parsed = {}) {
         if (i + 1 == argc) throw std::invalid_argument(std::string(name) + " is unknown or lacks a value, see --help");
         const std::string_view value = argv[i + 1];
         if (name == "--listen") parsed.listen = endpoint(name, value, 0);
-        else if (name == "--upstream") parsed.guards.upstream = endpoint(name, value, 1);
+        else if (name == "--upstream") parsed.guards.rest.upstream = endpoint(name, value, 1);
         else if (name == "--deadline-ms") parsed.guards.deadline = milliseconds(name, value, 600'000);
         else if (name == "--drain-ms") parsed.drain = milliseconds(name, value, 600'000);
         else if (name == "--header-ms") parsed.header = milliseconds(name, value, 600'000);
@@ -124,7 +161,8 @@ inline options parse(int argc, char** argv, options parsed = {}) {
         else if (name == "--config") parsed.config = value;
         else throw std::invalid_argument(std::string(name) + " is not an option, see --help");
     }
-    if (parsed.guards.upstream.port() == 0) throw std::invalid_argument("--upstream is missing, see --help");
+    if (parsed.guards.rest.upstream.port() == 0 && parsed.guards.routes.empty())
+        throw std::invalid_argument("--upstream is missing, see --help");
     return parsed;
 }
 

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <random>
 #include <utility>
@@ -18,7 +19,8 @@
 namespace gateway {
 
 struct service {
-    service(options o, commons& c) : opts(std::move(o)), common(c), log(opts.log) {}
+    service(options o, commons& c)
+        : opts(std::move(o)), most_links(opts.guards.upstreams()), common(c), log(opts.log) {}
 
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 
@@ -28,6 +30,7 @@ struct service {
     }
 
     const options opts;
+    const std::size_t most_links;  // to upstreams, of a connection: there are files for as many as there were at first
     commons& common;
     access_log log;
     std::mt19937_64 random{std::random_device{}()};

@@ -9,7 +9,9 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <fstream>
 #include <iostream>
@@ -33,17 +35,20 @@ constexpr std::string_view usage = R"(usage: upstream [option value]...
   --latency-ms MS      mean time that a request takes, 0 to 60000 (default 40)
   --latency-dist NAME  constant, uniform (half to one and a half times the mean) or exponential (cut at its own
                        99th percentile, 4.6 times the mean) (default uniform)
+  --concurrent N       requests at a time, 1 to 1000000; more of them wait in the order in which they came
+                       (default: no bound)
   --error-rate P       share of requests answered 500 instead of being executed, 0 to 1 (default 0)
   --body-bytes N       least size of an answer's body, 0 to 16777216 (default 1024)
   --seed N             seed of latencies and errors (default 1)
   --ledger FILE        appends the X-Request-Id of every executed request, a line each
-While it runs: POST /control/hang?on=1|0, POST /control/latency?ms=MS, GET /control/stats
+While it runs: POST /control/hang?on=1|0, POST /control/latency?ms=MS, POST /control/errors?rate=P, GET /control/stats
 )";
 
 struct options {
     unsigned short port = 0;
     double latency_ms = 40;
     std::string shape = "uniform";
+    std::size_t concurrent = SIZE_MAX;
     double error_rate = 0;
     std::size_t body_bytes = 1024;
     std::uint64_t seed = 1;
@@ -62,6 +67,7 @@ Number number(std::string_view name, std::string_view text, Number low, Number h
 }
 
 double latency(std::string_view name, std::string_view text) { return number(name, text, 0.0, 60'000.0); }
+double share(std::string_view name, std::string_view text) { return number(name, text, 0.0, 1.0); }
 
 options parse(int argc, char** argv) {
     options parsed;
@@ -72,7 +78,8 @@ options parse(int argc, char** argv) {
         if (name == "--port") parsed.port = number<unsigned short>(name, value, 0, 65535);
         else if (name == "--latency-ms") parsed.latency_ms = latency(name, value);
         else if (name == "--latency-dist") parsed.shape = value;
-        else if (name == "--error-rate") parsed.error_rate = number(name, value, 0.0, 1.0);
+        else if (name == "--concurrent") parsed.concurrent = number<std::size_t>(name, value, 1, 1'000'000);
+        else if (name == "--error-rate") parsed.error_rate = share(name, value);
         else if (name == "--body-bytes") parsed.body_bytes = number<std::size_t>(name, value, 0, 16'777'216);
         else if (name == "--seed") parsed.seed = number<std::uint64_t>(name, value, 0, UINT64_MAX);
         else if (name == "--ledger") parsed.ledger = value;
@@ -120,10 +127,41 @@ response make_response(const request& to, http::status status, std::string body)
     return made;
 }
 
+/// So many at a time, first come, first served. One thread uses it.
+class slots {
+public:
+    explicit slots(std::size_t free) : free_(free) {}
+
+    asio::awaitable<void> acquire() {
+        if (free_ > 0) {
+            --free_;
+            co_return;
+        }
+        asio::steady_timer turn{co_await asio::this_coro::executor, asio::steady_timer::time_point::max()};
+        waiting_.push_back(&turn);
+        boost::system::error_code canceled;  // whoever leaves cancels the timer of the next, which has the slot then
+        co_await turn.async_wait(asio::redirect_error(asio::use_awaitable, canceled));
+    }
+    void release() {
+        if (waiting_.empty()) {
+            ++free_;
+            return;
+        }
+        waiting_.front()->cancel();
+        waiting_.pop_front();
+    }
+    std::size_t waiting() const { return waiting_.size(); }
+
+private:
+    std::size_t free_;
+    std::deque<asio::steady_timer*> waiting_;
+};
+
 /// One thread runs everything, so no member needs a lock. Lifetime: outlives the io_context that runs its coroutines.
 class upstream {
 public:
-    explicit upstream(options opts) : options_(std::move(opts)), random_(options_.seed) {
+    explicit upstream(options opts)
+        : options_(std::move(opts)), random_(options_.seed), slots_(options_.concurrent) {
         if (options_.ledger.empty()) return;
         ledger_.open(options_.ledger, std::ios::app);
         if (!ledger_) throw std::invalid_argument("--ledger is \"" + options_.ledger + "\", which cannot be opened");
@@ -144,8 +182,9 @@ public:
         std::ostringstream out;
         out << "{\"requests\":" << requests_ << ",\"executed\":" << executed_ << ",\"errors\":" << errors_
             << ",\"abandoned\":" << abandoned_ << ",\"hanging\":" << hanging_now_ << ",\"in_progress\":" << in_progress_
-            << ",\"open_connections\":" << open_connections_ << ",\"grpc_timeouts\":" << grpc_timeouts_
-            << ",\"grpc_timeouts_malformed\":" << malformed_ << ",\"grpc_timeout_min_ms\":" << smallest << "}\n";
+            << ",\"waiting\":" << slots_.waiting() << ",\"open_connections\":" << open_connections_
+            << ",\"grpc_timeouts\":" << grpc_timeouts_ << ",\"grpc_timeouts_malformed\":" << malformed_
+            << ",\"grpc_timeout_min_ms\":" << smallest << "}\n";
         return out.str();
     }
 
@@ -171,14 +210,22 @@ private:
             if (error) break;
             response reply;
             if (asked.target().starts_with("/control/")) reply = control(asked);
-            else reply = co_await execute(client, asked);
+            else reply = co_await take_turn(client, asked);
             co_await http::async_write(client, reply, asio::redirect_error(asio::use_awaitable, error));
             if (!reply.keep_alive()) break;
         }
     }
 
-    /// Takes the time that this request is to take, then executes it. A client that leaves during a hang abandons its
-    /// request; one that leaves later does not undo it, as with any server that has begun to write to its database.
+    asio::awaitable<response> take_turn(tcp::socket& client, const request& asked) {
+        co_await slots_.acquire();
+        response made = co_await execute(client, asked);
+        slots_.release();  // by no destructor: those run also when the program ends, and the timers are gone
+        co_return made;
+    }
+
+    /// Takes the time that this request is to take, then executes it. A client that leaves before its turn or during a
+    /// hang abandons its request; one that leaves later does not undo it, as with any server that has begun to write to
+    /// its database.
     asio::awaitable<response> execute(tcp::socket& client, const request& asked) {
         const presence busy{in_progress_};
         ++requests_;
@@ -258,9 +305,11 @@ private:
     response control(const request& asked) try {
         const std::string_view target{asked.target().data(), asked.target().size()};
         const bool post = asked.method() == http::verb::post;
-        constexpr std::string_view hang = "/control/hang?on=", slow = "/control/latency?ms=", show = "/control/stats";
+        constexpr std::string_view hang = "/control/hang?on=", slow = "/control/latency?ms=",
+                                   fail = "/control/errors?rate=", show = "/control/stats";
         if (post && target.starts_with(hang)) hang_ = number("on", target.substr(hang.size()), 0, 1) == 1;
         else if (post && target.starts_with(slow)) options_.latency_ms = latency("ms", target.substr(slow.size()));
+        else if (post && target.starts_with(fail)) options_.error_rate = share("rate", target.substr(fail.size()));
         else if (asked.method() != http::verb::get || target != show)
             return make_response(asked, http::status::not_found, "{\"error\":\"no such control, see --help\"}\n");
         return make_response(asked, http::status::ok, stats());
@@ -271,6 +320,7 @@ private:
     options options_;
     std::mt19937_64 random_;
     std::ofstream ledger_;
+    slots slots_;
     bool hang_ = false;
     std::uint64_t requests_ = 0, executed_ = 0, errors_ = 0, abandoned_ = 0, grpc_timeouts_ = 0, malformed_ = 0;
     std::uint64_t hanging_now_ = 0, in_progress_ = 0, open_connections_ = 0;

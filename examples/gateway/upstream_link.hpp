@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The connection to the upstream that belongs to one connection from a client.
+// The connections to upstreams that belong to one connection from a client.
 
 #include "access_log.hpp"
 #include "message.hpp"
@@ -10,16 +10,24 @@
 #include <cordon/cordon.hpp>
 #include <cordon/interop/boost_asio.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <list>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 
 namespace gateway {
 
 class upstream_link {
 public:
     explicit upstream_link(const asio::any_io_executor& io) : socket_(io) {}
+
+    /// Returns: whom the last request went to.
+    [[nodiscard]] const tcp::endpoint& where() const noexcept { return where_; }
 
     /// Sends a request to `where` and reads the answer. Request id, trace and deadline are those of the context. An idempotent
     /// request goes out once more if a connection that had been kept turns out to be closed.
@@ -112,6 +120,30 @@ private:
     tcp::socket socket_;
     tcp::endpoint where_;
     flat_buffer buffer_;
+};
+
+/// Links to several upstreams, so that a client that goes from one to another finds each of its connections again.
+class upstream_links {
+public:
+    upstream_links(asio::any_io_executor io, std::size_t most) : io_(std::move(io)), most_(most) {}
+
+    /// Returns: the link that goes there already, a new one if there may be more, or else the one that was not used for
+    /// longest.
+    upstream_link& to(const tcp::endpoint& where) {
+        const auto goes_there = [&](const upstream_link& link) { return link.where() == where; };
+        auto link = std::find_if(links_.begin(), links_.end(), goes_there);
+        if (link == links_.end()) {
+            if (links_.size() < most_) links_.emplace_back(io_);
+            link = std::prev(links_.end());
+        }
+        links_.splice(links_.begin(), links_, link);
+        return links_.front();
+    }
+
+private:
+    const asio::any_io_executor io_;
+    const std::size_t most_;
+    std::list<upstream_link> links_;  // the one that was used last is the first
 };
 
 }  // namespace gateway

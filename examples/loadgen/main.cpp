@@ -30,6 +30,7 @@
 #include <fstream>
 #include <iostream>
 #include <optional>
+#include <ostream>
 #include <random>
 #include <string>
 #include <string_view>
@@ -40,8 +41,9 @@ namespace loadgen {
 
 class load {
 public:
-    load(asio::io_context& io, const options& opts)
-        : io_(io), opts_(opts), plan_(co::clock::now(), opts.warm_up, opts.lasts, opts.rate), seen_(plan_) {}
+    /// Lifetime: `opts`, and `each` if there is one, outlive it
+    load(asio::io_context& io, const options& opts, std::ostream* each)
+        : io_(io), opts_(opts), plan_(co::clock::now(), opts.warm_up, opts.lasts, opts.rate), seen_(plan_, each) {}
 
     /// Sends until the schedule ends, and until what is in flight then has ended.
     co::task<> run() {
@@ -129,16 +131,18 @@ int run(int argc, char** argv) {
     if (opts.prefix.empty()) opts.prefix = random_prefix();
     raise_file_limit(opts);
     std::ifstream ledger;
-    std::ofstream json;
+    std::ofstream json, each;
     if (!opts.ledger.empty()) ledger.open(opts.ledger);
     if (!ledger) refuse("--ledger", opts.ledger, "a file that can be read");
     if (!opts.json.empty()) json.open(opts.json);
     if (!json) refuse("--json", opts.json, "a file that can be written");
+    if (!opts.each.empty()) each.open(opts.each);
+    if (!each) refuse("--each", opts.each, "a file that can be written");
     std::signal(SIGPIPE, SIG_IGN);
 
     asio::io_context io{1};
     co::asio_executor executor{io};
-    load all(io, opts);
+    load all(io, opts, each.is_open() ? &each : nullptr);
     std::exception_ptr failure;
     auto whole = [&]() -> co::task<> {
         co_await all.run();
@@ -154,8 +158,7 @@ int run(int argc, char** argv) {
     if (ledger.is_open()) both = join(ledger, opts.prefix, all.seen().fates());
     write_table(std::cout, all.result(both));
     if (json.is_open()) write_json(json, all.result(both));
-    std::cout << std::flush;
-    if (!std::cout || (json.is_open() && !json.flush())) throw std::runtime_error("the report could not be written");
+    if (!std::cout.flush() || !json.flush() || !each.flush()) throw std::runtime_error("the report could not be written");
     return 0;
 }
 

@@ -37,6 +37,8 @@ inline constexpr std::string_view usage =
   --ledger FILE          where the server lists the ids that it executed: counts ambiguous and lost requests
   --settle-ms MS         how long after the last request the ledger is read, 0 to 60000 (default 200)
   --json FILE            where the report goes once more, for programs
+  --each FILE            where each request that counts gets a line when it has ended: number, due_at, ended_at,
+                         outcome, status (0: none); times are seconds of the system's monotonic clock
 SIGINT ends the load, waits for what is in flight and reports; a second one waits no longer.
 )";
 
@@ -51,7 +53,7 @@ struct options {
     std::string path = "/item";
     std::size_t body_bytes = 64;
     std::string prefix;  // empty: random
-    std::string ledger, json;
+    std::string ledger, json, each;
     std::chrono::milliseconds settle{200};
 };
 
@@ -135,6 +137,7 @@ inline options parse(int argc, const char* const* argv) {
         else if (name == "--ledger") parsed.ledger = value;
         else if (name == "--settle-ms") parsed.settle = milliseconds(name, value, 0, 60'000);
         else if (name == "--json") parsed.json = value;
+        else if (name == "--each") parsed.each = value;
         else throw std::invalid_argument(std::string(name) + " is not an option, see --help");
     }
     if (parsed.target.port() == 0) throw std::invalid_argument("--target is missing, see --help");

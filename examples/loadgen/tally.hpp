@@ -7,9 +7,12 @@
 #include "schedule.hpp"
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <iomanip>
 #include <map>
+#include <ostream>
 #include <string_view>
 #include <vector>
 
@@ -58,7 +61,11 @@ public:
         const schedule::request request_;
     };
 
-    explicit tally(const schedule& plan) : plan_(plan) {}
+    /// `each` gets a line for each request that counts, when it has ended. Lifetime: it outlives the tally
+    explicit tally(const schedule& plan, std::ostream* each = nullptr) : plan_(plan), each_(each) {
+        if (each_ != nullptr)
+            *each_ << std::fixed << std::setprecision(6) << "number\tdue_at\tended_at\toutcome\tstatus\n";
+    }
 
     [[nodiscard]] std::uint64_t operator[](outcome o) const noexcept { return counts_[static_cast<std::size_t>(o)]; }
     /// Those that count, and have ended.
@@ -85,9 +92,14 @@ private:
         ++counts_[static_cast<std::size_t>(a.ended)];
         if (a.ended == outcome::status) ++statuses[a.status];
         (a.ended == outcome::ok ? ok : others).record(now - a.request_.due);
+        if (each_ != nullptr)
+            *each_ << a.number() << '\t' << in_seconds(a.request_.due) << '\t' << in_seconds(now) << '\t'
+                   << outcome_names[static_cast<std::size_t>(a.ended)] << '\t' << a.status << '\n';
     }
+    static double in_seconds(schedule::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
 
     const schedule& plan_;
+    std::ostream* each_;
     std::array<std::uint64_t, outcome_names.size()> counts_{};
     std::vector<fate> fates_;  // by number
 };

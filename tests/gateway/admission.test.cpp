@@ -37,3 +37,20 @@ TEST_CASE("only what has the same effect twice may be repeated", "[gateway][admi
     for (const verb v : {verb::get, verb::head, verb::put, verb::delete_}) CHECK(gateway::may_repeat(v));
     for (const verb v : {verb::post, verb::patch, verb::options}) CHECK_FALSE(gateway::may_repeat(v));
 }
+
+TEST_CASE("a path is what is left of a target without scheme, host and query", "[gateway][admission]") {
+    CHECK(gateway::path_of("/a/b?c=/d") == "/a/b");
+    CHECK(gateway::path_of("http://h:80/a?b") == "/a");
+    CHECK(gateway::path_of("/a?to=http://h/b") == "/a");
+    for (const char* root : {"/", "http://h", "http://h?a", "", "?a"}) CHECK(gateway::path_of(root) == "/");
+    CHECK(gateway::path_of("*") == "*");
+}
+
+TEST_CASE("a path is below a prefix where a slash ends a name", "[gateway][admission]") {
+    for (const char* path : {"/a", "/a/", "/a/b"}) CHECK(gateway::is_below(path, "/a"));
+    for (const char* path : {"/", "/ab", "/A", "a"}) CHECK_FALSE(gateway::is_below(path, "/a"));
+    CHECK(gateway::is_below("/a/b", "/a/"));
+    CHECK_FALSE(gateway::is_below("/a", "/a/"));
+    CHECK(gateway::is_below("/a", "/"));
+    CHECK(gateway::is_below("*", ""));
+}

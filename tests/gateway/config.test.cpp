@@ -38,13 +38,13 @@ std::string problem_of(const std::string& section, const std::string& field) {
 
 TEST_CASE("an empty configuration changes nothing", "[gateway][config]") {
     gateway::options before;
-    before.guards.attempts = 7;
+    before.guards.rest.retry->attempts = 7;
     before.guards.deadline = 30ms;
     before.guards.client_header = "x-client";
     for (const char* text : {"{}", "{}\n\n", "{\n}\n", "// nothing\n{ \"retry\": {} }\n  "}) {
         INFO(text);
         const gateway::options now = read(text, before);
-        CHECK(now.guards.attempts == 7);
+        CHECK(now.guards.rest.retry->attempts == 7);
         CHECK(now.guards.deadline == 30ms);
         CHECK(now.guards.client_header == "x-client");
         CHECK(now.listen == before.listen);
@@ -59,22 +59,25 @@ TEST_CASE("a configuration says every number of the guards", "[gateway][config]"
         "retry": { "attempts": 4, "backoff_ms": 20, "budget_ratio": 0.5 },  // and this is a comment
         "breaker": { "window": 50, "min_calls": 10, "failure_rate": 1, "open_for_ms": 2500 },
         "bulkhead": { "concurrent": 8, "waiting": 0 },
+        "requests": { "concurrent": 30, "waiting": 5 },
         "client": { "per_second": 100, "burst": 20, "header": "x-api-key" }
     })");
     CHECK(o.listen.address().to_string() == "::1");
-    CHECK(o.guards.upstream.address().to_string() == "127.0.0.2");
-    CHECK(o.guards.upstream.port() == 9000);
+    CHECK(o.guards.rest.upstream.address().to_string() == "127.0.0.2");
+    CHECK(o.guards.rest.upstream.port() == 9000);
     CHECK(o.guards.deadline == 2s);
-    CHECK(o.guards.attempt == 700ms);
-    CHECK(o.guards.attempts == 4);
-    CHECK(o.guards.backoff == 20ms);
-    CHECK(o.guards.budget_ratio == 0.5);
-    CHECK(o.guards.breaker_window == 50);
-    CHECK(o.guards.breaker_min_calls == 10);
-    CHECK(o.guards.failure_rate == 1.0);
-    CHECK(o.guards.open_for == 2500ms);
-    CHECK(o.guards.concurrent == 8);
-    CHECK(o.guards.waiting == 0);
+    CHECK(o.guards.rest.attempt == 700ms);
+    CHECK(o.guards.rest.retry->attempts == 4);
+    CHECK(o.guards.rest.retry->backoff == 20ms);
+    CHECK(o.guards.rest.retry->budget_ratio == 0.5);
+    CHECK(o.guards.rest.breaker->window == 50);
+    CHECK(o.guards.rest.breaker->min_calls == 10);
+    CHECK(o.guards.rest.breaker->failure_rate == 1.0);
+    CHECK(o.guards.rest.breaker->open_for == 2500ms);
+    CHECK(o.guards.rest.bulkhead->concurrent == 8);
+    CHECK(o.guards.rest.bulkhead->waiting == 0);
+    CHECK(o.guards.requests->concurrent == 30);
+    CHECK(o.guards.requests->waiting == 5);
     CHECK(o.guards.client_rate == cordon::per_second(100));
     CHECK(o.guards.client_burst == 20);
     CHECK(o.guards.client_header == "x-api-key");
@@ -120,21 +123,110 @@ TEST_CASE("a value of another kind is refused like one that is out of range", "[
           "g.json:2: client.header is \"x api key\", allowed is the name of a header: letters, digits, - and _");
     CHECK(problem_of("client", R"("header": 5)") ==
           "g.json:2: client.header is 5, allowed is the name of a header: letters, digits, - and _");
-    const std::string allowed = ", allowed is a number or a text";
-    CHECK(problem_of("client", R"("burst": null)") == "g.json:2: client.burst is null" + allowed);
-    CHECK(problem_of("client", R"("burst": true)") == "g.json:2: client.burst is true" + allowed);
-    CHECK(problem_of("client", R"("burst": [1])") == "g.json:2: client.burst is a list" + allowed);
+    const std::string allowed = ", allowed is a number from 1 to 1000000";
+    for (const char* kind : {"null", "true", "false"})
+        CHECK(problem_of("client", R"("burst": )" + std::string(kind)) ==
+              "g.json:2: client.burst is " + std::string(kind) + allowed);
     CHECK(problem_of("client", R"("burst": {"of": 1})") == "g.json:2: client.burst is an object" + allowed);
+    CHECK(problem_of("client", R"("burst": [1])") ==
+          "g.json:2: client.burst is a list, allowed is a number, a text, an object or false");
+    CHECK(problem_of("", R"("breaker": 10)") == "g.json:2: breaker is 10, allowed is an object, or false");
+    CHECK(problem_of("", R"("requests": true)") == "g.json:2: requests is true, allowed is an object, or false");
+    CHECK(problem_of("", R"("client": false)") == "g.json:2: client is false, allowed is an object");
+    CHECK(problem_of("", R"("routes": 5)") == "g.json:2: routes is 5, allowed is an object");
+    CHECK(problem_of("", R"("attempt_ms": true)") ==
+          "g.json:2: attempt_ms is true, allowed is a number from 1 to 600000");
 }
 
 TEST_CASE("a field that is unknown or there twice is refused", "[gateway][config]") {
     CHECK(problem_of("breaker", R"("windw": 10)") ==
           "g.json:2: breaker.windw is 10, allowed is what config.hpp lists: there is no such field");
-    CHECK(problem_of("", R"("breaker": 10)") ==
-          "g.json:2: breaker is 10, allowed is what config.hpp lists: there is no such field");
+    CHECK(problem_of("", R"("braker": {"window": 10})") ==
+          "g.json:2: braker is an object, allowed is what config.hpp lists: there is no such field");
+    CHECK(problem("{ \"\": {\n \"deadline_ms\": 5 } }") ==
+          "g.json:1:  is an object, allowed is what config.hpp lists: there is no such field");
+    CHECK(problem("{ \"breaker.window\": 50 }") ==
+          "g.json:1: breaker.window is 50, allowed is what config.hpp lists: there is no such field");
     CHECK(problem("{ \"deadline_ms\": 5,\n\n\"deadline_ms\": 5 }") == "g.json:3: deadline_ms is there twice");
     CHECK(problem("{ \"retry\": { \"attempts\": 1 },\n \"retry\": { \"attempts\": 2 } }") ==
-          "g.json:2: retry.attempts is there twice");
+          "g.json:2: retry is there twice");
+    CHECK(problem("{ \"retry\": false,\n \"retry\": {} }") == "g.json:2: retry is there twice");
+    CHECK(problem("{ \"breaker\": { \"window\": 5,\n \"window\": 5 } }") == "g.json:2: breaker.window is there twice");
+}
+
+TEST_CASE("a guard that the configuration says false to is not there", "[gateway][config]") {
+    const gateway::options o = read(R"({ "attempt_ms": false, "retry": false, "breaker": false, "bulkhead": false,
+                                         "requests": false })");
+    CHECK_FALSE(o.guards.rest.attempt);
+    CHECK_FALSE(o.guards.rest.retry);
+    CHECK_FALSE(o.guards.rest.breaker);
+    CHECK_FALSE(o.guards.rest.bulkhead);
+    CHECK_FALSE(o.guards.requests);
+    CHECK_FALSE(o.guards.rest.has_guards());
+    CHECK(read("{ \"retry\": false }").guards.rest.has_guards());
+    CHECK_FALSE(read("{}").guards.requests);
+    CHECK(read("{ \"requests\": {} }").guards.requests);
+}
+
+TEST_CASE("what a route does not say is as at the top of the file", "[gateway][config]") {
+    const gateway::options o = read(R"({
+        "routes": {
+            "/reports": { "upstream": "127.0.0.1:3", "deadline_ms": 3000, "attempt_ms": 2900, "retry": false,
+                          "breaker": { "window": 30 } },
+            "/": { "upstream": "127.0.0.1:2" },
+            "/reports/old.d": { "upstream": "[::1]:4", "bulkhead": { "waiting": 0 }, "retry": { "attempts": 5 } }
+        },
+        "breaker": { "window": 50, "min_calls": 10 }, "bulkhead": false, "attempt_ms": 200
+    })");
+    CHECK(o.guards.rest.upstream.port() == 0);
+    CHECK(o.guards.upstreams() == 3);
+    REQUIRE(o.guards.routes.size() == 3);  // the longest prefix first
+    const gateway::route_options &old = o.guards.routes[0], &reports = o.guards.routes[1], &all = o.guards.routes[2];
+    CHECK(old.prefix == "/reports/old.d");
+    CHECK(old.upstream.port() == 4);
+    CHECK(old.bulkhead->concurrent == 256);
+    CHECK(old.bulkhead->waiting == 0);
+    CHECK(old.retry->attempts == 5);
+    CHECK(old.retry->backoff == 10ms);
+    CHECK(old.attempt == 200ms);
+    CHECK(reports.prefix == "/reports");
+    CHECK(reports.deadline == 3s);
+    CHECK(reports.attempt == 2900ms);
+    CHECK_FALSE(reports.retry);
+    CHECK_FALSE(reports.bulkhead);
+    CHECK(reports.breaker->window == 30);
+    CHECK(reports.breaker->min_calls == 10);
+    CHECK(all.prefix == "/");
+    CHECK_FALSE(all.deadline);
+    CHECK(all.breaker->window == 50);
+}
+
+TEST_CASE("what is wrong with a route is said with its path", "[gateway][config]") {
+    const auto of_route = [](const std::string& field) {
+        const std::string before = R"({ "breaker": { "min_calls": 40 }, "routes": { "/a": { "upstream": "127.0.0.1:1",)";
+        return problem(before + '\n' + field + "\n} } }");
+    };
+    const std::string at = "g.json:2: routes[\"/a\"]";
+    CHECK(of_route(R"("deadline_ms": 0)") == at + ".deadline_ms is 0, allowed is a number from 1 to 600000");
+    CHECK(of_route(R"("bulkhead": { "waiting": -1 })") ==
+          at + ".bulkhead.waiting is -1, allowed is a number from 0 to 1000000");
+    CHECK(of_route(R"("breaker": { "window": 39 })") ==
+          at + ".breaker.window is 39, allowed is a number from breaker.min_calls on, which is 40");
+    CHECK(of_route(R"("breaker": 1)") == at + ".breaker is 1, allowed is an object, or false");
+    CHECK(of_route(R"("client": {})") ==
+          at + ".client is an object, allowed is what config.hpp lists: there is no such field");
+    CHECK(of_route(R"("routes": { "/b": {} })") ==
+          at + ".routes is an object, allowed is what config.hpp lists: there is no such field");
+    CHECK(problem("{ \"routes\": {\n\"/a\": {} } }") ==
+          at + " is an object, allowed is one that names its upstream");
+    CHECK(problem("{ \"routes\": {\n\"/a\": 5 } }") == at + " is 5, allowed is an object");
+    CHECK(problem("{ \"routes\": { \"/a\": {},\n\"/a\": {} } }") == at + " is there twice");
+    for (const char* prefix : {"a", "", "/a b", "/a?b", "/a#b", "/a]x["}) {
+        INFO(prefix);
+        const std::string quoted = '"' + std::string(prefix) + '"';
+        const std::string said = problem("{ \"routes\": {\n" + quoted + ": {} } }");
+        CHECK(said.find("g.json:2: routes[" + quoted + "] is an object, allowed is what begins with /") == 0);
+    }
 }
 
 TEST_CASE("what is no JSON object is refused with the line where that shows", "[gateway][config]") {
@@ -153,4 +245,16 @@ TEST_CASE("a refused configuration leaves the options as they were", "[gateway][
     std::istringstream in(R"({ "deadline_ms": 5, "attempt_ms": 0 })");
     CHECK_THROWS_AS(gateway::read_config(in, "g.json", o), std::invalid_argument);
     CHECK(o.guards.deadline == 1s);
+}
+
+TEST_CASE("the command line wins over the file, which need not name an upstream if it has routes",
+          "[gateway][config]") {
+    const gateway::options file = read(R"({ "routes": { "/a": { "upstream": "127.0.0.1:1" } }, "deadline_ms": 5 })");
+    const char* words[] = {"gateway", "--deadline-ms", "7", "--upstream", "127.0.0.1:2"};
+    const gateway::options o = gateway::parse(5, const_cast<char**>(words), file);
+    CHECK(o.guards.deadline == 7ms);
+    CHECK(o.guards.rest.upstream.port() == 2);
+    CHECK(o.guards.routes.size() == 1);
+    CHECK(gateway::parse(1, const_cast<char**>(words), file).guards.rest.upstream.port() == 0);
+    CHECK_THROWS_AS(gateway::parse(1, const_cast<char**>(words), {}), std::invalid_argument);
 }

@@ -677,6 +677,139 @@ class EndToEnd(unittest.TestCase):
         self.assertGreaterEqual(seen['gateway_answers_sent_total{name="http",class="2xx"}'], 3)  # and those of /metrics
         self.assertGreaterEqual(seen["cordon_tasks"], 2)  # the connections, at least
 
+    # the routes
+
+    def names_itself(self, name):
+        """Returns: a stub whose answers say its name and what was asked for, and the configuration of a route to it."""
+
+        def script(connection):
+            while request := read_request(connection):
+                connection.sendall(ok(f"{name} {request[0].split()[1]}".encode()))
+
+        stub = self.stub(script)
+        return stub, {"upstream": f"127.0.0.1:{stub.port}"}
+
+    def start_with_routes(self, routes, *options, **more):
+        gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log,
+                          *self.configured(routes=routes, **more), *options)  # fmt: skip
+        self.addCleanup(gateway.kill)
+        return gateway
+
+    def test_the_longest_prefix_that_fits_a_path_says_where_it_goes(self):
+        routes = {prefix: self.names_itself(name)[1]
+                  for name, prefix in (("a", "/a"), ("deep", "/a/b/"), ("dots", "/.x%20"))}  # fmt: skip
+        gateway = self.start_with_routes(routes)
+        client = self.connect(gateway)
+        for target, name in (("/a", "a"), ("/a?x=/a/b/", "a"), ("/a/b", "a"), ("/a/b/", "deep"), ("/a/b/c?d", "deep"),
+                             ("http://h/a/b/c", "deep"), ("/.x%20/1", "dots")):  # fmt: skip
+            with self.subTest(target=target):
+                self.assertEqual(client.ask(target)[::2], (200, f"{name} {target}".encode()))
+        for target in ("/", "/ab", "/A", "http://h"):
+            with self.subTest(target=target):
+                self.assertEqual(client.ask(target)[::2], (404, b"no route has this path\n"))
+        self.assertEqual(client.ask("/healthz")[0], 200)
+        gateway.kill()
+        rest = self.names_itself("rest")[0]
+        client = self.connect(self.start_with_routes(routes, "--upstream", f"127.0.0.1:{rest.port}"))
+        self.assertEqual([client.ask(target)[2] for target in ("/ab", "/a")], [b"rest /ab", b"a /a"])
+
+    def test_a_connection_keeps_one_to_each_upstream_that_it_uses(self):
+        (a, to_a), (b, to_b) = (self.names_itself(name) for name in "ab")
+        gateway = self.start_with_routes({"/a": to_a, "/b": to_b, "/also-a": to_a})
+        client = self.connect(gateway)
+        for _ in range(10):
+            self.assertEqual([client.ask(target)[0] for target in ("/a", "/b", "/also-a")], [200] * 3)
+        self.assertEqual((a.connections, b.connections), (1, 1))
+        c, to_c = self.names_itself("c")  # when the gateway started there were two upstreams, so there are two links
+        self.configured(routes={"/a": to_a, "/b": to_b, "/c": to_c})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.assertEqual([client.ask(target)[2] for target in ("/a", "/c", "/a")], [b"a /a", b"c /c", b"a /a"])
+        self.assertEqual((a.connections, c.connections), (1, 1))  # b's was used least lately
+        self.assertEqual(client.ask("/b")[2], b"b /b")
+
+    def test_a_route_that_hangs_takes_no_more_than_its_own_places(self):
+        hangs = Program(UPSTREAM, "--latency-ms", 0)
+        self.addCleanup(hangs.kill)
+        with contextlib.closing(Client(hangs.port)) as client:
+            client.ask("/control/hang?on=1", "POST")
+        gateway = self.start_with_routes(
+            {"/hangs": {"upstream": f"127.0.0.1:{hangs.port}", "bulkhead": {"concurrent": 2, "waiting": 0}},
+             "/works": {"upstream": f"127.0.0.1:{self.upstream.port}"}},
+            deadline_ms=20_000, attempt_ms=False, retry=False, breaker=False,
+            requests={"concurrent": 3, "waiting": 0})  # fmt: skip
+        first, second, other = (self.connect(gateway) for _ in range(3))
+        for client in (first, second):
+            client.send_request("/hangs")
+        self.until_figure(gateway, 'cordon_bulkhead_in_use{name="/hangs"}', 2)
+        status, _, body = other.ask("/hangs")
+        self.assertEqual((status, body), (503, b"/hangs: full\n"))
+        self.assertEqual([other.ask("/works")[0] for _ in range(5)], [200] * 5)
+        with contextlib.closing(Client(hangs.port)) as client:
+            client.ask("/control/hang?on=0", "POST")
+        self.assertEqual([client.answer()[0] for client in (first, second)], [200] * 2)
+
+    def test_a_route_has_a_deadline_of_its_own(self):
+        to = {"upstream": f"127.0.0.1:{self.upstream.port}", "attempt_ms": False}
+        client = self.connect(self.start_with_routes({"/a": to, "/b": to | {"deadline_ms": 10_000}}, deadline_ms=5000))
+        given = {target: milliseconds_of(json.loads(client.ask(target)[2])["grpc-timeout"]) for target in ("/a", "/b")}
+        self.assertTrue(given["/a"] < 5000 < given["/b"] < 10_000, given)
+
+    def test_requests_beyond_those_of_all_routes_wait_or_are_refused(self):
+        self.control("hang?on=1")
+        self.addCleanup(self.control, "hang?on=0")
+        to = {"upstream": f"127.0.0.1:{self.upstream.port}"}
+        gateway = self.start_with_routes({"/a": to, "/b": to}, deadline_ms=5000, attempt_ms=5000,
+                                         requests={"concurrent": 1, "waiting": 1})  # fmt: skip
+        runs, waits, comes = (self.connect(gateway) for _ in range(3))
+        runs.send_request("/a")
+        self.until_figure(gateway, 'cordon_bulkhead_in_use{name="requests"}', 1)
+        waits.send_request("/b")
+        self.until_figure(gateway, 'cordon_bulkhead_waiting{name="requests"}', 1)
+        self.assertEqual(comes.ask("/b")[::2], (503, b"requests: full\n"))
+        self.assertEqual(comes.ask("/healthz")[0], 200)
+        self.control("hang?on=0")
+        self.assertEqual([client.answer()[0] for client in (runs, waits)], [200] * 2)
+        self.control("hang?on=1")
+        runs.send_request("/a")
+        self.until_figure(gateway, 'cordon_bulkhead_in_use{name="requests"}', 1)
+        self.assertEqual(waits.ask("/b", grpc_timeout="50m")[0], 504)  # its time was over while it waited
+
+    def test_guards_that_the_file_turns_off_are_gone(self):
+        def script(connection):
+            while read_request(connection):
+                connection.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+        fails = {"upstream": f"127.0.0.1:{self.stub(script).port}"}
+        gateway = self.start_with_routes({"/all": fails, "/some": fails | {"retry": {}, "breaker": False}},
+                                         "--deadline-ms", 200, attempt_ms=False, retry=False, breaker=False,
+                                         bulkhead=False)  # fmt: skip
+        client = self.connect(gateway)
+        for target in ("/all", "/some"):
+            self.assertEqual({client.ask(target)[0] for _ in range(50)}, {500})
+        names = [series.partition("{")[0] for series in self.figures(gateway) if "/all" in series or "/some" in series]
+        self.assertEqual({name.partition("_budget")[0] for name in names}, {"cordon_retry"})
+
+    def test_sighup_changes_routes_and_keeps_what_their_breakers_know(self):
+        def script(connection):
+            while read_request(connection):
+                connection.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+        fails = {"upstream": f"127.0.0.1:{self.stub(script).port}"}
+        more = {"retry": {"attempts": 1}, "breaker": {"window": 2, "min_calls": 2, "open_for_ms": 60_000}}
+        gateway = self.start_with_routes({"/a": fails}, **more)
+        client = self.connect(gateway)
+        self.assertEqual([client.ask(target)[0] for target in ("/a", "/a", "/a", "/b")], [500, 500, 503, 404])
+        self.configured(routes={"/a": fails, "/b": self.names_itself("b")[1]}, **more)
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.assertEqual([client.ask(target)[0] for target in ("/a", "/b")], [503, 200])
+        self.configured(routes={"/a": {}}, **more)
+        gateway.signal(signal.SIGHUP)
+        said = gateway.says("stays as it was")
+        self.assertIn('routes["/a"] is an object, allowed is one that names its upstream', said)
+        self.assertEqual([client.ask(target)[0] for target in ("/a", "/b")], [503, 200])
+
     # the configuration
 
     def test_sighup_changes_what_is_allowed_and_drops_nothing(self):
@@ -749,6 +882,26 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertEqual(done.stderr, f"gateway: {self.config}:3: breaker.failure_rate is 2, "
                                       "allowed is a number from 0.001 to 1\n")  # fmt: skip
+
+    # the upstream of the example
+
+    def test_the_upstream_executes_so_many_at_a_time_in_order_and_fails_as_told(self):
+        upstream = Program(UPSTREAM, "--latency-ms", 100, "--latency-dist", "constant", "--concurrent", 1)
+        self.addCleanup(upstream.kill)
+        clients = [Client(upstream.port) for _ in range(3)]
+        for client in clients:
+            self.addCleanup(client.close)
+        began = time.monotonic()
+        for client in clients:
+            client.send_request()
+            time.sleep(0.01)
+        clients[1].close()  # before its turn: it costs no time
+        self.assertEqual([clients[i].answer()[0] for i in (0, 2)], [200] * 2)
+        self.assertGreaterEqual(time.monotonic() - began, 0.2)
+        seen = json.loads(clients[0].ask("/control/errors?rate=1", "POST")[2])
+        self.assertEqual((seen["requests"], seen["executed"], seen["abandoned"]), (3, 2, 1))
+        self.assertEqual(clients[0].ask()[0], 500)
+        self.assertEqual(clients[0].ask("/control/errors?rate=2", "POST")[0], 400)
 
     # the bound, and the end
 

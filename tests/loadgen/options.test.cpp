@@ -41,7 +41,7 @@ TEST_CASE("options that are not given have the defaults that the usage names", "
     CHECK_FALSE(o.post);
     CHECK(o.path == "/item");
     CHECK(o.body_bytes == 64);
-    CHECK((o.prefix.empty() && o.ledger.empty() && o.json.empty()));
+    CHECK((o.prefix.empty() && o.ledger.empty() && o.json.empty() && o.each.empty()));
     CHECK(o.settle == 200ms);
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("every option reaches its field", "[loadgen][options]") {
     const loadgen::options o = parse({
         "--target", "[::1]:8080", "--clients", "7", "--seconds", "1.5", "--warm-up", "0.25", "--timeout-ms", "9",
         "--method", "POST", "--path", "/a?b=c", "--body-bytes", "3", "--prefix", "x_1-y", "--ledger", "l",
-        "--settle-ms", "0", "--json", "j",
+        "--settle-ms", "0", "--json", "j", "--each", "e",
     });
     CHECK(o.target.address().to_string() == "::1");
     CHECK_FALSE(o.rate.has_value());
@@ -64,6 +64,7 @@ TEST_CASE("every option reaches its field", "[loadgen][options]") {
     CHECK(o.ledger == "l");
     CHECK(o.settle == 0ms);
     CHECK(o.json == "j");
+    CHECK(o.each == "e");
     CHECK(parse({"--target", "[::1]:1", "--rate", "1", "--connections", "9"}).connections == 9);
     CHECK_FALSE(parse({"--target", "[::1]:1", "--rate", "1", "--method", "GET"}).post);
 }

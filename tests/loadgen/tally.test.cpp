@@ -6,10 +6,13 @@
 #include <cordon/testing/simulation.hpp>
 
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <sstream>
+#include <string>
 #include <utility>
 
 using namespace std::chrono_literals;
@@ -52,6 +55,35 @@ TEST_CASE("every outcome is counted once, and those that are not ok are timed ap
         CHECK(seen.others.count() == 35);
         CHECK(seen.others.percentile(0) >= 20ms);
         CHECK(seen.others.max() == 20ms);
+    };
+    sim.run(all);
+}
+
+TEST_CASE("each request that counts gets a line when it has ended", "[loadgen][tally]") {
+    co::testing::simulation sim;
+    auto all = []() -> co::task<> {
+        std::ostringstream each;
+        schedule s(co::clock::now(), 1s, 1h, 10.0);
+        tally seen(s, &each);
+        co_await attempt(seen, outcome::ok, true, 10ms, 200);  // in the warm-up
+        co_await co::sleep_for(1s);
+        const auto due = std::chrono::duration<double>(co::clock::now().time_since_epoch());
+        co_await attempt(seen, outcome::status, true, 30ms, 503);
+        co_await attempt(seen, outcome::refused, false);
+        std::istringstream lines(each.str());
+        std::string line;
+        std::getline(lines, line);
+        CHECK(line == "number\tdue_at\tended_at\toutcome\tstatus");
+        std::uint64_t number = 0;
+        double due_at = 0, ended_at = 0;
+        unsigned status = 0;
+        lines >> number >> due_at >> ended_at >> line >> status;
+        CHECK((number == 1 && line == "status" && status == 503));
+        CHECK(std::abs(due_at - due.count()) < 1e-5);
+        CHECK(std::abs(ended_at - due_at - 0.03) < 1e-5);
+        lines >> number >> due_at >> ended_at >> line >> status;
+        CHECK((number == 2 && line == "refused" && status == 0));
+        CHECK_FALSE(lines >> line);
     };
     sim.run(all);
 }

@@ -173,6 +173,17 @@ class Bench(Sample):
         self.assertIn("<!-- bench: include -->\nold\n<!-- /bench -->", text)  # not measured: left as it is
         self.assertEqual(1, text.count("old\n"))
 
+    def test_the_cost_of_guards_is_a_part_of_the_page_of_its_own(self):
+        page = self.file("docs/performance.md", PAGE + "<!-- bench: gateway -->\n<!-- /bench -->\n")
+        results = self.saved({"instructions": {"every guard": 81_600.0, "none": 80_000.0}, "foreign load": 0.25,
+                              "loads": {"every guard": [(980, 92), (1000, 88), (990, 90)],
+                                        "none": [(1000, 80), (1010, 88), (900, 81)]}})
+        said = self.run_tool("--root", self.root, "--gateway", "--from", results, "--write")
+        self.assertIn("| every guard | 81,600 | 90.0 | 990 |\n| none | 80,000 | 81.0 | 1,000 |\n", said)
+        self.assertIn("| every guard, to none | +2.00% | 1.11 [1.00..1.15] | 0.99 [0.98..1.10] |\n\n3 pairs; ", said)
+        self.assertIn(said.strip(), page.read_text())
+        self.assertEqual(page.read_text().count("old\n"), 5)
+
     def test_a_page_without_a_place_is_told(self):
         self.file("docs/performance.md", "Nothing.\n")
         self.assertIn("has no place for machine",

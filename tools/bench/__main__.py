@@ -12,6 +12,7 @@ import re
 import sys
 
 import counts
+import gateway
 import goals
 import include_cost
 import machine
@@ -26,7 +27,9 @@ def arguments():
     parser.add_argument("--times", action="store_true", help="time the rows (the default)")
     parser.add_argument("--counts", action="store_true", help="count instructions and allocations of one operation")
     parser.add_argument("--include", action="store_true", help="time what it costs to include each header")
-    parser.add_argument("--write", action="store_true", help="all three, and write docs/performance.md")
+    parser.add_argument("--gateway", action="store_true",
+                        help="only what the guards cost the gateway; with --write, into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="all but --gateway, and write docs/performance.md")
     parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="REGEX",
                         help="only the figures, works or headers whose name has a match")
     parser.add_argument("--quick", action="store_true", help="few and short repetitions: to see that everything runs")
@@ -38,6 +41,13 @@ def arguments():
 
 def main():
     args = arguments()
+    if args.gateway:
+        seen = json.loads(args.saved.read_text()) if args.saved else gateway.measure(args.root, args.quick)
+        text = gateway.table(seen)
+        print(text)
+        if args.write:
+            page.write(args.root / "docs/performance.md", {"gateway": text})
+        return 0
     if args.saved:
         results = json.loads(args.saved.read_text())
     else:
