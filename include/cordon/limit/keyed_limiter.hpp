@@ -46,9 +46,9 @@ struct keyed_limiter_options {
 };
 
 /// A token bucket for each key, all of one rate and burst; never waits. Full are the buckets of keys that are new. Once
-/// `max_keys` are kept, a new key takes the place of one whose bucket is full again, which loses nothing by that. If
-/// there is none, it shares one bucket of the same size with all others that find no place: so memory is bounded, and
-/// whoever makes up keys cannot get more than one client does.
+/// about `max_keys` are kept (each shard has its part of them), a new key takes the place of one whose bucket is full
+/// again, which loses nothing by that. If there is none, it shares one bucket of the same size with all others that
+/// find no place: so memory is bounded, and whoever makes up keys cannot get more than one client does.
 /// Requires:      `std::hash<Key>` and `==`; keys are compared in full, whatever their hash. A key is movable. For a
 ///                `std::string` whatever converts to a view of it will do, and is copied only if it is new
 /// Threads:       all members from any
@@ -77,7 +77,7 @@ public:
     /// Errors:        `std::invalid_argument` if `burst` is more than `token_bucket::max_burst`, or `max_keys` is not
     ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
-        : gcra_(limit, burst), shared_(limit, burst), shard_bits_(bits_for(options.max_keys)),
+        : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst), shard_bits_(bits_for(options.max_keys)),
           shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
         if (options.max_keys == 0 || options.max_keys > most_keys)
             detail::raise(std::invalid_argument("keyed_limiter: max_keys is " + std::to_string(options.max_keys) +
@@ -112,9 +112,10 @@ public:
         if (n > gcra_.burst) return (clock::duration::max)();
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
-        const std::uint64_t wait = s.wait(key, hash, n, now);
-        if (wait == detail::gcra::never) return (clock::duration::max)();
-        return clock::duration(static_cast<std::int64_t>(wait));
+        const std::optional<std::uint64_t> wait = s.wait(key, hash, n, now);
+        if (!wait) return shared_.time_until(n);
+        if (*wait == detail::gcra::never) return (clock::duration::max)();
+        return clock::duration(static_cast<std::int64_t>(*wait));
     }
 
     /// The limit of one key, as a guard for calls.
@@ -237,23 +238,24 @@ private:
     bool live_ = false;
 };
 
-/// The limit of one key.
+/// The limit of one key. Small: a pipeline keeps a copy.
 template <class Key>
 class keyed_limiter<Key>::bound {
     class admission_operation;
 
 public:
-    [[nodiscard]] bool try_acquire(std::uint64_t n = 1) { return limiter_->try_acquire(key_, n); }
+    [[nodiscard]] bool try_acquire(std::uint64_t n = 1) const { return limiter_->try_acquire(key_, n); }
     /// Takes `n` tokens for a guarded call; ready at once.
     /// Errors:        refused as `too_large`, or as `rate_limited` with the time after which to come back
-    [[nodiscard]] admission_operation admission(std::uint64_t n = 1) const noexcept {
+    [[nodiscard]] admission_operation admission(std::uint64_t n = 1) const
+        noexcept(std::is_nothrow_copy_constructible_v<view>) {
         return admission_operation(*this, n);
     }
 
     /// `call()` if its key has a token left; an operation that gives what the call gives.
     /// Errors:        as `admission`; nothing was called then
     template <detail::makes_awaitable F, class Classifier = outcome_classifier<>>
-    [[nodiscard]] auto operator()(F&& call, const Classifier& classify = detail::shared_classifier) {
+    [[nodiscard]] auto operator()(F&& call, const Classifier& classify = detail::shared_classifier) const {
         return detail::call_through(*this, std::forward<F>(call), classify);
     }
     [[nodiscard]] std::string_view name() const noexcept { return limiter_->name(); }
@@ -326,7 +328,7 @@ outcome<typename keyed_limiter<Key>::permit> keyed_limiter<Key>::admit(const vie
         p.shard_ = &s;
         return outcome<permit>(std::in_place, std::move(p));
     } else if (n <= gcra_.burst) {
-        wait = s.wait(key, hash, n, now);
+        wait = *s.wait(key, hash, n, now);
     }
     return rejection(n > gcra_.burst ? reject_reason::too_large : reject_reason::rate_limited, name_,
                      std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(wait, most))));

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -95,10 +96,11 @@ public:
         x.position -= std::min({x.position, t.tokens * gcra_.cost, t.end - at});
         earliest_full_ = std::min(earliest_full_, x.position);  // K2
     }
-    /// In nanoseconds; of a key that is not kept: none.
-    std::uint64_t wait(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
+    /// In nanoseconds; nothing if there is no place for the key.
+    std::optional<std::uint64_t> wait(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
         const std::uint64_t at = units(now);
         const std::uint32_t i = find(key, static_cast<std::uint32_t>(hash));
+        if (i == none && free_ == none && nodes_.size() == most_ && full_one(at) == none) return std::nullopt;
         const std::uint64_t next = std::max(i == none ? 0 : nodes_[i].position, at) + n * gcra_.cost;
         return next <= at + gcra_.window ? 0 : gcra_.ns_from(elapsed(now), next - gcra_.window);
     }
