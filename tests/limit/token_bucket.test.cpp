@@ -482,6 +482,26 @@ TEST_CASE("a tiny rate does not overflow", "[limit][token_bucket][RL-29]") {
     CHECK_FALSE(five.try_acquire());
 }
 
+TEST_CASE("after a long time that nobody asked, figures are what they are once somebody has", "[limit][token_bucket]") {
+    fake_clock time;
+    token_bucket b(per_second(999'983), 70'000'000);  // whose times are out of reach after 144 s
+    std::vector<reservation> ahead;
+    for (int i = 0; i < 4; ++i) ahead.push_back(*b.reserve(70'000'000));
+    time.advance(200s);
+    const auto seen = b.stats().available;
+    const auto wait = b.time_until(1);
+    CHECK(seen == -10'003'400);
+    CHECK(wait > 10s);
+    CHECK(wait < 11s);
+    CHECK_FALSE(b.try_acquire());  // moves the base
+    CHECK(b.stats().available == seen);
+    CHECK(b.time_until(1) == wait);
+    time.advance(std::chrono::hours(24 * 365 * 100));
+    CHECK(b.stats().available == 70'000'000);
+    CHECK(b.time_until(70'000'000) == 0ns);
+    for (reservation& r : ahead) r.commit();
+}
+
 TEST_CASE("weights, bursts and rates near the ends of their types saturate", "[limit][token_bucket][RL-76]") {
     fake_clock time;
     const std::uint64_t most = token_bucket::max_burst;

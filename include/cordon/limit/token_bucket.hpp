@@ -173,7 +173,8 @@ private:
         std::atomic<std::uint32_t> shift, era;
     };
     enum class answer : std::uint8_t { taken, refused, too_large };
-    /// Where a request comes to lie.
+    /// What there is to see at a time; where a request comes to lie.
+    struct sight;
     struct place;
 
     static std::uint64_t ns_now() noexcept {
@@ -186,6 +187,7 @@ private:
 
     // Under the lock.
     [[nodiscard]] std::uint64_t since_base(std::uint64_t now) const noexcept;
+    [[nodiscard]] sight look(std::uint64_t now) const noexcept;
     std::uint64_t come_near(std::uint64_t now) noexcept;
     void store_terms(const detail::gcra& g, std::uint64_t base) noexcept;
     void publish(std::uint64_t position) noexcept;
@@ -215,7 +217,7 @@ private:
     std::uint64_t origin_ = 0;
     std::uint32_t era_ = 0;
     std::int64_t promised_ = 0;               // under lock_: the time of the last reservation, in units
-    detail::intrusive_list<waiter> waiters_;  // under lock_
+    detail::counted_list<waiter> waiters_;    // under lock_
     std::int64_t first_act_ = 0;              // under lock_, if there are waiters: the times of the first and the last
     std::int64_t last_act_ = 0;
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet

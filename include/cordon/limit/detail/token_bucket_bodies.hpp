@@ -25,6 +25,9 @@
 
 namespace cordon::inline CORDON_ABI {
 
+struct token_bucket::sight {
+    std::uint64_t position, ns, passed;  ///< passed: the units by which the base has to move to come near
+};
 struct token_bucket::place {
     std::uint64_t next = 0;  ///< the position behind it
     std::int64_t act = 0;    ///< when its tokens are there, in units; less than now: they are
@@ -256,21 +259,29 @@ inline std::uint64_t token_bucket::since_base(std::uint64_t now) const noexcept 
     return static_cast<std::int64_t>(now - base_) < 0 ? 0 : now - base_;
 }
 
+/// The position and the time since the base; of a base that has come near, if that is out of reach.
+inline token_bucket::sight token_bucket::look(std::uint64_t now) const noexcept {
+    const std::uint64_t ns = since_base(now);
+    if (ns <= gcra_.reach) [[likely]] return {position(), ns, 0};
+    const std::uint64_t passed = gcra_.far_units(ns), at = position();
+    const bool all = passed == detail::gcra::farthest;  // everything is long past
+    return {at < passed ? 0 : at - passed, all ? 0 : ns - gcra_.ns_at(passed), passed};
+}
+
 /// The time since the base, which is moved if that is out of reach.
 inline std::uint64_t token_bucket::come_near(std::uint64_t now) noexcept {
     const std::uint64_t ns = since_base(now);
     if (ns <= gcra_.reach) [[likely]] return ns;
-    const std::uint64_t passed = gcra_.far_units(ns);
-    const bool all = passed == detail::gcra::farthest;  // everything is long past
-    const std::uint64_t position = position_of(word_.fetch_or(changing, std::memory_order_acq_rel));  // B2
-    if (all) ++era_;
-    origin_ += passed;
+    word_.fetch_or(changing, std::memory_order_acq_rel);  // B2
+    const sight near = look(now);
+    if (near.passed == detail::gcra::farthest) ++era_;
+    origin_ += near.passed;
     constexpr auto long_past = -static_cast<std::int64_t>(detail::gcra::farthest);
     for (std::int64_t* const u : {&promised_, &first_act_, &last_act_})
-        *u = std::max(*u - static_cast<std::int64_t>(passed), long_past);
-    store_terms(gcra_, all ? now : base_ + gcra_.ns_at(passed));
-    publish(position < passed ? 0 : position - passed);
-    return since_base(now);
+        *u = std::max(*u - static_cast<std::int64_t>(near.passed), long_past);
+    store_terms(gcra_, now - near.ns);
+    publish(near.position);
+    return near.ns;
 }
 
 inline token_bucket::place token_bucket::place_of(std::uint64_t position, std::uint64_t n,
@@ -484,8 +495,8 @@ inline clock::duration token_bucket::time_until(std::uint64_t n) const noexcept 
     constexpr auto never = (clock::duration::max)();
     if (n == 0 || gcra_.cost == 0) return clock::duration::zero();
     if (n > gcra_.burst) return never;
-    const std::uint64_t ns = std::min(since_base(ns_now()), gcra_.reach);  // beyond, it is full anyway
-    const place p = place_of(position(), n, ns);
+    const sight now = look(ns_now());
+    const place p = place_of(now.position, n, now.ns);
     return p.wait == detail::gcra::never ? never : clock::duration(static_cast<std::int64_t>(p.wait));
 }
 
@@ -498,8 +509,9 @@ inline token_bucket::snapshot token_bucket::stats() const noexcept {
         s.available = static_cast<std::int64_t>(gcra_.burst);
         return s;
     }
-    const std::uint64_t at = gcra_.units(std::min(since_base(ns_now()), gcra_.reach));
-    const std::uint64_t reached = std::max(position(), at);
+    const sight now = look(ns_now());
+    const std::uint64_t at = gcra_.units(now.ns);
+    const std::uint64_t reached = std::max(now.position, at);
     const auto cost = static_cast<std::int64_t>(gcra_.cost);
     const std::int64_t level = static_cast<std::int64_t>(gcra_.window) -
                                static_cast<std::int64_t>(reached - at);
