@@ -170,7 +170,8 @@ private:
     detail::named_wait_label label_;
 };
 
-/// A call that may run. Gives its place back when it dies; never resumes anybody inside.
+/// A call that may run. Gives its place back when it dies. That resumes nobody inside but a waiter without an executor,
+/// which goes on here unless a loop runs on this thread: so not under a lock that it takes.
 /// Lifetime:      the bulkhead outlives it
 class [[nodiscard]] bulkhead::permit {
 public:
