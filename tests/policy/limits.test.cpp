@@ -71,7 +71,8 @@ TEST_CASE("a bulkhead in a pipeline keeps its place for as long as the call runs
         bulkhead slots(1, {.name = "slots", .max_waiting = 1});
         const auto guarded = pipeline(slots, timeout(1s));
         const auto from = co::clock::now();
-        const auto ended = co_await co::when_all(guarded(s.fetch()), guarded(s.fetch()), as_outcome(guarded(s.fetch())));
+        const auto ended =
+            co_await co::when_all(guarded(s.fetch()), guarded(s.fetch()), as_outcome(guarded(s.fetch())));
         CHECK(co::clock::now() == from + 20ms);
         CHECK(std::get<2>(ended).rejection().reason == reject_reason::full);
         CHECK(s.calls == 2);
