@@ -30,6 +30,7 @@ enum class verdict : std::uint8_t {
     ignored,  ///< ended, and says nothing about whom the guard watches
     stopped,  ///< did not end
 };
+[[nodiscard]] constexpr bool counts(verdict v) noexcept { return v <= verdict::failure; }
 
 namespace detail {
 
@@ -235,17 +236,17 @@ private:
         if constexpr (Failing::ask_of_exceptions) {
             return failing_.error(e) ? verdict::failure : verdict::ignored;
         } else {
-            bool counts = true;
+            bool fails = true;
             detail::look_at(e, [&](const std::exception& x) {
                 if constexpr (Failing::ask_of_codes)
                     if (dynamic_cast<const std::system_error*>(&x) != nullptr &&
                         dynamic_cast<const timeout_error*>(&x) == nullptr) {
-                        counts = failing_.error(e);
+                        fails = failing_.error(e);
                         return;
                     }
-                counts = dynamic_cast<const std::logic_error*>(&x) == nullptr;
+                fails = dynamic_cast<const std::logic_error*>(&x) == nullptr;
             });
-            return counts ? verdict::failure : verdict::ignored;
+            return fails ? verdict::failure : verdict::ignored;
         }
     }
 

@@ -301,8 +301,8 @@ CORDON_NOINLINE inline void circuit_breaker::core::settle_probe(std::uint64_t ad
         if (generation_of(word_.load(std::memory_order_relaxed)) != generation_of(admitted) || !probes_[place].out ||
             probes_[place].since != since) {
             late = true;  // B2, B5
-        } else if (v > verdict::failure || now >= later(since, lease_)) {
-            late = v <= verdict::failure;
+        } else if (!counts(v) || now >= later(since, lease_)) {
+            late = counts(v);
             free_place(place);
         } else {
             probes_[place].out = false;
@@ -316,7 +316,7 @@ CORDON_NOINLINE inline void circuit_breaker::core::settle_probe(std::uint64_t ad
         }
     }
     finish(o);
-    if (v > verdict::failure) uncounted(v);
+    if (!counts(v)) uncounted(v);
     else if (late) stale();
 }
 

@@ -47,7 +47,7 @@ public:
         const std::uint64_t seen = word_.load(std::memory_order_acquire);
         if (state_of(admitted) == breaker_state::half_open) [[unlikely]]
             return settle_probe(admitted, since, v);
-        if (v > verdict::failure) return uncounted(v);
+        if (!counts(v)) return uncounted(v);
         if (state_of(admitted) == breaker_state::disabled) return;
         if (((seen ^ admitted) >> generation_shift) != 0) [[unlikely]]
             return stale();  // B2
