@@ -77,15 +77,16 @@ public:
     /// Errors:        `std::invalid_argument` if `burst` is more than `token_bucket::max_burst`, or `max_keys` is not
     ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
-        : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst), shard_bits_(bits_for(options.max_keys)),
-          shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
+        : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst),
+          shard_bits_(bits_for(options.max_keys)), shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
         if (options.max_keys == 0 || options.max_keys > most_keys)
             detail::raise(std::invalid_argument("keyed_limiter: max_keys is " + std::to_string(options.max_keys) +
                                                 ", allowed are 1 to " + std::to_string(most_keys)),
                           "a keyed_limiter's max_keys is out of range");
         const std::size_t n = std::size_t{1} << shard_bits_;
         for (std::size_t i = 0; i < n; ++i)
-            shards_[i].open(gcra_, now_ns(), options.max_keys / n + (i < options.max_keys % n ? 1 : 0));
+            shards_[i].open(gcra_, token_bucket::ns_now(),
+                            options.max_keys / n + (i < options.max_keys % n ? 1 : 0));
         seed_ = options.seed != 0 ? options.seed : own_seed();
     }
     keyed_limiter(const keyed_limiter&) = delete;
@@ -98,7 +99,7 @@ public:
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
         s.approach(hash);
-        const auto t = s.take(key, hash, n, now_ns());
+        const auto t = s.take(key, hash, n, token_bucket::ns_now());
         if (t.where != shard::overflow) return t.granted;
         if (shared_.try_acquire(n)) return true;
         ++s.rejected;
@@ -107,7 +108,7 @@ public:
 
     /// How long until `n` tokens of `key` are there: `duration::max()` if never.
     [[nodiscard]] clock::duration time_until(const view& key, std::uint64_t n = 1) const {
-        const std::uint64_t hash = hash_of(key), now = now_ns();
+        const std::uint64_t hash = hash_of(key), now = token_bucket::ns_now();
         if (n == 0 || gcra_.cost == 0) return clock::duration::zero();
         if (n > gcra_.burst) return (clock::duration::max)();
         shard& s = shard_of(hash);
@@ -127,7 +128,7 @@ public:
     /// Forgets all keys whose buckets are full. Never needed; their memory is kept for others.
     /// Returns:       how many
     std::size_t purge() noexcept {
-        const std::uint64_t now = now_ns();
+        const std::uint64_t now = token_bucket::ns_now();
         std::size_t n = 0;
         for (shard& s : all()) {
             const std::lock_guard lock(s.mutex);
@@ -168,9 +169,6 @@ private:
     static std::uint32_t bits_for(std::size_t keys) noexcept {
         return static_cast<std::uint32_t>(std::clamp(static_cast<int>(std::bit_width(keys / 256)) - 1, 0, 5));
     }
-    static std::uint64_t now_ns() noexcept {
-        return static_cast<std::uint64_t>(clock::now().time_since_epoch().count());
-    }
     /// Folds the product of two 64-bit words: each bit of the result depends on all of both.
     static std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
         const detail::uint128 product = detail::uint128{a} * b;
@@ -178,7 +176,7 @@ private:
     }
     std::uint64_t own_seed() const noexcept {
         if (detail::simulated_here()) return 0x9E3779B97F4A7C15u;
-        return mix(reinterpret_cast<std::uintptr_t>(this) ^ 0xD1B54A32D192ED03u, now_ns() | 1) | 1;
+        return mix(reinterpret_cast<std::uintptr_t>(this) ^ 0xD1B54A32D192ED03u, token_bucket::ns_now() | 1) | 1;
     }
     std::uint64_t hash_of(const view& key) const noexcept {
         return mix(std::hash<view>()(key) ^ seed_, 0x9E3779B97F4A7C15u);
@@ -223,7 +221,7 @@ public:
         shared_.settle(v);
         shard* const s = std::exchange(shard_, nullptr);
         if (s == nullptr || v != verdict::stopped) return;
-        const std::uint64_t now = now_ns();
+        const std::uint64_t now = token_bucket::ns_now();
         const std::lock_guard lock(s->mutex);
         s->give_back(taken_, now);
     }
@@ -311,7 +309,7 @@ outcome<typename keyed_limiter<Key>::permit> keyed_limiter<Key>::admit(const vie
     p.live_ = true;
     if (n == 0 || gcra_.cost == 0) return outcome<permit>(std::in_place, std::move(p));
     constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
-    const std::uint64_t hash = hash_of(key), now = now_ns();
+    const std::uint64_t hash = hash_of(key), now = token_bucket::ns_now();
     shard& s = shard_of(hash);
     const std::lock_guard lock(s.mutex);
     p.taken_ = s.take(key, hash, n, now);
