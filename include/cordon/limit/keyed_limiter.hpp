@@ -78,7 +78,8 @@ public:
     ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
         : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst),
-          shard_bits_(bits_for(options.max_keys)), shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
+          shard_bits_(bits_for(options.max_keys)),
+          shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
         if (options.max_keys == 0 || options.max_keys > most_keys)
             detail::raise(std::invalid_argument("keyed_limiter: max_keys is " + std::to_string(options.max_keys) +
                                                 ", allowed are 1 to " + std::to_string(most_keys)),
@@ -202,13 +203,13 @@ class [[nodiscard]] keyed_limiter<Key>::permit {
 public:
     permit() noexcept = default;
     permit(permit&& other) noexcept
-        : shard_(std::exchange(other.shard_, nullptr)), taken_(other.taken_), shared_(std::move(other.shared_)),
+        : shard_(std::exchange(other.shard_, nullptr)), decision_(other.decision_), shared_(std::move(other.shared_)),
           live_(std::exchange(other.live_, false)) {}
     permit& operator=(permit&& other) noexcept {
         if (this != &other) {
             settle(verdict::stopped);
             shard_ = std::exchange(other.shard_, nullptr);
-            taken_ = other.taken_;
+            decision_ = other.decision_;
             shared_ = std::move(other.shared_);
             live_ = std::exchange(other.live_, false);
         }
@@ -223,7 +224,7 @@ public:
         if (s == nullptr || v != verdict::stopped) return;
         const std::uint64_t now = token_bucket::ns_now();
         const std::lock_guard lock(s->mutex);
-        s->give_back(taken_, now);
+        s->give_back(decision_, now);
     }
     /// Whether it is still to be settled.
     [[nodiscard]] explicit operator bool() const noexcept { return live_; }
@@ -231,7 +232,7 @@ public:
 private:
     friend class keyed_limiter;
     shard* shard_ = nullptr;
-    typename shard::taken taken_;
+    typename shard::decision decision_;
     token_bucket::permit shared_;
     bool live_ = false;
 };
@@ -312,17 +313,17 @@ outcome<typename keyed_limiter<Key>::permit> keyed_limiter<Key>::admit(const vie
     const std::uint64_t hash = hash_of(key), now = token_bucket::ns_now();
     shard& s = shard_of(hash);
     const std::lock_guard lock(s.mutex);
-    p.taken_ = s.take(key, hash, n, now);
+    p.decision_ = s.take(key, hash, n, now);
     std::uint64_t wait = 0;
-    if (p.taken_.where == shard::overflow) {
-        token_bucket::taken t;
-        if (shared_.take(n, t) == token_bucket::answer::taken) {
+    if (p.decision_.where == shard::overflow) {
+        token_bucket::receipt t;
+        if (shared_.take(n, t) == token_bucket::answer::granted) {
             p.shared_ = token_bucket::permit(shared_, t);
             return outcome<permit>(std::in_place, std::move(p));
         }
         ++s.rejected;
         wait = static_cast<std::uint64_t>(shared_.time_until(n).count());
-    } else if (p.taken_.granted) {
+    } else if (p.decision_.granted) {
         p.shard_ = &s;
         return outcome<permit>(std::in_place, std::move(p));
     } else if (n <= gcra_.burst) {

@@ -39,13 +39,13 @@ class token_bucket::waiter : private timer, public detail::leaf<waiter>, public 
 public:
     waiter(token_bucket& b, std::uint64_t n) noexcept : timer(&waiter::fired), bucket_(&b), n_(n) {}
     ~waiter() {
-        if (owes_) [[unlikely]] bucket_->give_back(taken_);  // got, and never taken: it lost a race
+        if (owes_) [[unlikely]] bucket_->give_back(receipt_);  // got, and never taken: it lost a race
     }
     bool ready() noexcept {
-        const answer a = bucket_->take(n_, taken_);
+        const answer a = bucket_->take(n_, receipt_);
         if (a == answer::refused) return false;
         if (a == answer::too_large) refusal_.emplace(bucket_->refuse(reject_reason::too_large));
-        owes_ = a == answer::taken;
+        owes_ = a == answer::granted;
         return true;
     }
     std::coroutine_handle<> start(receiver_ref r) noexcept {
@@ -63,7 +63,7 @@ protected:
     [[nodiscard]] const std::optional<cordon::rejection>& refusal() const noexcept { return refusal_; }
     permit take_permit() noexcept {
         owes_ = false;
-        return permit(*bucket_, taken_);
+        return permit(*bucket_, receipt_);
     }
 
 private:
@@ -101,7 +101,7 @@ private:
     token_bucket* bucket_;
     const std::uint64_t n_;
     deadline until_;
-    taken taken_;
+    receipt receipt_;
     std::int64_t step_ = 0;      ///< under the lock, while queued: the time after that of the one before, in units
     bool armed_ = false;         ///< under the lock: its timer may fire
     bool was_armed_ = false;     ///< under the lock
@@ -188,10 +188,10 @@ inline void token_bucket::publish(std::uint64_t position) noexcept {
     word_.store(position * one_position | version_, std::memory_order_release);  // B2
 }
 
-inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noexcept {
+inline token_bucket::answer token_bucket::take(std::uint64_t n, receipt& out) noexcept {
     constexpr auto acquire = std::memory_order_acquire;  // B2
     out = {};
-    if (n == 0 || terms_.cost.load(acquire) == 0) return answer::taken;
+    if (n == 0 || terms_.cost.load(acquire) == 0) return answer::granted;
     std::uint64_t now = ns_now(), read_after = 0;
     std::uint64_t seen = word_.load(acquire);
     for (;;) {
@@ -213,22 +213,22 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noex
             continue;
         }
         out = {n, next + terms_.origin.load(acquire), terms_.era.load(acquire)};
-        if (word_.compare_exchange_weak(seen, at_position(seen, next), acquire)) return answer::taken;
+        if (word_.compare_exchange_weak(seen, at_position(seen, next), acquire)) return answer::granted;
     }
 }
-CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint64_t n, taken& out) noexcept {
+CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint64_t n, receipt& out) noexcept {
     const detail::spin_guard guard(lock_);
-    if (gcra_.cost == 0) return answer::taken;
+    if (gcra_.cost == 0) return answer::granted;
     if (n > gcra_.burst) return answer::too_large;
     const place p = claim(n, come_near(ns_now()), 0);
     if (!p.claimed) return answer::refused;
-    out = taken_at(n, p.act);
-    return answer::taken;
+    out = receipt_for(n, p.act);
+    return answer::granted;
 }
 
 inline bool token_bucket::try_acquire(std::uint64_t n) noexcept {
-    taken t;
-    if (take(n, t) == answer::taken) return true;
+    receipt t;
+    if (take(n, t) == answer::granted) return true;
     rejected_.fetch_add(1, std::memory_order_relaxed);
     return false;
 }
@@ -241,8 +241,8 @@ inline token_bucket::admission_operation token_bucket::admission(std::uint64_t n
 inline outcome<void> token_bucket::acquire_blocking(const blocking_scope& heeds, std::uint64_t n) {
     if (detail::runs_any_here() || detail::simulated_here()) detail::raise_would_block();
     if (heeds.stop_requested()) return outcome<void>::stopped();
-    taken t;
-    if (take(n, t) == answer::taken) return {};
+    receipt t;
+    if (take(n, t) == answer::granted) return {};
     return detail::block_on(acquire(n), heeds);
 }
 
@@ -305,7 +305,7 @@ inline token_bucket::place token_bucket::claim(std::uint64_t n, std::uint64_t ns
         }
     }
 }
-inline token_bucket::taken token_bucket::taken_at(std::uint64_t n, std::int64_t act) const noexcept {
+inline token_bucket::receipt token_bucket::receipt_for(std::uint64_t n, std::int64_t act) const noexcept {
     return {n, origin_ + static_cast<std::uint64_t>(act) + gcra_.window, era_};
 }
 
@@ -325,7 +325,7 @@ inline std::int64_t token_bucket::take_back(std::uint64_t n, std::int64_t act, s
     } while (!word_.compare_exchange_weak(seen, at_position(seen, left), std::memory_order_relaxed));
     return units;
 }
-inline void token_bucket::refund(const taken& what, std::uint64_t ns) noexcept {
+inline void token_bucket::refund(const receipt& what, std::uint64_t ns) noexcept {
     if (what.era != era_ || gcra_.cost == 0) return;
     const auto act = static_cast<std::int64_t>(what.end - origin_ - gcra_.window);
     move_up(act, take_back(what.tokens, act, ns));
@@ -347,7 +347,7 @@ inline void token_bucket::move_up(std::int64_t from, std::int64_t units) noexcep
     }
     last_act_ -= units;
 }
-CORDON_NOINLINE inline void token_bucket::give_back(const taken& what) noexcept {
+CORDON_NOINLINE inline void token_bucket::give_back(const receipt& what) noexcept {
     const detail::waking_guard guard(lock_);
     refund(what, come_near(ns_now()));
     hurry_first();
@@ -387,12 +387,12 @@ inline void token_bucket::serve(std::uint64_t ns) noexcept {
     const auto at = static_cast<std::int64_t>(gcra_.units(ns));
     while (!waiters_.empty() && first_act_ <= at) {
         waiter& w = waiters_.pop_front();
-        w.taken_ = taken_at(w.n_, first_act_);
+        w.receipt_ = receipt_for(w.n_, first_act_);
         if (!waiters_.empty()) first_act_ += waiters_.front().step_;
         w.owes_ = true;
         if (w.complete()) continue;
         w.owes_ = false;
-        refund(w.taken_, ns);
+        refund(w.receipt_, ns);
     }
 }
 
@@ -477,15 +477,15 @@ inline outcome<token_bucket::reservation> token_bucket::reserve(std::uint64_t n,
     if (p.wait != 0) promised_ = std::max(promised_, p.act);
     const clock::time_point when(clock::duration(static_cast<std::int64_t>(now + p.wait)));
     return outcome<reservation>(std::in_place,
-                                reservation(*this, n == 0 ? taken{} : taken_at(n, p.act), before, when));
+                                reservation(*this, n == 0 ? receipt{} : receipt_for(n, p.act), before, when));
 }
 inline void token_bucket::reservation::cancel() noexcept {
     token_bucket* const b = std::exchange(bucket_, nullptr);
-    if (b == nullptr || taken_.tokens == 0 || clock::now() > time_) return;
+    if (b == nullptr || receipt_.tokens == 0 || clock::now() > time_) return;
     const detail::waking_guard guard(b->lock_);
-    b->refund(taken_, b->come_near(ns_now()));
-    const std::int64_t act = static_cast<std::int64_t>(taken_.end - b->origin_ - b->gcra_.window);
-    if (taken_.era == b->era_ && b->promised_ == act)  // the last promise: those before it may be given back again
+    b->refund(receipt_, b->come_near(ns_now()));
+    const std::int64_t act = static_cast<std::int64_t>(receipt_.end - b->origin_ - b->gcra_.window);
+    if (receipt_.era == b->era_ && b->promised_ == act)  // the last promise: those before it may be given back again
         b->promised_ = static_cast<std::int64_t>(before_ - b->origin_);
     b->hurry_first();
 }
