@@ -76,8 +76,8 @@ TEST_CASE("a bulkhead in a pipeline keeps its place for as long as the call runs
         CHECK(co::clock::now() == from + 20ms);
         CHECK(std::get<2>(ended).rejection().reason == reject_reason::full);
         CHECK(s.calls == 2);
-        const auto [stopped, took] = co_await stopped_after(3ms, guarded(s.fetch()));
-        CHECK(stopped.is_stopped());
+        const auto ended_early = co_await stopped_after(3ms, guarded(s.fetch()));
+        CHECK(ended_early.first.is_stopped());
         CHECK(slots.stats().in_use == 0);
     });
 }
@@ -90,8 +90,8 @@ TEST_CASE("the limit of a key is a guard of a pipeline, which keeps a copy", "[p
         const auto of_a = pipeline(timeout(1s), clients.for_key("a"));
         const auto b = clients.for_key("b");
         const auto of_b = pipeline(b);
-        const auto [stopped, took] = co_await stopped_after(3ms, of_a(s.fetch()));
-        CHECK(stopped.is_stopped());
+        const auto ended_early = co_await stopped_after(3ms, of_a(s.fetch()));
+        CHECK(ended_early.first.is_stopped());
         CHECK(clients.time_until("a") == 0ms);  // it gave the token back
         const int got = co_await of_a(s.fetch());
         CHECK(got == 2);
