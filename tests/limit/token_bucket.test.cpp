@@ -1090,6 +1090,29 @@ TEST_CASE("wherever waiters are stopped, no token is lost or made", "[limit][tok
     CHECK(swept.points > 10);
 }
 
+TEST_CASE("one that is stopped when its tokens are there, but before its timer has fired, gives them back",
+          "[limit][token_bucket]") {
+    fake_clock time;
+    co::run_loop loop;
+    token_bucket b(per_second(10), 1);
+    CHECK(b.try_acquire());
+    co::cancel_scope scope{co::executor_ref(loop)};
+    const auto waits = [](token_bucket& bucket, const co::context& ctx, bool& stopped) -> task<> {
+        const auto ended = co_await co::as_outcome(bucket.acquire().with(ctx));
+        stopped = ended.is_stopped();
+    };
+    bool stopped = false;
+    co::start_on(loop, waits(b, scope.ctx(), stopped));
+    loop.poll();
+    CHECK(b.stats().waiting == 1);
+    time.advance(100ms);
+    scope.request_stop();
+    loop.poll();
+    CHECK(stopped);
+    CHECK(b.stats().waiting == 0);
+    CHECK(b.stats().available == 1);
+}
+
 TEST_CASE("a token bucket that is destroyed while it is waited for says so", "[limit][token_bucket]") {
     const std::string text = last_words([] {
         co::run_loop loop;
