@@ -69,7 +69,6 @@ inline bool may_repeat(http::verb method) {
 inline response answer_to(const co::rejection& why) {
     http::status status = http::status::service_unavailable;
     if (why.reason == co::reject_reason::rate_limited) status = http::status::too_many_requests;
-    if (why.reason == co::reject_reason::no_time) status = http::status::gateway_timeout;
     response made = own_answer(status, std::string(why.who()) + ": " + to_string(why.reason));
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(why.retry_after);
     if (seconds.count() > 0) made.set(http::field::retry_after, std::to_string(seconds.count()));

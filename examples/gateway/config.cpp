@@ -3,6 +3,8 @@
 
 #include "json_values.hpp"
 
+#include <cordon/breaker/window.hpp>
+
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -146,8 +148,9 @@ void read_route(reader& from, const std::string& at, route_options& r) {
     if (from.section(at + "breaker", r.breaker)) {
         breaker_numbers& b = *r.breaker;
         const std::string window = at + "breaker.window", min_calls = at + "breaker.min_calls";
-        b.window = from.number<std::uint32_t>(window, 1, 100'000, b.window);
-        b.min_calls = from.number<std::uint32_t>(min_calls, 1, 100'000, b.min_calls);
+        constexpr std::uint32_t most = cordon::call_window::max_calls;
+        b.window = from.number<std::uint32_t>(window, 1, most, b.window);
+        b.min_calls = from.number<std::uint32_t>(min_calls, 1, most, b.min_calls);
         b.failure_rate = from.number(at + "breaker.failure_rate", 0.001, 1.0, b.failure_rate);
         b.open_for = from.ms(at + "breaker.open_for_ms", 3'600'000, b.open_for);
         if (b.min_calls > b.window && from.has(min_calls))

@@ -15,8 +15,8 @@
 //             "budget_ratio": 0.2                    // 0 to 1: retries for each request, besides ten per second
 //         },
 //         "breaker": {
-//             "window": 100,                         // 1 to 100000 calls, over which failures are counted
-//             "min_calls": 20,                       // 1 to 100000, at most the window
+//             "window": 100,                         // 1 to 65536 calls, over which failures are counted
+//             "min_calls": 20,                       // 1 to 65536, at most the window
 //             "failure_rate": 0.5,                   // 0.001 to 1: at that it opens
 //             "open_for_ms": 5000                    // 1 to 3600000
 //         },

@@ -216,7 +216,7 @@ private:
         const std::string_view target = has_header ? std::string_view(asked.target()) : "-";
         constexpr unsigned client_closed = 499;  // only in the log
         const unsigned status = sent.has_value() ? reply.result_int() : client_closed;
-        shared_.common.count(status);
+        if (sent.has_value()) shared_.common.count(status);
         co_await shared_.log.write(method, target, status, co::clock::now() - began);
         if (!sent.has_value()) throw system_error(asio::error::connection_reset);
         co_return keep;

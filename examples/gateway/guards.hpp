@@ -22,7 +22,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace gateway {
@@ -105,11 +104,15 @@ public:
     /// For the calls that begin from now on. What a breaker knows stays, if route and upstream do; clients begin anew.
     /// Threads:       one at a time
     void replace(const guard_options& opts) {
-        auto fresh = std::make_shared<guards>(opts);
-        if (const std::shared_ptr<guards> old = get()) {
+        const auto fresh = std::make_shared<guards>(opts);
+        const std::shared_ptr<guards> old = get();
+        if (old)
             for (route& r : fresh->routes) inherit_breaker(r, old->routes);
-        }
         figures_.clear();  // two of the same name would be one series
+        {
+            const std::lock_guard lock(mutex_);
+            now_ = fresh;  // before its figures: if there is no memory for one, the others stay good
+        }
         if (!opts.client_rate.is_unlimited()) figures_.push_back(metrics_.add(fresh->clients));
         if (opts.requests) figures_.push_back(metrics_.add(fresh->places));
         for (route& r : fresh->routes) {
@@ -117,8 +120,6 @@ public:
             if (r.opts.breaker) figures_.push_back(metrics_.add(r.breaker));
             if (r.opts.bulkhead) figures_.push_back(metrics_.add(r.slots));
         }
-        const std::lock_guard lock(mutex_);
-        now_ = std::move(fresh);
     }
 
 private:

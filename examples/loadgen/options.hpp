@@ -28,7 +28,7 @@ inline constexpr std::string_view usage =
   --connections N        open loop: connections at the same time at most, 1 to 100000 (default 64)
   --seconds S            how long requests count, 0.1 to 86400 (default 10)
   --warm-up S            how long before that they are sent but do not count, 0 to 3600 (default 0)
-  --timeout-ms MS        how long a request may take once it has a connection, 1 to 600000 (default 5000)
+  --timeout-ms MS        how long a request may take from its turn on, with connecting, 1 to 600000 (default 5000)
   --method NAME          GET or POST (default GET)
   --path PATH            what to ask for (default /item)
   --body-bytes N         size of the body of a POST, 0 to 16777216 (default 64)

@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "play.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,6 +40,20 @@ TEST_CASE("every state and every cause has a name of its own", "[breaker][breake
         causes.insert(to_string(static_cast<breaker_cause>(i)));
     CHECK(causes.size() == 9);
     CHECK(causes.count("unknown") == 0);
+}
+
+TEST_CASE("generations grow with what is told, and with resets, of which nobody is told", "[breaker][breaker_event]") {
+    circuit_breaker b(one_call);
+    std::vector<std::uint64_t> told;
+    const auto listens = b.on_event([&](const breaker_event& e) { told.push_back(e.generation); });
+    b.disable();
+    b.close();
+    b.reset();
+    b.reset();
+    b.disable();
+    CHECK(told == std::vector<std::uint64_t>{2, 3, 6});
+    CHECK(b.stats().generation == 6);
+    CHECK(b.stats().events_lost == 0);
 }
 
 TEST_CASE("a whole cycle is told in its order, with causes and times", "[breaker][breaker_event]") {

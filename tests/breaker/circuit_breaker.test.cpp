@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <initializer_list>
 #include <limits>
 #include <memory>
@@ -663,8 +664,10 @@ TEST_CASE("a breaker says what is wrong with an option", "[breaker][circuit_brea
     CHECK(invalid({.consecutive_failures = 0}).find("consecutive_failures is 0") != std::string::npos);
     CHECK(invalid({.slow_call = -1ns}).find("slow_call is -1ns") != std::string::npos);
     CHECK(invalid({.slow_rate = 0}).find("slow_rate") != std::string::npos);
-    CHECK(invalid({.open_for = 0s}).find("open_for") != std::string::npos);
-    CHECK(invalid({.open_for = co::open_time::growing(5s, 1s)}).find("open_for") != std::string::npos);
+    CHECK(invalid({.open_for = -3s}) == "circuit_breaker: open_for is -3000000000ns, allowed are more than 0");
+    CHECK(invalid({.open_for = co::open_time::growing(5s, 1s)}) ==
+          "circuit_breaker: open_for is growing(5000000000ns, 1000000000ns, {.factor = 2.000000, .jitter = 0.100000}), "
+          "allowed are a most that is no less than the first");
     CHECK(invalid({.half_open_calls = 0}).find("half_open_calls is 0, allowed are 1 to 1024") != std::string::npos);
     CHECK(invalid({.half_open_calls = 1'025}).find("half_open_calls") != std::string::npos);
     CHECK(invalid({.half_open_failure_rate = -1.0}).find("half_open_failure_rate") != std::string::npos);
@@ -682,6 +685,16 @@ TEST_CASE("a breaker that is destroyed while its probes are out, or somebody lis
         (void)new circuit_breaker::permit(b->try_acquire());
     });
     CHECK(probe_out.find("circuit_breaker \"stock\" destroyed while 1 calls") != std::string::npos);
+    const auto left_over = last_words([] {
+        auto b = std::make_unique<circuit_breaker>(circuit_breaker_options{.name = "stock", .half_open_calls = 3});
+        b->open_until(co::clock::now());
+        auto first = b->try_acquire(), second = b->try_acquire();
+        (void)new circuit_breaker::permit(b->try_acquire());
+        first.succeeded();
+        second.succeeded();
+        if (b->state() != breaker_state::closed) std::abort();
+    });
+    CHECK(left_over.find("circuit_breaker \"stock\" destroyed while 1 calls") != std::string::npos);
     const auto listened = last_words([] {
         auto b = std::make_unique<circuit_breaker>(circuit_breaker_options{.name = "stock"});
         (void)new circuit_breaker::subscription(b->on_event([](const breaker_event&) {}));

@@ -59,6 +59,22 @@ TEST_CASE("jitter differs from time to time and from seed to seed, repeats itsel
     CHECK(one({.attempt = 20}) <= 60s);
 }
 
+TEST_CASE("how long a breaker was healthy is known once it was closed or reset", "[breaker][open_time]") {
+    hand_clock clock;
+    std::vector<co::clock::duration> healthy;
+    const auto note = [&](const co::breaker_trip& t) {
+        healthy.push_back(t.healthy_for);
+        return co::clock::duration(1s);
+    };
+    circuit_breaker first({.consecutive_failures = 1, .open_for = note});
+    circuit_breaker second({.consecutive_failures = 1, .open_for = note});
+    second.reset();
+    clock += 1min;
+    play(first, "F");
+    play(second, "F");
+    CHECK(healthy == std::vector<co::clock::duration>{co::clock::duration::max(), 1min});
+}
+
 TEST_CASE("what a time is made of is checked", "[breaker][open_time]") {
     using co::open_time;
     CHECK(open_time(1s).fault() == nullptr);

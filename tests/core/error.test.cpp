@@ -27,9 +27,8 @@ static_assert(std::is_trivially_copyable_v<rejection>);
 static_assert(std::is_nothrow_copy_constructible_v<timeout_error>);
 
 constexpr reject_reason all_reasons[] = {reject_reason::rate_limited, reject_reason::too_large,
-                                            reject_reason::circuit_open,    reject_reason::full,
-                                            reject_reason::draining, reject_reason::closed,
-                                            reject_reason::no_time, reject_reason::exhausted};
+                                         reject_reason::circuit_open, reject_reason::full,
+                                         reject_reason::draining,     reject_reason::closed};
 
 }  // namespace
 

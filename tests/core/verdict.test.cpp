@@ -4,9 +4,11 @@
 #include "catch.hpp"
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -49,13 +51,12 @@ static_assert(sizeof(outcome_classifier<>().failing_when([](int) { return true; 
 
 }  // namespace
 
-TEST_CASE("only success and failure come before what does not count", "[core][verdict]") {
-    using cordon::verdict;
+TEST_CASE("only success and failure count", "[core][verdict]") {
     static_assert(std::is_same_v<std::underlying_type_t<verdict>, std::uint8_t>);
-    CHECK(verdict::success < verdict::ignored);
-    CHECK(verdict::failure < verdict::ignored);
-    CHECK(verdict::ignored < verdict::stopped);
-    CHECK(verdict::success != verdict::failure);
+    CHECK(co::counts(verdict::success));
+    CHECK(co::counts(verdict::failure));
+    CHECK_FALSE(co::counts(verdict::ignored));
+    CHECK_FALSE(co::counts(verdict::stopped));
 }
 
 TEST_CASE("unless told otherwise a value is a success and an exception a failure", "[core][verdict]") {
@@ -144,6 +145,37 @@ TEST_CASE("a predicate of codes decides of values and of exceptions that have on
     CHECK(judge(failed(std::runtime_error("has none"))) == verdict::failure);  // as if nobody had said anything
     CHECK(judge(failed(std::logic_error("has none"))) == verdict::ignored);
     CHECK(judge(outcome<int>(7)) == verdict::success);
+}
+
+TEST_CASE("a timeout fails whatever codes are said to fail, unless its own is said to count as nothing",
+          "[core][verdict]") {
+    const outcome<int> late = failed(co::timeout_error(std::source_location::current()));
+    const auto reset =
+        outcome_classifier<>().failing_when([](std::error_code e) { return e == std::errc::connection_reset; });
+    CHECK(reset(late) == verdict::failure);
+    CHECK(reset(failed(system(std::errc::timed_out))) == verdict::ignored);
+    const auto patient = outcome_classifier<>().ignoring([](std::error_code e) { return e == std::errc::timed_out; });
+    CHECK(patient(late) == verdict::ignored);
+    const auto asks_all = outcome_classifier<>().failing_when([](const std::exception&) { return false; });
+    CHECK(asks_all(late) == verdict::ignored);
+}
+
+TEST_CASE("only a predicate of a class of exceptions is taken for one", "[core][verdict]") {
+    struct own : std::runtime_error {
+        using std::runtime_error::runtime_error;
+    };
+    const auto asks = []<class P>(P) { return std::predicate<const P&, co::detail::any_exception>; };
+    CHECK(asks([](const own&) { return true; }));
+    CHECK(asks([](own) { return true; }));
+    CHECK(asks([](const co::rejected&) { return true; }));
+    CHECK_FALSE(asks([](const std::optional<own>&) { return true; }));
+    CHECK_FALSE(asks([](int) { return true; }));
+    CHECK_FALSE(asks([](const reply&) { return true; }));
+    CHECK_FALSE(asks([](const std::string&) { return true; }));
+    CHECK_FALSE(asks([](std::error_code) { return true; }));
+    CHECK_FALSE(asks([](const rejection&) { return true; }));
+    CHECK_FALSE(asks([](const std::exception_ptr&) { return true; }));
+    CHECK_FALSE(asks([](const std::tuple<std::error_code, std::size_t>&) { return true; }));
 }
 
 TEST_CASE("a predicate of exceptions decides of them alone", "[core][verdict]") {

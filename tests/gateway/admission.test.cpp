@@ -15,9 +15,8 @@ using gateway::http::verb;
 TEST_CASE("a refusal becomes the status of who has to change something", "[gateway][admission]") {
     CHECK(answer_to(cordon::rejection(reject_reason::rate_limited)).result_int() == 429);
     for (const reject_reason reason : {reject_reason::circuit_open, reject_reason::full, reject_reason::draining,
-                                       reject_reason::closed, reject_reason::exhausted, reject_reason::too_large})
+                                       reject_reason::closed, reject_reason::too_large})
         CHECK(answer_to(cordon::rejection(reason)).result_int() == 503);
-    CHECK(answer_to(cordon::rejection(reject_reason::no_time)).result_int() == 504);
     CHECK(answer_to(cordon::rejection(reject_reason::full, "upstream")).body() == "upstream: full\n");
 }
 

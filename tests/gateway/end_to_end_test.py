@@ -536,6 +536,7 @@ class EndToEnd(unittest.TestCase):
             while not re.search(r"GET /item 499", self.log.read_text()):
                 self.assertLess(time.monotonic(), deadline)
                 time.sleep(0.02)
+        self.assertEqual(self.figures(gateway)['gateway_answers_sent_total{name="http",class="4xx"}'], 0)
 
     def test_garbage_on_many_connections_leaves_it_serving(self):
         seed = random.randrange(1 << 32)

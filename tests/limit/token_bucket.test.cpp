@@ -482,6 +482,26 @@ TEST_CASE("a tiny rate does not overflow", "[limit][token_bucket][RL-29]") {
     CHECK_FALSE(five.try_acquire());
 }
 
+TEST_CASE("after a long time that nobody asked, figures are what they are once somebody has", "[limit][token_bucket]") {
+    fake_clock time;
+    token_bucket b(per_second(999'983), 70'000'000);  // whose times are out of reach after 144 s
+    std::vector<reservation> ahead;
+    for (int i = 0; i < 4; ++i) ahead.push_back(*b.reserve(70'000'000));
+    time.advance(200s);
+    const auto seen = b.stats().available;
+    const auto wait = b.time_until(1);
+    CHECK(seen == -10'003'400);
+    CHECK(wait > 10s);
+    CHECK(wait < 11s);
+    CHECK_FALSE(b.try_acquire());  // moves the base
+    CHECK(b.stats().available == seen);
+    CHECK(b.time_until(1) == wait);
+    time.advance(std::chrono::hours(24 * 365 * 100));
+    CHECK(b.stats().available == 70'000'000);
+    CHECK(b.time_until(70'000'000) == 0ns);
+    for (reservation& r : ahead) r.commit();
+}
+
 TEST_CASE("weights, bursts and rates near the ends of their types saturate", "[limit][token_bucket][RL-76]") {
     fake_clock time;
     const std::uint64_t most = token_bucket::max_burst;
@@ -1068,6 +1088,29 @@ TEST_CASE("wherever waiters are stopped, no token is lost or made", "[limit][tok
     }
     CHECK(stops == 0);
     CHECK(swept.points > 10);
+}
+
+TEST_CASE("one that is stopped when its tokens are there, but before its timer has fired, gives them back",
+          "[limit][token_bucket]") {
+    fake_clock time;
+    co::run_loop loop;
+    token_bucket b(per_second(10), 1);
+    CHECK(b.try_acquire());
+    co::cancel_scope scope{co::executor_ref(loop)};
+    const auto waits = [](token_bucket& bucket, const co::context& ctx, bool& stopped) -> task<> {
+        const auto ended = co_await co::as_outcome(bucket.acquire().with(ctx));
+        stopped = ended.is_stopped();
+    };
+    bool stopped = false;
+    co::start_on(loop, waits(b, scope.ctx(), stopped));
+    loop.poll();
+    CHECK(b.stats().waiting == 1);
+    time.advance(100ms);
+    scope.request_stop();
+    loop.poll();
+    CHECK(stopped);
+    CHECK(b.stats().waiting == 0);
+    CHECK(b.stats().available == 1);
 }
 
 TEST_CASE("a token bucket that is destroyed while it is waited for says so", "[limit][token_bucket]") {

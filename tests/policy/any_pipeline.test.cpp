@@ -118,8 +118,7 @@ TEST_CASE("every type of result goes through what is stored, and callables that 
     });
 }
 
-TEST_CASE("copies share the pipeline, and a call in flight goes on when another is put in its place",
-          "[policy][any_pipeline]") {
+TEST_CASE("copies share the pipeline, and keep it when another is put in the place of one", "[policy][any_pipeline]") {
     simulation sim;
     circuit_breaker breaker{{.name = "b"}};
     sim.run([&]() -> task<> {

@@ -180,6 +180,23 @@ TEST_CASE("an awaited fallback also answers what failed without a wait", "[polic
     });
 }
 
+TEST_CASE("a fallback that throws canceled is a stop, whether it answers at once or is awaited", "[policy][fallback]") {
+    simulation sim;
+    const auto each = GENERATE(0ms, 1ms);
+    sim.run([&]() -> task<> {
+        service s("F", each);
+        const auto plain = [](const failure&) -> int { throw co::canceled(); };
+        const auto awaited = [](const failure&) -> task<int> { throw co::canceled(); };
+        const auto first = co_await as_outcome(pipeline(fallback(plain))(s.fetch()));
+        CHECK(first.is_stopped());
+        const auto second = co_await as_outcome(pipeline(timeout(1s), fallback(plain), timeout(1s))(s.fetch()));
+        CHECK(second.is_stopped());
+        const auto third = co_await as_outcome(pipeline(fallback(awaited))(s.fetch()));
+        CHECK(third.is_stopped());
+        CHECK(s.running == 0);
+    });
+}
+
 TEST_CASE("an awaited fallback is stopped like any call", "[policy][fallback][FB-04]") {
     simulation sim;
     service s("F", 10ms), slow("F", 1s);

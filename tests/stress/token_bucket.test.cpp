@@ -163,34 +163,39 @@ TEST_CASE("terms that change all the time neither lose a waiter nor admit too mu
     CHECK(b.stats().waiting == 0);
 }
 
-TEST_CASE("a refund that hurries a waiter meets its timer and its stop", "[stress][limit][token_bucket]") {
+TEST_CASE("a refund or another rate that hurries a waiter meets its timer and its stop",
+          "[stress][limit][token_bucket]") {
     stress::dice dice;
     stress::crew<2> crew;
     std::atomic<int> served{0}, stopped{0};
-    for (int round = 0; round < 1'500; ++round) {
+    for (int round = 0; round < stress::rounds(1'500); ++round) {
         token_bucket b(co::per_second(20'000), 2);  // 50 us each
-        auto held = b.reserve(2);
-        REQUIRE(held.has_value());
+        auto used = b.reserve(2), ahead = b.reserve(2);  // those that are there, and the next
+        REQUIRE(used.has_value());
+        REQUIRE(ahead.has_value());
+        used->commit();
         co::cancel_scope scope{co::executor_ref(crew.loop(0))};
-        const bool stops = dice.below(2) == 0;
+        const bool stops = dice.below(2) == 0, refunds = dice.below(2) == 0;
         const auto waits = [](token_bucket& bucket, const co::context& ctx, std::atomic<int>& good,
                               std::atomic<int>& bad) -> co::task<> {
             auto ended = co_await co::as_outcome(bucket.acquire(1 + 1).with(ctx));
             (ended.has_value() ? good : bad).fetch_add(1);
         };
         crew.start(0, waits(b, scope.ctx(), served, stopped));
-        const auto hurries = [](token_bucket& bucket, co::cancel_scope* stop, std::uint32_t wait) -> co::task<> {
+        const auto hurries = [](token_bucket& bucket, token_bucket::reservation* refund, co::cancel_scope* stop,
+                                std::uint32_t wait) -> co::task<> {
             stress::dawdle(wait);
-            bucket.set_rate(co::per_second(200'000), 2);
+            if (refund != nullptr) refund->cancel();
+            else bucket.set_rate(co::per_second(200'000), 2);
             if (stop != nullptr) stop->request_stop();
             co_return;
         };
-        crew.start(1, hurries(b, stops ? &scope : nullptr, dice.below(60'000)));
+        crew.start(1, hurries(b, refunds ? &*ahead : nullptr, stops ? &scope : nullptr, dice.below(60'000)));
         crew.wait();
-        held->commit();
+        ahead->commit();
         CHECK(b.stats().waiting == 0);
     }
-    CHECK(served.load() + stopped.load() == 1'500);
+    CHECK(served.load() + stopped.load() == stress::rounds(1'500));
     CHECK(served.load() > 0);
 }
 

@@ -70,7 +70,7 @@ struct breaker_event {
     std::uint64_t calls = 0;       ///< of the window, or the probes, that led here
     std::uint64_t failed = 0;      ///< of them
     std::uint64_t slow = 0;        ///< of them
-    std::uint64_t generation = 0;  ///< that of `to`: one more with each transition, so that a lost event is noticed
+    std::uint64_t generation = 0;  ///< that of `to`: larger after each transition; `stats()` counts what was lost
 };
 
 }  // namespace cordon::inline CORDON_ABI

@@ -56,7 +56,8 @@ struct circuit_breaker_options {
 /// Order:         transitions are made one at a time, and told in that order. An outcome counts only for the state, and
 ///                the generation of that state, that admitted the call; later it is stale: counted as such and told
 /// Lifetime:      outlives its permits and subscriptions. Destroyed while somebody listens, or while a call that it let
-///                through in half-open is out, it prints its name and terminates; of other permits it keeps no account
+///                through in half-open is out, whatever its state is since, it prints its name and terminates; of other
+///                permits it keeps no account
 /// Cost:          closed: a load to admit; a compare-and-swap to record a success, more for a failure; allocates only
 ///                when made. Time passes only when somebody asks: a breaker needs no timer and no thread
 class circuit_breaker {
@@ -65,6 +66,7 @@ class circuit_breaker {
 
 public:
     static constexpr std::string_view kind = "circuit_breaker";
+    static constexpr std::uint32_t max_half_open_calls = 1'024;
     class permit;
     class subscription;
 
@@ -77,7 +79,7 @@ public:
         std::uint32_t probes = 0;                       ///< calls that half-open has let through and waits for
         std::uint32_t attempt = 0;                      ///< how often it opened by itself since it was closed last
         clock::duration retry_after{0};                 ///< how long it stays open yet; zero: it is not, or not known
-        std::uint64_t generation = 0;                   ///< how often the state, or the window, began anew
+        std::uint64_t generation = 0;                   ///< one more with each transition, `reset()` and `restore()`
         // Since it was made:
         std::uint64_t rejected = 0;            ///< calls refused, for all reasons
         std::uint64_t rejected_half_open = 0;  ///< of them: enough probes were out
@@ -144,14 +146,12 @@ public:
 
     /// Calls `f(const breaker_event&)` with each event from now on, until the handle goes.
     /// Threads:       `f` runs on the thread whose call caused the event, or on one that is telling others; one event
-    /// at
-    ///                a time, under no lock. It may use the breaker, and let the handle go
+    ///                at a time, under no lock. It may use the breaker, and let the handle go
     /// Errors:        what `f` throws is dropped and counted
     template <std::invocable<const breaker_event&> F>
     [[nodiscard]] subscription on_event(F f);
 
 private:
-    static constexpr std::uint32_t max_half_open_calls = 1'024;
     std::unique_ptr<core> core_;
 };
 

@@ -10,12 +10,14 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/random.hpp>
 
 #include <chrono>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -27,7 +29,7 @@ struct breaker_trip {
     double failure_rate = 0;    ///< of the window, or the probes, that led here
     double slow_rate = 0;
     clock::duration last_open{0};  ///< how long it was to be open the last time; zero: never yet
-    clock::duration healthy_for = clock::duration::max();  ///< for how long it was closed; `max()`: it never opened yet
+    clock::duration healthy_for = clock::duration::max();  ///< since it was closed, or `reset()`; `max()`: since made
     clock::time_point at{};
 };
 
@@ -83,6 +85,15 @@ public:
         return nullptr;
     }
 
+    /// How it was written, with its durations in nanoseconds.
+    [[nodiscard]] std::string text() const {
+        const auto ns = [](clock::duration d) { return std::to_string(d.count()) + "ns"; };
+        if (kind_ == kind::function) return "a function";
+        if (kind_ == kind::fixed) return ns(first_);
+        return "growing(" + ns(first_) + ", " + ns(most_) + ", {.factor = " + std::to_string(how_.factor) +
+               ", .jitter = " + std::to_string(how_.jitter) + "})";
+    }
+
 private:
     enum class kind : std::uint8_t { fixed, growing, function };
     struct model {
@@ -102,13 +113,9 @@ private:
         double d = static_cast<double>(first_.count()) * std::pow(how_.factor, static_cast<double>(trip.attempt));
         if (!(d < most)) d = most;  // and where it is infinite
         // From -1 to 1. A hash of seed, attempt and time needs no state, and repeats itself in a simulation.
-        std::uint64_t z = how_.seed ^ static_cast<std::uint64_t>(trip.at.time_since_epoch().count()) ^
+        const std::uint64_t z = how_.seed ^ static_cast<std::uint64_t>(trip.at.time_since_epoch().count()) ^
                           (static_cast<std::uint64_t>(trip.attempt) << 48);
-        z += 0x9e3779b97f4a7c15u;  // splitmix64
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        z ^= z >> 31;
-        d *= 1 + how_.jitter * (static_cast<double>(z >> 11) * 0x1p-52 - 1);
+        d *= 1 + how_.jitter * (2 * detail::unit_interval(detail::mixed(z)) - 1);
         return d < most ? clock::duration(static_cast<clock::rep>(d)) : most_;
     }
 

@@ -41,7 +41,7 @@ private:
 
 /// The calls of the last while, in buckets that leave one at a time, as wholes: what is counted is between `span` less
 /// one bucket and `span` old at most. With one bucket the window is fixed: all calls leave when its time is over, and
-/// one that began before and ends after belongs to neither side.
+/// one that began before and ends after belongs to neither side. Of one bucket the first 268,435,455 calls count.
 template <class Rep, class Period>
 [[nodiscard]] constexpr call_window last(std::chrono::duration<Rep, Period> span, std::uint32_t buckets) noexcept {
     const clock::duration whole = detail::saturated(span);

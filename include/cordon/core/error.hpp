@@ -58,8 +58,6 @@ enum class reject_reason : std::uint8_t {
     full,          ///< no room: concurrency or queue bound
     draining,      ///< is shutting down
     closed,        ///< has ended: a closed channel, group or pool
-    no_time,       ///< the deadline would pass first
-    exhausted,     ///< a budget is used up
 };
 
 [[nodiscard]] constexpr const char* to_string(reject_reason reason) noexcept {
@@ -70,8 +68,6 @@ enum class reject_reason : std::uint8_t {
         case reject_reason::full: return "full";
         case reject_reason::draining: return "draining";
         case reject_reason::closed: return "closed";
-        case reject_reason::no_time: return "no time";
-        case reject_reason::exhausted: return "exhausted";
     }
     return "unknown";
 }

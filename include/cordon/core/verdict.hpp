@@ -30,6 +30,7 @@ enum class verdict : std::uint8_t {
     ignored,  ///< ended, and says nothing about whom the guard watches
     stopped,  ///< did not end
 };
+[[nodiscard]] constexpr bool counts(verdict v) noexcept { return v <= verdict::failure; }
 
 namespace detail {
 
@@ -76,10 +77,21 @@ inline constexpr bool asks_of_pointer = std::predicate<const P&, const std::exce
 template <class P>
 inline constexpr bool asks_of_exception = std::predicate<const P&, const std::exception&>;
 
-/// It would never be asked, and nobody would notice.
+/// Can be taken for any class of exceptions, the user's own as well; not for an optional of one, whose constructor
+/// cannot choose between the two.
+struct any_exception {
+    template <std::derived_from<std::exception> E>
+    operator const E&() const;
+    template <std::derived_from<std::exception> E>
+    operator E&&() const;
+};
+
+/// It would never be asked, and nobody would notice. (The three are for what takes several classes: which of them
+/// `any_exception` means is not clear then.)
 template <class P>
 consteval void check_predicate() {
-    static_assert(asks_of_exception<P> || !(std::predicate<const P&, const timeout_error&> ||
+    static_assert(asks_of_exception<P> || !(std::predicate<const P&, any_exception> ||
+                                            std::predicate<const P&, const timeout_error&> ||
                                             std::predicate<const P&, const std::invalid_argument&> ||
                                             std::predicate<const P&, const rejected&>),
                   "a predicate takes `const std::exception&`, and looks for the class that it means with a dynamic_cast; "
@@ -176,14 +188,15 @@ public:
 
     /// Adds what is a failure. Of the kind that `p` asks about (values, codes, exceptions, refusals) nothing else is
     /// one then: a value is a success, and an exception or a refusal is ignored. A `std::system_error` is of the kind
-    /// of its code. Of a class of exceptions ask with `const std::exception&` and a `dynamic_cast`.
+    /// of its code, but a `timeout_error` is a failure whatever is said of codes. Of a class of exceptions ask with
+    /// `const std::exception&` and a `dynamic_cast`.
     template <class P>
     [[nodiscard]] auto failing_when(P p) && {
         detail::check_predicate<P>();
         using more = decltype(std::move(failing_).with(std::move(p)));
         return outcome_classifier<more, Ignored>(std::move(failing_).with(std::move(p)), std::move(ignored_));
     }
-    /// Adds what counts as nothing, whatever else is said.
+    /// Adds what counts as nothing, whatever else is said; of codes also that of a `timeout_error`.
     template <class P>
     [[nodiscard]] auto ignoring(P p) && {
         detail::check_predicate<P>();
@@ -223,16 +236,17 @@ private:
         if constexpr (Failing::ask_of_exceptions) {
             return failing_.error(e) ? verdict::failure : verdict::ignored;
         } else {
-            bool counts = true;
+            bool fails = true;
             detail::look_at(e, [&](const std::exception& x) {
                 if constexpr (Failing::ask_of_codes)
-                    if (dynamic_cast<const std::system_error*>(&x) != nullptr) {
-                        counts = failing_.error(e);
+                    if (dynamic_cast<const std::system_error*>(&x) != nullptr &&
+                        dynamic_cast<const timeout_error*>(&x) == nullptr) {
+                        fails = failing_.error(e);
                         return;
                     }
-                counts = dynamic_cast<const std::logic_error*>(&x) == nullptr;
+                fails = dynamic_cast<const std::logic_error*>(&x) == nullptr;
             });
-            return counts ? verdict::failure : verdict::ignored;
+            return fails ? verdict::failure : verdict::ignored;
         }
     }
 

@@ -161,8 +161,7 @@ private:
     mutable detail::spin_lock lock_;
     bool closed_ = false;                     // under lock_
     std::int64_t limit_;                      // under lock_
-    detail::intrusive_list<waiter> waiters_;  // under lock_
-    std::size_t waiting_ = 0;                 // under lock_: how many are in waiters_
+    detail::counted_list<waiter> waiters_;    // under lock_
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet
     std::atomic<std::uint64_t> rejected_{0};
     const std::size_t max_waiting_;
@@ -171,7 +170,8 @@ private:
     detail::named_wait_label label_;
 };
 
-/// A call that may run. Gives its place back when it dies; never resumes anybody inside.
+/// A call that may run. Gives its place back when it dies. That resumes nobody inside but a waiter without an executor,
+/// which goes on here unless a loop runs on this thread: so not under a lock that it takes.
 /// Lifetime:      the bulkhead outlives it
 class [[nodiscard]] bulkhead::permit {
 public:

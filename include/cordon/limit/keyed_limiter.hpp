@@ -46,9 +46,9 @@ struct keyed_limiter_options {
 };
 
 /// A token bucket for each key, all of one rate and burst; never waits. Full are the buckets of keys that are new. Once
-/// `max_keys` are kept, a new key takes the place of one whose bucket is full again, which loses nothing by that. If
-/// there is none, it shares one bucket of the same size with all others that find no place: so memory is bounded, and
-/// whoever makes up keys cannot get more than one client does.
+/// about `max_keys` are kept (each shard has its part of them), a new key takes the place of one whose bucket is full
+/// again, which loses nothing by that. If there is none, it shares one bucket of the same size with all others that
+/// find no place: so memory is bounded, and whoever makes up keys cannot get more than one client does.
 /// Requires:      `std::hash<Key>` and `==`; keys are compared in full, whatever their hash. A key is movable. For a
 ///                `std::string` whatever converts to a view of it will do, and is copied only if it is new
 /// Threads:       all members from any
@@ -77,7 +77,8 @@ public:
     /// Errors:        `std::invalid_argument` if `burst` is more than `token_bucket::max_burst`, or `max_keys` is not
     ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
-        : gcra_(limit, burst), shared_(limit, burst), shard_bits_(bits_for(options.max_keys)),
+        : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst),
+          shard_bits_(bits_for(options.max_keys)),
           shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
         if (options.max_keys == 0 || options.max_keys > most_keys)
             detail::raise(std::invalid_argument("keyed_limiter: max_keys is " + std::to_string(options.max_keys) +
@@ -85,7 +86,8 @@ public:
                           "a keyed_limiter's max_keys is out of range");
         const std::size_t n = std::size_t{1} << shard_bits_;
         for (std::size_t i = 0; i < n; ++i)
-            shards_[i].open(gcra_, now_ns(), options.max_keys / n + (i < options.max_keys % n ? 1 : 0));
+            shards_[i].open(gcra_, token_bucket::ns_now(),
+                            options.max_keys / n + (i < options.max_keys % n ? 1 : 0));
         seed_ = options.seed != 0 ? options.seed : own_seed();
     }
     keyed_limiter(const keyed_limiter&) = delete;
@@ -98,7 +100,7 @@ public:
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
         s.approach(hash);
-        const auto t = s.take(key, hash, n, now_ns());
+        const auto t = s.take(key, hash, n, token_bucket::ns_now());
         if (t.where != shard::overflow) return t.granted;
         if (shared_.try_acquire(n)) return true;
         ++s.rejected;
@@ -107,14 +109,15 @@ public:
 
     /// How long until `n` tokens of `key` are there: `duration::max()` if never.
     [[nodiscard]] clock::duration time_until(const view& key, std::uint64_t n = 1) const {
-        const std::uint64_t hash = hash_of(key), now = now_ns();
+        const std::uint64_t hash = hash_of(key), now = token_bucket::ns_now();
         if (n == 0 || gcra_.cost == 0) return clock::duration::zero();
         if (n > gcra_.burst) return (clock::duration::max)();
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
-        const std::uint64_t wait = s.wait(key, hash, n, now);
-        if (wait == detail::gcra::never) return (clock::duration::max)();
-        return clock::duration(static_cast<std::int64_t>(wait));
+        const std::optional<std::uint64_t> wait = s.wait(key, hash, n, now);
+        if (!wait) return shared_.time_until(n);
+        if (*wait == detail::gcra::never) return (clock::duration::max)();
+        return clock::duration(static_cast<std::int64_t>(*wait));
     }
 
     /// The limit of one key, as a guard for calls.
@@ -126,7 +129,7 @@ public:
     /// Forgets all keys whose buckets are full. Never needed; their memory is kept for others.
     /// Returns:       how many
     std::size_t purge() noexcept {
-        const std::uint64_t now = now_ns();
+        const std::uint64_t now = token_bucket::ns_now();
         std::size_t n = 0;
         for (shard& s : all()) {
             const std::lock_guard lock(s.mutex);
@@ -167,9 +170,6 @@ private:
     static std::uint32_t bits_for(std::size_t keys) noexcept {
         return static_cast<std::uint32_t>(std::clamp(static_cast<int>(std::bit_width(keys / 256)) - 1, 0, 5));
     }
-    static std::uint64_t now_ns() noexcept {
-        return static_cast<std::uint64_t>(clock::now().time_since_epoch().count());
-    }
     /// Folds the product of two 64-bit words: each bit of the result depends on all of both.
     static std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
         const detail::uint128 product = detail::uint128{a} * b;
@@ -177,7 +177,7 @@ private:
     }
     std::uint64_t own_seed() const noexcept {
         if (detail::simulated_here()) return 0x9E3779B97F4A7C15u;
-        return mix(reinterpret_cast<std::uintptr_t>(this) ^ 0xD1B54A32D192ED03u, now_ns() | 1) | 1;
+        return mix(reinterpret_cast<std::uintptr_t>(this) ^ 0xD1B54A32D192ED03u, token_bucket::ns_now() | 1) | 1;
     }
     std::uint64_t hash_of(const view& key) const noexcept {
         return mix(std::hash<view>()(key) ^ seed_, 0x9E3779B97F4A7C15u);
@@ -203,13 +203,13 @@ class [[nodiscard]] keyed_limiter<Key>::permit {
 public:
     permit() noexcept = default;
     permit(permit&& other) noexcept
-        : shard_(std::exchange(other.shard_, nullptr)), taken_(other.taken_), shared_(std::move(other.shared_)),
+        : shard_(std::exchange(other.shard_, nullptr)), decision_(other.decision_), shared_(std::move(other.shared_)),
           live_(std::exchange(other.live_, false)) {}
     permit& operator=(permit&& other) noexcept {
         if (this != &other) {
             settle(verdict::stopped);
             shard_ = std::exchange(other.shard_, nullptr);
-            taken_ = other.taken_;
+            decision_ = other.decision_;
             shared_ = std::move(other.shared_);
             live_ = std::exchange(other.live_, false);
         }
@@ -222,9 +222,9 @@ public:
         shared_.settle(v);
         shard* const s = std::exchange(shard_, nullptr);
         if (s == nullptr || v != verdict::stopped) return;
-        const std::uint64_t now = now_ns();
+        const std::uint64_t now = token_bucket::ns_now();
         const std::lock_guard lock(s->mutex);
-        s->give_back(taken_, now);
+        s->give_back(decision_, now);
     }
     /// Whether it is still to be settled.
     [[nodiscard]] explicit operator bool() const noexcept { return live_; }
@@ -232,28 +232,29 @@ public:
 private:
     friend class keyed_limiter;
     shard* shard_ = nullptr;
-    typename shard::taken taken_;
+    typename shard::decision decision_;
     token_bucket::permit shared_;
     bool live_ = false;
 };
 
-/// The limit of one key.
+/// The limit of one key. Small: a pipeline keeps a copy.
 template <class Key>
 class keyed_limiter<Key>::bound {
     class admission_operation;
 
 public:
-    [[nodiscard]] bool try_acquire(std::uint64_t n = 1) { return limiter_->try_acquire(key_, n); }
+    [[nodiscard]] bool try_acquire(std::uint64_t n = 1) const { return limiter_->try_acquire(key_, n); }
     /// Takes `n` tokens for a guarded call; ready at once.
     /// Errors:        refused as `too_large`, or as `rate_limited` with the time after which to come back
-    [[nodiscard]] admission_operation admission(std::uint64_t n = 1) const noexcept {
+    [[nodiscard]] admission_operation admission(std::uint64_t n = 1) const
+        noexcept(std::is_nothrow_copy_constructible_v<view>) {
         return admission_operation(*this, n);
     }
 
     /// `call()` if its key has a token left; an operation that gives what the call gives.
     /// Errors:        as `admission`; nothing was called then
     template <detail::makes_awaitable F, class Classifier = outcome_classifier<>>
-    [[nodiscard]] auto operator()(F&& call, const Classifier& classify = detail::shared_classifier) {
+    [[nodiscard]] auto operator()(F&& call, const Classifier& classify = detail::shared_classifier) const {
         return detail::call_through(*this, std::forward<F>(call), classify);
     }
     [[nodiscard]] std::string_view name() const noexcept { return limiter_->name(); }
@@ -309,24 +310,24 @@ outcome<typename keyed_limiter<Key>::permit> keyed_limiter<Key>::admit(const vie
     p.live_ = true;
     if (n == 0 || gcra_.cost == 0) return outcome<permit>(std::in_place, std::move(p));
     constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
-    const std::uint64_t hash = hash_of(key), now = now_ns();
+    const std::uint64_t hash = hash_of(key), now = token_bucket::ns_now();
     shard& s = shard_of(hash);
     const std::lock_guard lock(s.mutex);
-    p.taken_ = s.take(key, hash, n, now);
+    p.decision_ = s.take(key, hash, n, now);
     std::uint64_t wait = 0;
-    if (p.taken_.where == shard::overflow) {
-        token_bucket::taken t;
-        if (shared_.take(n, t) == token_bucket::answer::taken) {
+    if (p.decision_.where == shard::overflow) {
+        token_bucket::receipt t;
+        if (shared_.take(n, t) == token_bucket::answer::granted) {
             p.shared_ = token_bucket::permit(shared_, t);
             return outcome<permit>(std::in_place, std::move(p));
         }
         ++s.rejected;
         wait = static_cast<std::uint64_t>(shared_.time_until(n).count());
-    } else if (p.taken_.granted) {
+    } else if (p.decision_.granted) {
         p.shard_ = &s;
         return outcome<permit>(std::in_place, std::move(p));
     } else if (n <= gcra_.burst) {
-        wait = s.wait(key, hash, n, now);
+        wait = *s.wait(key, hash, n, now);
     }
     return rejection(n > gcra_.burst ? reject_reason::too_large : reject_reason::rate_limited, name_,
                      std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(wait, most))));

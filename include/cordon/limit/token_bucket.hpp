@@ -140,7 +140,7 @@ private:
     friend class keyed_limiter;
 
     /// Tokens that were taken: enough to give them back.
-    struct taken {
+    struct receipt {
         std::uint64_t tokens = 0;
         std::uint64_t end = 0;  ///< the position behind them, and origin_
         std::uint32_t era = 0;
@@ -172,28 +172,30 @@ private:
         std::atomic<std::uint64_t> base, multiplier, cost, window, burst, reach, origin;
         std::atomic<std::uint32_t> shift, era;
     };
-    enum class answer : std::uint8_t { taken, refused, too_large };
-    /// Where a request comes to lie.
+    enum class answer : std::uint8_t { granted, refused, too_large };
+    /// What there is to see at a time; where a request comes to lie.
+    struct sight;
     struct place;
 
     static std::uint64_t ns_now() noexcept {
         return static_cast<std::uint64_t>(clock::now().time_since_epoch().count());
     }
-    answer take(std::uint64_t n, taken& out) noexcept;
-    answer take_slowly(std::uint64_t n, taken& out) noexcept;
+    answer take(std::uint64_t n, receipt& out) noexcept;
+    answer take_slowly(std::uint64_t n, receipt& out) noexcept;
     [[nodiscard]] cordon::rejection refuse(reject_reason why, std::uint64_t wait_ns = 0) noexcept;
-    void give_back(const taken& what) noexcept;
+    void give_back(const receipt& what) noexcept;
 
     // Under the lock.
     [[nodiscard]] std::uint64_t since_base(std::uint64_t now) const noexcept;
+    [[nodiscard]] sight look(std::uint64_t now) const noexcept;
     std::uint64_t come_near(std::uint64_t now) noexcept;
     void store_terms(const detail::gcra& g, std::uint64_t base) noexcept;
     void publish(std::uint64_t position) noexcept;
     [[nodiscard]] place place_of(std::uint64_t position, std::uint64_t n, std::uint64_t ns) const noexcept;
     place claim(std::uint64_t n, std::uint64_t ns, std::uint64_t most_wait) noexcept;
-    [[nodiscard]] taken taken_at(std::uint64_t n, std::int64_t act) const noexcept;
+    [[nodiscard]] receipt receipt_for(std::uint64_t n, std::int64_t act) const noexcept;
     std::int64_t take_back(std::uint64_t n, std::int64_t act, std::uint64_t ns) noexcept;
-    void refund(const taken& what, std::uint64_t ns) noexcept;
+    void refund(const receipt& what, std::uint64_t ns) noexcept;
     void move_up(std::int64_t from, std::int64_t units) noexcept;
     bool refused_early(waiter& w) noexcept;
     void enqueue(waiter& w) noexcept;
@@ -215,7 +217,7 @@ private:
     std::uint64_t origin_ = 0;
     std::uint32_t era_ = 0;
     std::int64_t promised_ = 0;               // under lock_: the time of the last reservation, in units
-    detail::intrusive_list<waiter> waiters_;  // under lock_
+    detail::counted_list<waiter> waiters_;    // under lock_
     std::int64_t first_act_ = 0;              // under lock_, if there are waiters: the times of the first and the last
     std::int64_t last_act_ = 0;
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet
@@ -230,12 +232,12 @@ private:
 class [[nodiscard]] token_bucket::permit {
 public:
     permit() noexcept = default;
-    permit(permit&& other) noexcept : bucket_(std::exchange(other.bucket_, nullptr)), taken_(other.taken_) {}
+    permit(permit&& other) noexcept : bucket_(std::exchange(other.bucket_, nullptr)), receipt_(other.receipt_) {}
     permit& operator=(permit&& other) noexcept {
         if (this != &other) {
             settle(verdict::stopped);
             bucket_ = std::exchange(other.bucket_, nullptr);
-            taken_ = other.taken_;
+            receipt_ = other.receipt_;
         }
         return *this;
     }
@@ -243,7 +245,7 @@ public:
 
     void settle(verdict v) noexcept {
         token_bucket* const b = std::exchange(bucket_, nullptr);
-        if (b != nullptr && v == verdict::stopped && taken_.tokens != 0) b->give_back(taken_);
+        if (b != nullptr && v == verdict::stopped && receipt_.tokens != 0) b->give_back(receipt_);
     }
     /// Whether it is still to be settled.
     [[nodiscard]] explicit operator bool() const noexcept { return bucket_ != nullptr; }
@@ -252,10 +254,10 @@ private:
     friend class token_bucket;
     template <class Key>
     friend class keyed_limiter;
-    permit(token_bucket& b, const taken& t) noexcept : bucket_(&b), taken_(t) {}
+    permit(token_bucket& b, const receipt& t) noexcept : bucket_(&b), receipt_(t) {}
 
     token_bucket* bucket_ = nullptr;
-    taken taken_;
+    receipt receipt_;
 };
 
 /// Tokens for use at `time()`. Given back when it dies before that without `commit()`: those who wait move up. What
@@ -264,13 +266,13 @@ class [[nodiscard]] token_bucket::reservation {
 public:
     reservation() noexcept = default;
     reservation(reservation&& other) noexcept
-        : bucket_(std::exchange(other.bucket_, nullptr)), taken_(other.taken_), before_(other.before_),
+        : bucket_(std::exchange(other.bucket_, nullptr)), receipt_(other.receipt_), before_(other.before_),
           time_(other.time_) {}
     reservation& operator=(reservation&& other) noexcept {
         if (this != &other) {
             cancel();
             bucket_ = std::exchange(other.bucket_, nullptr);
-            taken_ = other.taken_;
+            receipt_ = other.receipt_;
             before_ = other.before_;
             time_ = other.time_;
         }
@@ -289,11 +291,11 @@ public:
 
 private:
     friend class token_bucket;
-    reservation(token_bucket& b, const taken& t, std::uint64_t before, clock::time_point when) noexcept
-        : bucket_(&b), taken_(t), before_(before), time_(when) {}
+    reservation(token_bucket& b, const receipt& t, std::uint64_t before, clock::time_point when) noexcept
+        : bucket_(&b), receipt_(t), before_(before), time_(when) {}
 
     token_bucket* bucket_ = nullptr;
-    taken taken_;
+    receipt receipt_;
     std::uint64_t before_ = 0;  ///< the time of the reservation before it, and origin_
     clock::time_point time_{};
 };

@@ -140,21 +140,21 @@ public:
     [[nodiscard]] auto operator()(F&& call) const {
         detail::check_callable<F>();
         if (pipeline_ == nullptr) [[unlikely]] detail::fail("a call of an any_pipeline that is empty");
-        return call_operation<detail::kept_call<F>>(*pipeline_, detail::kept_call<F>(std::forward<F>(call)));
+        return stored_call<detail::kept_call<F>>(*pipeline_, detail::kept_call<F>(std::forward<F>(call)));
     }
 
 private:
     template <class F>
-    class call_operation : public detail::operation_base<call_operation<F>> {
+    class stored_call : public detail::operation_base<stored_call<F>> {
     public:
         using value_type = T;
         static constexpr bool needs_executor = true;
 
-        call_operation(const detail::erased_pipeline<T>& p, F&& f) : pipeline_(&p), f_(std::move(f)) {}
+        stored_call(const detail::erased_pipeline<T>& p, F&& f) : pipeline_(&p), f_(std::move(f)) {}
 
         class state {
         public:
-            explicit state(call_operation&& c)
+            explicit state(stored_call&& c)
                 : f_(std::move(c.f_)), inner_(c.pipeline_->begin(detail::erased_call<T>(f_))) {}
             state(const state&) = delete;
             state& operator=(const state&) = delete;

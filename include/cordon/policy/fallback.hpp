@@ -34,7 +34,7 @@ class fallback_operation;
 /// Made by `fallback(f)`. When the call further in fails, or is refused, the result is `f(failure)` instead, which is a
 /// value or something to await. What counts as nothing is left alone: a `std::logic_error`, and what the pipeline
 /// ignores.
-/// Errors:        what `f` throws is the outcome
+/// Errors:        what `f` throws is the outcome; a `rejected` is a refusal, and a `canceled` a stop
 /// Cancellation:  a stop is not answered in its place
 /// Threads:       `f` is called on the thread of the call, perhaps on several at once
 /// Cost:          no frame of its own
@@ -74,9 +74,11 @@ private:
     failure why_;
 };
 
-/// Where the state of that call is; nothing for a fallback that answers at once.
+/// Where the state of that call is; of a fallback that answers at once, whether its answer is a stop.
 template <class F, bool awaits>
-struct fallback_answer {};
+struct fallback_answer {
+    bool stopped = false;
+};
 template <class F>
 struct fallback_answer<F, true> {
     std::optional<typename call_operation<fallback_call<F>>::state> state;
@@ -114,13 +116,16 @@ public:
         bool ready() noexcept { return this->call_.ready() && settled(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
-            if constexpr (awaits)
+            if constexpr (awaits) {
                 if (answer_.state) return answer_.state->start(this->here());
+            } else {
+                if (answer_.stopped) [[unlikely]] return r.stop_later();
+            }
             return this->call_.start(this->here());
         }
 
     private:
-        /// Of a call that has ended: whether nothing is left to wait for.
+        /// Of a call that has ended: whether nothing is left to wait for. A stop is waited for.
         bool settled() noexcept {
             const verdict v = this->call_.judged_by(judge_);
             return v == verdict::success || answered(v);
@@ -135,21 +140,24 @@ public:
                 if (!answer_.state->ready()) return false;
                 take_answer();
             } else {
-                this->call_.end_with(say(why));
+                say(why);
+                if (answer_.stopped) [[unlikely]] return false;
             }
             return true;
         }
-        outcome<value_type> say(const failure& why) noexcept {
+        void say(const failure& why) noexcept {
 #if defined(__cpp_exceptions)
             try {
-                return said(why);
+                this->call_.end_with(said(why));
+            } catch (const canceled&) {
+                answer_.stopped = true;
             } catch (const rejected& r) {
-                return outcome<value_type>(r.rejection());
+                this->call_.end_with(outcome<value_type>(r.rejection()));
             } catch (...) {
-                return outcome<value_type>(std::current_exception());
+                this->call_.end_with(outcome<value_type>(std::current_exception()));
             }
 #else
-            return said(why);
+            this->call_.end_with(said(why));
 #endif
         }
         outcome<value_type> said(const failure& why) {
@@ -185,14 +193,14 @@ public:
                 }
                 if (!s.settled()) return s.answer_.state->start(s.here());
             } else {
-                static_cast<void>(s.settled());
+                if (!s.settled()) [[unlikely]] return s.up.stop_later();
             }
             return s.up.complete();
         }
 
         const F* f_;
         [[no_unique_address]] Judge judge_;
-        [[no_unique_address]] fallback_answer<F, awaits> answer_;
+        fallback_answer<F, awaits> answer_;
     };
 
 private:

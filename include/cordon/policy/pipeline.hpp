@@ -49,9 +49,7 @@ private:
     P* policy_;
 };
 template <class P>
-using kept_policy =
-    std::conditional_t<std::is_lvalue_reference_v<P> && !std::copy_constructible<std::remove_cvref_t<P>>, P,
-                       std::remove_cvref_t<P>>;
+using kept_policy = std::conditional_t<kept_by_reference<P>, P, std::decay_t<P>>;
 
 template <class P>
 consteval void check_policy() {

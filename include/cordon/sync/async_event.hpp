@@ -69,7 +69,8 @@ public:
     /// The same on a thread.
     [[nodiscard]] outcome<void> wait_blocking(const blocking_scope& heeds = {});
 
-    /// Lets all who wait go on, and those who come. Never resumes anybody inside the call.
+    /// Lets all who wait go on, and those who come. Resumes nobody inside the call but a waiter without an executor,
+    /// which goes on here unless a loop runs on this thread: so not under a lock that it takes.
     void set() noexcept;
     /// Lets those who come from now on wait.
     void reset() noexcept {

@@ -91,7 +91,8 @@ private:
     detail::named_wait_label label_;
 };
 
-/// Has the lock, and gives it back when it dies; never resumes anybody inside.
+/// Has the lock, and gives it back when it dies. That resumes nobody inside but a waiter without an executor, which
+/// goes on here unless a loop runs on this thread: so not under another lock that it takes.
 /// Lifetime:      the mutex outlives it
 class [[nodiscard]] async_mutex::guard {
 public:

@@ -86,7 +86,8 @@ public:
     /// The same on a thread.
     [[nodiscard]] outcome<void> acquire_blocking(const blocking_scope& heeds = {}, std::size_t n = 1);
 
-    /// Gives `n` permits back, or adds some; hands them to those who wait. Never resumes anybody inside the call.
+    /// Gives `n` permits back, or adds some; hands them to those who wait. Resumes nobody inside the call but a waiter
+    /// without an executor, which goes on here unless a loop runs on this thread: so not under a lock that it takes.
     /// Requires:      there are never more than `max_permits` in all
     void release(std::size_t n = 1) noexcept;
 
@@ -138,7 +139,7 @@ private:
     detail::named_wait_label label_;
 };
 
-/// Has permits, and gives them back when it dies; never resumes anybody inside.
+/// Has permits, and gives them back when it dies; whom that may resume inside says `release`.
 /// Lifetime:      the semaphore outlives it
 class [[nodiscard]] async_semaphore::permit {
 public:

@@ -163,8 +163,9 @@ public:
         return detail::block_on(receive(), heeds);
     }
 
-    /// Closes it: senders who wait, and those who come, get false; receivers get what is left, then nothing. Never
-    /// resumes anybody inside the call. Does nothing the second time.
+    /// Closes it: senders who wait, and those who come, get false; receivers get what is left, then nothing. Resumes
+    /// nobody inside the call but a waiter without an executor, which goes on here unless a loop runs on this thread:
+    /// so not under a lock that it takes. Does nothing the second time.
     void close() noexcept;
     [[nodiscard]] bool is_closed() const noexcept {
         const detail::spin_guard guard(lock_);

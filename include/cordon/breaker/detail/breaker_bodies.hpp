@@ -50,8 +50,8 @@ inline circuit_breaker::core::core(const circuit_breaker_options& o)
 inline circuit_breaker::core::~core() {
     if (const std::size_t n = hub_.listeners(); n != 0) [[unlikely]]
         detail::fail("circuit_breaker \"" + name_ + "\" destroyed while " + std::to_string(n) + " listen to it");
-    if (const std::uint32_t n = probes_out(); n != 0) [[unlikely]]
-        detail::fail("circuit_breaker \"" + name_ + "\" destroyed while " + std::to_string(n) +
+    if (outstanding_ != 0) [[unlikely]]
+        detail::fail("circuit_breaker \"" + name_ + "\" destroyed while " + std::to_string(outstanding_) +
                      " calls that it let through in half-open are out");
 }
 
@@ -64,7 +64,8 @@ inline void circuit_breaker::core::count_in_a_row(std::uint64_t admitted, bool f
         const bool mine = (seen & ~std::uint64_t{0xffffffff}) == tag;
         if (!mine && static_cast<std::int64_t>(seen - tag) > 0) return;  // that of a later generation
         if (!failed && (!mine || seen == tag)) return;
-        next = !failed ? tag : mine ? seen + 1 : tag + 1;
+        const bool most = mine && (seen & 0xffffffff) == 0xffffffff;  // one more would be of another generation
+        next = !failed ? tag : most ? seen : mine ? seen + 1 : tag + 1;
     } while (!streak_.compare_exchange_weak(seen, next, std::memory_order_relaxed));
 }
 inline std::uint32_t circuit_breaker::core::in_a_row(std::uint64_t word) const noexcept {
@@ -270,6 +271,7 @@ CORDON_NOINLINE inline circuit_breaker::permit circuit_breaker::core::admit_slow
                 const std::uint64_t word = word_.load(std::memory_order_relaxed);
                 if (!full(word)) {  // B5
                     probes_[place] = {now, true};
+                    ++outstanding_;
                     renew_until();
                     word_.store(word + one_probe, std::memory_order_release);  // B3
                     got = permit(this,
@@ -293,13 +295,14 @@ CORDON_NOINLINE inline void circuit_breaker::core::settle_probe(std::uint64_t ad
     bool late = false;
     {
         const detail::spin_guard guard(lock_);
+        --outstanding_;
         pass_time(now, o);
         const std::uint32_t place = places_of(admitted);
         if (generation_of(word_.load(std::memory_order_relaxed)) != generation_of(admitted) || !probes_[place].out ||
             probes_[place].since != since) {
             late = true;  // B2, B5
-        } else if (v > verdict::failure || now >= later(since, lease_)) {
-            late = v <= verdict::failure;
+        } else if (!counts(v) || now >= later(since, lease_)) {
+            late = counts(v);
             free_place(place);
         } else {
             probes_[place].out = false;
@@ -313,7 +316,7 @@ CORDON_NOINLINE inline void circuit_breaker::core::settle_probe(std::uint64_t ad
         }
     }
     finish(o);
-    if (v > verdict::failure) uncounted(v);
+    if (!counts(v)) uncounted(v);
     else if (late) stale();
 }
 

@@ -26,8 +26,7 @@ namespace cordon::inline CORDON_ABI {
 // B2 An outcome counts only if the generation is that of its permit; the logs check that again in the exchange that
 //    counts (K3, T2). So whoever makes a transition excludes all calls from before it.
 // B3 The logs begin anew, and until_ is written, before word_ (release): whoever reads the word (acquire) and belongs
-// to
-//    the new generation finds both.
+//    to the new generation finds both.
 // B4 Whoever makes a call's outcome count looks at the window afterwards (K2, T3), and trips under the lock if the
 //    generation is still his: so a window that reached a rate is seen by somebody, and one transition comes of it.
 // B5 No more places are taken than half_open_calls_; a place is freed only when its call did not count, or its lease is
@@ -48,7 +47,7 @@ public:
         const std::uint64_t seen = word_.load(std::memory_order_acquire);
         if (state_of(admitted) == breaker_state::half_open) [[unlikely]]
             return settle_probe(admitted, since, v);
-        if (v > verdict::failure) return uncounted(v);
+        if (!counts(v)) return uncounted(v);
         if (state_of(admitted) == breaker_state::disabled) return;
         if (((seen ^ admitted) >> generation_shift) != 0) [[unlikely]]
             return stale();  // B2
@@ -169,6 +168,7 @@ private:
     const std::uint32_t bad_to_open_, slow_to_open_;
     const clock::duration lease_, half_open_for_;
     const std::unique_ptr<probe[]> probes_;
+    std::uint64_t outstanding_ = 0;  // permits of half-open that are not settled, from before transitions as well
     std::uint32_t good_ = 0, bad_ = 0, slow_ = 0, fast_ = 0;  // outcomes in half-open
     std::uint32_t attempt_ = 0;
     std::uint64_t opened_ = 0;

@@ -45,9 +45,9 @@ inline const circuit_breaker_options& checked(const circuit_breaker_options& o) 
         check_breaker(*o.slow_call >= clock::duration::zero() && *o.slow_call < (clock::duration::max)(), "slow_call",
                       in_text(*o.slow_call), "0 or more, and less than for ever");
     check_breaker(is_rate(o.slow_rate), "slow_rate", std::to_string(o.slow_rate), "more than 0 to 1");
-    if (const char* const allowed = o.open_for.fault()) check_breaker(false, "open_for", "out of range", allowed);
-    check_breaker(o.half_open_calls >= 1 && o.half_open_calls <= 1'024, "half_open_calls",
-                  std::to_string(o.half_open_calls), "1 to 1024");
+    if (const char* const allowed = o.open_for.fault()) check_breaker(false, "open_for", o.open_for.text(), allowed);
+    check_breaker(o.half_open_calls >= 1 && o.half_open_calls <= circuit_breaker::max_half_open_calls,
+                  "half_open_calls", std::to_string(o.half_open_calls), "1 to 1024");
     if (o.half_open_failure_rate)
         check_breaker(is_rate(*o.half_open_failure_rate), "half_open_failure_rate",
                       std::to_string(*o.half_open_failure_rate), "more than 0 to 1");

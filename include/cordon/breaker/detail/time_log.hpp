@@ -15,9 +15,9 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// A word of a bucket is a count (lower 28 bits, at which it stops) and the tag of the bucket's time (36 bits): buckets
-/// since the log was made, plus the generation times the number of buckets. Tags may overflow: with buckets of a
-/// millisecond two years later. Then a bucket that nobody used for exactly that time would seem to be the present one.
+/// A word of a bucket is a count (lower 28 bits) and the tag of the bucket's time (36 bits): buckets since the log was
+/// made, plus the generation times the number of buckets. Tags may overflow: with buckets of a millisecond two years
+/// later. Then a bucket that nobody used for exactly that time would seem to be the present one.
 // T1 A word only goes from an older tag to a newer one: who is late, by less than 2^20 buckets, writes into his own
 //    bucket, or nowhere. What is further apart is an idle time, not a late writer.
 // T2 With the generation every tag moves up by a whole window, so that no call of one generation is in the window of
@@ -26,6 +26,7 @@ namespace detail {
 // T4 In one bucket's time a success can only lower a rate, or bring the minimum of calls. So a success that is not the
 //    first of its bucket needs to look only while the minimum is not there: few_ says so from before a look on
 //    (seq_cst), and whoever counts and does not see it yet is seen by that look.
+// T5 A bucket that is full counts no more calls, neither as failed nor as slow: so a rate stays one.
 class alignas(64) time_log {
 public:
     /// `buckets` 0: never used.
@@ -43,16 +44,16 @@ public:
     /// Returns:       whether a look at the window may find a rate that is reached
     bool record(std::uint64_t tag, bool failed, bool slow) noexcept {
         words& bucket = words_[tag & mask_];
-        const bool first = add(bucket.calls, tag);
-        if (failed) add(bucket.failed, tag);
-        if (slow) add(bucket.slow, tag);
+        const std::uint64_t n = add(bucket.calls, tag);
+        if (failed && n != 0) add(bucket.failed, tag);  // T5
+        if (slow && n != 0) add(bucket.slow, tag);
         if (failed || slow) {
             advance(last_bad_, tag);
             return true;
         }
         const std::uint64_t bad = last_bad_.load(std::memory_order_relaxed);
         if (bad == 0 || ((tag + 1 - bad) & tag_mask) >= buckets_) return false;  // nothing but successes
-        return first || few_.load(std::memory_order_seq_cst) == tag + 1;         // T4
+        return n == 1 || few_.load(std::memory_order_seq_cst) == tag + 1;         // T4
     }
     /// Before and after a look at the window that ends with `tag`.
     void begin_look(std::uint64_t tag) noexcept { advance(few_, tag); }  // T4
@@ -85,16 +86,17 @@ private:
     static bool newer(std::uint64_t a, std::uint64_t b) noexcept {
         return a != b && ((a - b) & tag_mask) < (std::uint64_t{1} << 20);
     }
-    /// Returns:       whether it is the first of that tag
-    static bool add(word& w, std::uint64_t tag) noexcept {
+    /// Returns:       the count with this one; 0: it was not counted
+    static std::uint64_t add(word& w, std::uint64_t tag) noexcept {
         std::uint64_t seen = w.load(std::memory_order_relaxed), next;
         do {
             const std::uint64_t theirs = seen >> count_bits;
-            if (theirs == tag) next = (seen & count_mask) == count_mask ? seen : seen + 1;
-            else if (newer(theirs, tag) && (seen & count_mask) != 0) return false;  // T1
+            if (theirs == tag && (seen & count_mask) == count_mask) return 0;  // T5
+            if (theirs == tag) next = seen + 1;
+            else if (newer(theirs, tag) && (seen & count_mask) != 0) return 0;  // T1
             else next = tag << count_bits | 1;
         } while (!w.compare_exchange_weak(seen, next, std::memory_order_seq_cst, std::memory_order_relaxed));  // T3
-        return (next & count_mask) == 1;
+        return next & count_mask;
     }
     /// Writes one more than `tag`, unless a later one is there.
     static void advance(word& w, std::uint64_t tag) noexcept {

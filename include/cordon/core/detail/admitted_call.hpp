@@ -38,12 +38,13 @@ public:
     using value_type = typename O::value_type;
     static constexpr bool needs_executor = O::needs_executor || admission::needs_executor;
 
-    admitted_call(G& g, O&& op, const Judge& judge) : guard_(&g), op_(std::move(op)), judge_(judge) {}
+    /// Asks the guard only when it runs; keeps what it asks, since the guard may be a temporary.
+    admitted_call(G& g, O&& op, const Judge& judge) : asks_(g.admission()), op_(std::move(op)), judge_(judge) {}
 
     class state : public policy_state<O> {
     public:
         explicit state(admitted_call&& a)
-            : policy_state<O>(std::move(a.op_), &state::ended), admission_(a.guard_->admission()), judge_(a.judge_) {}
+            : policy_state<O>(std::move(a.op_), &state::ended), admission_(std::move(a.asks_)), judge_(a.judge_) {}
 
         bool ready() noexcept { return admission_.ready() && admitted(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
@@ -84,7 +85,7 @@ public:
     };
 
 private:
-    G* guard_;
+    admission asks_;
     O op_;
     [[no_unique_address]] Judge judge_;
 };

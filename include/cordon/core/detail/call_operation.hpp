@@ -130,10 +130,9 @@ private:
     F* f_;
 };
 
-/// How a callable is kept until the call has ended: by value, unless it cannot be.
+/// How a callable is kept until the call has ended.
 template <class F>
-using kept_call = std::conditional_t<std::is_lvalue_reference_v<F> && !std::copy_constructible<std::decay_t<F>>,
-                                     call_ref<std::remove_reference_t<F>>, std::decay_t<F>>;
+using kept_call = std::conditional_t<kept_by_reference<F>, call_ref<std::remove_reference_t<F>>, std::decay_t<F>>;
 
 template <class F>
 call_operation<kept_call<F>> call_of(F&& f) {

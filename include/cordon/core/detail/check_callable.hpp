@@ -4,6 +4,7 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/config.hpp>
 
+#include <concepts>
 #include <type_traits>
 
 namespace cordon::inline CORDON_ABI {
@@ -19,6 +20,10 @@ consteval void check_callable() {
                   "is part of a co_await expression");
 #endif
 }
+
+/// Whether a callable, or a policy, is kept by reference: it has a name and cannot be copied.
+template <class F>
+inline constexpr bool kept_by_reference = std::is_lvalue_reference_v<F> && !std::copy_constructible<std::decay_t<F>>;
 
 }  // namespace detail
 }  // namespace cordon::inline CORDON_ABI

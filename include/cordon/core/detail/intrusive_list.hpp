@@ -77,6 +77,7 @@ class counted_list {
 public:
     [[nodiscard]] bool empty() const noexcept { return elements_.empty(); }
     [[nodiscard]] T& front() const noexcept { return elements_.front(); }
+    [[nodiscard]] T* after(const T& element) const noexcept { return elements_.after(element); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
     void push_back(T& element) noexcept {

@@ -61,8 +61,7 @@ private:
 ///  - `void dequeue(bool stopped)`: after it returns nobody refers to the leaf any more; waits for who still does,
 ///  - `const wait_label& label()`,
 ///  - if others wait behind it: `void leave_queue()`, which is called in the place of `dequeue` by who stops it, so
-///  that
-///    they need not wait until its executor has run it,
+///    that they need not wait until its executor has run it,
 ///  - if it may be completed as stopped: `bool ends_stopped()`, asked after `dequeue`.
 ///
 /// word_, the one word that decides how the wait ends:

@@ -116,7 +116,7 @@ inline bulkhead::bulkhead(std::size_t max_concurrent, bulkhead_options options)
 
 inline bulkhead::~bulkhead() {
     const std::size_t present = present_.load(std::memory_order_acquire);
-    if (present != 0) [[unlikely]] detail::fail_in_use("bulkhead", name_, waiting_, present);
+    if (present != 0) [[unlikely]] detail::fail_in_use("bulkhead", name_, waiters_.size(), present);
     const std::int64_t out = limit_ - (word_.load(std::memory_order_acquire) >> 1);
     if (out != 0) [[unlikely]]
         detail::fail("bulkhead \"" + name_ + "\" destroyed while " + std::to_string(out) + " calls have its permit");
@@ -150,7 +150,6 @@ CORDON_NOINLINE inline void bulkhead::release_contended() noexcept {
 inline void bulkhead::serve(std::int64_t free) noexcept {
     while (free > 0 && !waiters_.empty()) {
         waiter& first = waiters_.pop_front();
-        --waiting_;
         first.owes_ = true;
         if (first.complete()) --free;
         else first.owes_ = false;
@@ -162,7 +161,7 @@ inline void bulkhead::serve(std::int64_t free) noexcept {
 /// Why one that finds no free permit may not wait either. Under the lock.
 inline std::optional<reject_reason> bulkhead::why_not() const noexcept {
     if (closed_) return reject_reason::closed;
-    return waiting_ >= max_waiting_ ? std::optional(reject_reason::full) : std::nullopt;
+    return waiters_.size() >= max_waiting_ ? std::optional(reject_reason::full) : std::nullopt;
 }
 /// Whether it makes no sense to begin to wait.
 inline bool bulkhead::refused_early(waiter& w) noexcept {
@@ -183,7 +182,6 @@ inline void bulkhead::enqueue(waiter& w) noexcept {
         return serve(free);
     }
     waiters_.push_back(w);
-    ++waiting_;
     if (takes) w.timers_ = nullptr;
     else if (w.timers_ != nullptr) w.timers_->arm(w);
     serve(free);
@@ -193,7 +191,6 @@ inline void bulkhead::dequeue(waiter& w) noexcept {
         const detail::waking_guard guard(lock_);
         if (w.linked()) {
             waiters_.remove(w);
-            --waiting_;
             serve(contend());
         }
     }
@@ -204,7 +201,6 @@ inline void bulkhead::time_out(waiter& w) noexcept {
     const detail::waking_guard guard(lock_);
     if (!w.linked()) return;
     waiters_.remove(w);
-    --waiting_;
     w.refuse(reject_reason::full);
     serve(contend());
 }
@@ -221,7 +217,6 @@ inline void bulkhead::close() noexcept {
     const std::int64_t free = contend();
     closed_ = true;
     while (!waiters_.empty()) waiters_.pop_front().refuse(reject_reason::closed);
-    waiting_ = 0;
     serve(free);
 }
 
@@ -230,7 +225,7 @@ inline bulkhead::snapshot bulkhead::stats() const noexcept {
     snapshot s;
     s.limit = static_cast<std::size_t>(limit_);
     s.in_use = static_cast<std::size_t>(limit_ - (word_.load(std::memory_order_acquire) >> 1));
-    s.waiting = waiting_;
+    s.waiting = waiters_.size();
     s.rejected = rejected_.load(std::memory_order_relaxed);
     s.closed = closed_;
     return s;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,8 +38,8 @@ public:
     using view = typename key_view<Key>::type;
     static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max(), overflow = none - 1;
 
-    /// What was taken from where: enough to give it back.
-    struct taken {
+    /// What was taken from where, if it was: enough to give it back.
+    struct decision {
         std::uint32_t where = none;  ///< the node; overflow: there was no place for the key; none: refused as too large
         std::uint32_t life = 0;
         std::uint64_t tokens = 0;
@@ -62,8 +63,8 @@ public:
     }
 
     /// For n of 1 or more, and a cost.
-    taken take(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
-        taken t;
+    decision take(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
+        decision t;
         if (n > gcra_.burst) {
             ++rejected;
             return t;
@@ -88,17 +89,18 @@ public:
         t.granted = true;
         return t;
     }
-    void give_back(const taken& t, std::uint64_t now) noexcept {
+    void give_back(const decision& t, std::uint64_t now) noexcept {
         const std::uint64_t at = units(now);
         if (t.where >= nodes_.size() || nodes_[t.where].life != t.life || t.end <= at) return;
         node& x = nodes_[t.where];
         x.position -= std::min({x.position, t.tokens * gcra_.cost, t.end - at});
         earliest_full_ = std::min(earliest_full_, x.position);  // K2
     }
-    /// In nanoseconds; of a key that is not kept: none.
-    std::uint64_t wait(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
+    /// In nanoseconds; nothing if there is no place for the key.
+    std::optional<std::uint64_t> wait(const view& key, std::uint64_t hash, std::uint64_t n, std::uint64_t now) {
         const std::uint64_t at = units(now);
         const std::uint32_t i = find(key, static_cast<std::uint32_t>(hash));
+        if (i == none && free_ == none && nodes_.size() == most_ && full_one(at) == none) return std::nullopt;
         const std::uint64_t next = std::max(i == none ? 0 : nodes_[i].position, at) + n * gcra_.cost;
         return next <= at + gcra_.window ? 0 : gcra_.ns_from(elapsed(now), next - gcra_.window);
     }

@@ -25,6 +25,9 @@
 
 namespace cordon::inline CORDON_ABI {
 
+struct token_bucket::sight {
+    std::uint64_t position, ns, passed;  ///< passed: the units by which the base has to move to come near
+};
 struct token_bucket::place {
     std::uint64_t next = 0;  ///< the position behind it
     std::int64_t act = 0;    ///< when its tokens are there, in units; less than now: they are
@@ -36,13 +39,13 @@ class token_bucket::waiter : private timer, public detail::leaf<waiter>, public 
 public:
     waiter(token_bucket& b, std::uint64_t n) noexcept : timer(&waiter::fired), bucket_(&b), n_(n) {}
     ~waiter() {
-        if (owes_) [[unlikely]] bucket_->give_back(taken_);  // got, and never taken: it lost a race
+        if (owes_) [[unlikely]] bucket_->give_back(receipt_);  // got, and never taken: it lost a race
     }
     bool ready() noexcept {
-        const answer a = bucket_->take(n_, taken_);
+        const answer a = bucket_->take(n_, receipt_);
         if (a == answer::refused) return false;
         if (a == answer::too_large) refusal_.emplace(bucket_->refuse(reject_reason::too_large));
-        owes_ = a == answer::taken;
+        owes_ = a == answer::granted;
         return true;
     }
     std::coroutine_handle<> start(receiver_ref r) noexcept {
@@ -60,7 +63,7 @@ protected:
     [[nodiscard]] const std::optional<cordon::rejection>& refusal() const noexcept { return refusal_; }
     permit take_permit() noexcept {
         owes_ = false;
-        return permit(*bucket_, taken_);
+        return permit(*bucket_, receipt_);
     }
 
 private:
@@ -98,7 +101,7 @@ private:
     token_bucket* bucket_;
     const std::uint64_t n_;
     deadline until_;
-    taken taken_;
+    receipt receipt_;
     std::int64_t step_ = 0;      ///< under the lock, while queued: the time after that of the one before, in units
     bool armed_ = false;         ///< under the lock: its timer may fire
     bool was_armed_ = false;     ///< under the lock
@@ -146,18 +149,18 @@ private:
 // --- making it, and the fast path -------------------------------------------------------------------------------
 
 namespace detail {
-CORDON_NOINLINE inline void check_burst(const char* where, std::uint64_t burst) {
+CORDON_NOINLINE inline std::uint64_t checked_burst(const char* where, std::uint64_t burst) {
     if (burst > gcra::largest_window)
         raise(std::invalid_argument(std::string(where) + ": burst is " + std::to_string(burst) + ", allowed are 0 to " +
                                     std::to_string(gcra::largest_window)),
               "a token bucket's burst is too large");
+    return burst;
 }
 }  // namespace detail
 
 inline token_bucket::token_bucket(rate limit, std::uint64_t burst, token_bucket_options options)
     : name_(options.name), label_(detail::wait_label("rate limit"), options.name) {
-    detail::check_burst("token_bucket", burst);
-    store_terms(detail::gcra(limit, burst), ns_now());
+    store_terms(detail::gcra(limit, detail::checked_burst("token_bucket", burst)), ns_now());
 }
 
 inline token_bucket::~token_bucket() {
@@ -185,10 +188,10 @@ inline void token_bucket::publish(std::uint64_t position) noexcept {
     word_.store(position * one_position | version_, std::memory_order_release);  // B2
 }
 
-inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noexcept {
+inline token_bucket::answer token_bucket::take(std::uint64_t n, receipt& out) noexcept {
     constexpr auto acquire = std::memory_order_acquire;  // B2
     out = {};
-    if (n == 0 || terms_.cost.load(acquire) == 0) return answer::taken;
+    if (n == 0 || terms_.cost.load(acquire) == 0) return answer::granted;
     std::uint64_t now = ns_now(), read_after = 0;
     std::uint64_t seen = word_.load(acquire);
     for (;;) {
@@ -210,22 +213,22 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, taken& out) noex
             continue;
         }
         out = {n, next + terms_.origin.load(acquire), terms_.era.load(acquire)};
-        if (word_.compare_exchange_weak(seen, at_position(seen, next), acquire)) return answer::taken;
+        if (word_.compare_exchange_weak(seen, at_position(seen, next), acquire)) return answer::granted;
     }
 }
-CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint64_t n, taken& out) noexcept {
+CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint64_t n, receipt& out) noexcept {
     const detail::spin_guard guard(lock_);
-    if (gcra_.cost == 0) return answer::taken;
+    if (gcra_.cost == 0) return answer::granted;
     if (n > gcra_.burst) return answer::too_large;
     const place p = claim(n, come_near(ns_now()), 0);
     if (!p.claimed) return answer::refused;
-    out = taken_at(n, p.act);
-    return answer::taken;
+    out = receipt_for(n, p.act);
+    return answer::granted;
 }
 
 inline bool token_bucket::try_acquire(std::uint64_t n) noexcept {
-    taken t;
-    if (take(n, t) == answer::taken) return true;
+    receipt t;
+    if (take(n, t) == answer::granted) return true;
     rejected_.fetch_add(1, std::memory_order_relaxed);
     return false;
 }
@@ -238,8 +241,8 @@ inline token_bucket::admission_operation token_bucket::admission(std::uint64_t n
 inline outcome<void> token_bucket::acquire_blocking(const blocking_scope& heeds, std::uint64_t n) {
     if (detail::runs_any_here() || detail::simulated_here()) detail::raise_would_block();
     if (heeds.stop_requested()) return outcome<void>::stopped();
-    taken t;
-    if (take(n, t) == answer::taken) return {};
+    receipt t;
+    if (take(n, t) == answer::granted) return {};
     return detail::block_on(acquire(n), heeds);
 }
 
@@ -256,21 +259,29 @@ inline std::uint64_t token_bucket::since_base(std::uint64_t now) const noexcept 
     return static_cast<std::int64_t>(now - base_) < 0 ? 0 : now - base_;
 }
 
+/// The position and the time since the base; of a base that has come near, if that is out of reach.
+inline token_bucket::sight token_bucket::look(std::uint64_t now) const noexcept {
+    const std::uint64_t ns = since_base(now);
+    if (ns <= gcra_.reach) [[likely]] return {position(), ns, 0};
+    const std::uint64_t passed = gcra_.far_units(ns), at = position();
+    const bool all = passed == detail::gcra::farthest;  // everything is long past
+    return {at < passed ? 0 : at - passed, all ? 0 : ns - gcra_.ns_at(passed), passed};
+}
+
 /// The time since the base, which is moved if that is out of reach.
 inline std::uint64_t token_bucket::come_near(std::uint64_t now) noexcept {
     const std::uint64_t ns = since_base(now);
     if (ns <= gcra_.reach) [[likely]] return ns;
-    const std::uint64_t passed = gcra_.far_units(ns);
-    const bool all = passed == detail::gcra::farthest;  // everything is long past
-    const std::uint64_t position = position_of(word_.fetch_or(changing, std::memory_order_acq_rel));  // B2
-    if (all) ++era_;
-    origin_ += passed;
+    word_.fetch_or(changing, std::memory_order_acq_rel);  // B2
+    const sight near = look(now);
+    if (near.passed == detail::gcra::farthest) ++era_;
+    origin_ += near.passed;
     constexpr auto long_past = -static_cast<std::int64_t>(detail::gcra::farthest);
     for (std::int64_t* const u : {&promised_, &first_act_, &last_act_})
-        *u = std::max(*u - static_cast<std::int64_t>(passed), long_past);
-    store_terms(gcra_, all ? now : base_ + gcra_.ns_at(passed));
-    publish(position < passed ? 0 : position - passed);
-    return since_base(now);
+        *u = std::max(*u - static_cast<std::int64_t>(near.passed), long_past);
+    store_terms(gcra_, now - near.ns);
+    publish(near.position);
+    return near.ns;
 }
 
 inline token_bucket::place token_bucket::place_of(std::uint64_t position, std::uint64_t n,
@@ -294,7 +305,7 @@ inline token_bucket::place token_bucket::claim(std::uint64_t n, std::uint64_t ns
         }
     }
 }
-inline token_bucket::taken token_bucket::taken_at(std::uint64_t n, std::int64_t act) const noexcept {
+inline token_bucket::receipt token_bucket::receipt_for(std::uint64_t n, std::int64_t act) const noexcept {
     return {n, origin_ + static_cast<std::uint64_t>(act) + gcra_.window, era_};
 }
 
@@ -314,7 +325,7 @@ inline std::int64_t token_bucket::take_back(std::uint64_t n, std::int64_t act, s
     } while (!word_.compare_exchange_weak(seen, at_position(seen, left), std::memory_order_relaxed));
     return units;
 }
-inline void token_bucket::refund(const taken& what, std::uint64_t ns) noexcept {
+inline void token_bucket::refund(const receipt& what, std::uint64_t ns) noexcept {
     if (what.era != era_ || gcra_.cost == 0) return;
     const auto act = static_cast<std::int64_t>(what.end - origin_ - gcra_.window);
     move_up(act, take_back(what.tokens, act, ns));
@@ -336,7 +347,7 @@ inline void token_bucket::move_up(std::int64_t from, std::int64_t units) noexcep
     }
     last_act_ -= units;
 }
-CORDON_NOINLINE inline void token_bucket::give_back(const taken& what) noexcept {
+CORDON_NOINLINE inline void token_bucket::give_back(const receipt& what) noexcept {
     const detail::waking_guard guard(lock_);
     refund(what, come_near(ns_now()));
     hurry_first();
@@ -376,12 +387,12 @@ inline void token_bucket::serve(std::uint64_t ns) noexcept {
     const auto at = static_cast<std::int64_t>(gcra_.units(ns));
     while (!waiters_.empty() && first_act_ <= at) {
         waiter& w = waiters_.pop_front();
-        w.taken_ = taken_at(w.n_, first_act_);
+        w.receipt_ = receipt_for(w.n_, first_act_);
         if (!waiters_.empty()) first_act_ += waiters_.front().step_;
         w.owes_ = true;
         if (w.complete()) continue;
         w.owes_ = false;
-        refund(w.taken_, ns);
+        refund(w.receipt_, ns);
     }
 }
 
@@ -466,15 +477,15 @@ inline outcome<token_bucket::reservation> token_bucket::reserve(std::uint64_t n,
     if (p.wait != 0) promised_ = std::max(promised_, p.act);
     const clock::time_point when(clock::duration(static_cast<std::int64_t>(now + p.wait)));
     return outcome<reservation>(std::in_place,
-                                reservation(*this, n == 0 ? taken{} : taken_at(n, p.act), before, when));
+                                reservation(*this, n == 0 ? receipt{} : receipt_for(n, p.act), before, when));
 }
 inline void token_bucket::reservation::cancel() noexcept {
     token_bucket* const b = std::exchange(bucket_, nullptr);
-    if (b == nullptr || taken_.tokens == 0 || clock::now() > time_) return;
+    if (b == nullptr || receipt_.tokens == 0 || clock::now() > time_) return;
     const detail::waking_guard guard(b->lock_);
-    b->refund(taken_, b->come_near(ns_now()));
-    const std::int64_t act = static_cast<std::int64_t>(taken_.end - b->origin_ - b->gcra_.window);
-    if (taken_.era == b->era_ && b->promised_ == act)  // the last promise: those before it may be given back again
+    b->refund(receipt_, b->come_near(ns_now()));
+    const std::int64_t act = static_cast<std::int64_t>(receipt_.end - b->origin_ - b->gcra_.window);
+    if (receipt_.era == b->era_ && b->promised_ == act)  // the last promise: those before it may be given back again
         b->promised_ = static_cast<std::int64_t>(before_ - b->origin_);
     b->hurry_first();
 }
@@ -484,8 +495,8 @@ inline clock::duration token_bucket::time_until(std::uint64_t n) const noexcept 
     constexpr auto never = (clock::duration::max)();
     if (n == 0 || gcra_.cost == 0) return clock::duration::zero();
     if (n > gcra_.burst) return never;
-    const std::uint64_t ns = std::min(since_base(ns_now()), gcra_.reach);  // beyond, it is full anyway
-    const place p = place_of(position(), n, ns);
+    const sight now = look(ns_now());
+    const place p = place_of(now.position, n, now.ns);
     return p.wait == detail::gcra::never ? never : clock::duration(static_cast<std::int64_t>(p.wait));
 }
 
@@ -498,8 +509,9 @@ inline token_bucket::snapshot token_bucket::stats() const noexcept {
         s.available = static_cast<std::int64_t>(gcra_.burst);
         return s;
     }
-    const std::uint64_t at = gcra_.units(std::min(since_base(ns_now()), gcra_.reach));
-    const std::uint64_t reached = std::max(position(), at);
+    const sight now = look(ns_now());
+    const std::uint64_t at = gcra_.units(now.ns);
+    const std::uint64_t reached = std::max(now.position, at);
     const auto cost = static_cast<std::int64_t>(gcra_.cost);
     const std::int64_t level = static_cast<std::int64_t>(gcra_.window) -
                                static_cast<std::int64_t>(reached - at);
@@ -518,8 +530,7 @@ inline void token_bucket::drain() noexcept {
 // --- other terms ------------------------------------------------------------------------------------------------
 
 inline void token_bucket::set_rate(rate limit, std::uint64_t burst, inherit tokens) {
-    detail::check_burst("token_bucket::set_rate", burst);
-    const detail::gcra next(limit, burst);
+    const detail::gcra next(limit, detail::checked_burst("token_bucket::set_rate", burst));
     const detail::waking_guard guard(lock_);
     const std::uint64_t now = ns_now(), ns = come_near(now);
     serve(ns);
