@@ -6,6 +6,7 @@
 #include <cordon/policy/backoff.hpp>
 #include <cordon/policy/failure.hpp>
 #include <cordon/policy/fallback.hpp>
+#include <cordon/policy/hedge.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>
