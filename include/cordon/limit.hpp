@@ -2,6 +2,7 @@
 #pragma once
 
 // The whole room limit.
+#include <cordon/limit/adaptive_limiter.hpp>
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/limit/keyed_limiter.hpp>
 #include <cordon/limit/rate.hpp>

@@ -394,7 +394,8 @@ TEST_CASE("a loser that ignores its stop is waited for", "[policy][hedge][HG-24]
     };
     sim.run([&]() -> task<> {
         const auto begin = co::clock::now();
-        const int got = co_await pipeline(hedge({.after = 10ms}))(call);
+        const auto guarded = pipeline(hedge({.after = 10ms}));
+        const int got = co_await guarded(call);
         CHECK(got == 2);
         CHECK(slow_ended);
         CHECK(since(begin) == 1s);
@@ -417,7 +418,8 @@ TEST_CASE("the winner is not stopped", "[policy][hedge][HG-17]") {
         co_return mine;
     };
     sim.run([&]() -> task<> {
-        const int got = co_await pipeline(hedge({.after = 10ms}))(call);
+        const auto guarded = pipeline(hedge({.after = 10ms}));
+        const int got = co_await guarded(call);
         CHECK(got == 2);
     });
     CHECK(kinds == std::vector{co::stop_kind::none, co::stop_kind::closed});
@@ -438,7 +440,8 @@ TEST_CASE("each copy has a context of its own, below that of the caller", "[poli
         co_await co::with(inner(), depth(static_cast<int>(seen.size())));
     };
     sim.run([&]() -> task<> {
-        co_await co::with(pipeline(hedge({.after = 10ms}))(call), depth(0));
+        const auto guarded = pipeline(hedge({.after = 10ms}));
+        co_await co::with(guarded(call), depth(0));
     });
     REQUIRE(contexts.size() == 2);
     CHECK(contexts[0] != contexts[1]);
