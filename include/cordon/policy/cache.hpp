@@ -41,6 +41,13 @@ struct cache_options {
     clock::duration stale_for{0};      ///< so long after that it answers for a call that fails; not negative
 };
 
+namespace detail {
+
+template <class Cache, class Key, operation O, class Judge>
+class cached_operation;
+
+}  // namespace detail
+
 /// Values, each of which is good for a time from when its call ended. Only successes are kept: neither failures nor what
 /// the pipeline ignores.
 ///
@@ -54,8 +61,6 @@ struct cache_options {
 template <class Key, std::copyable T>
 class cache {
     class bound;
-    template <operation O, class Judge>
-    class cached_operation;
 
 public:
     static constexpr std::string_view kind = "cache";
@@ -124,6 +129,9 @@ public:
     }
 
 private:
+    template <class Cache, class K, operation O, class Judge>
+    friend class detail::cached_operation;
+
     struct entry : detail::list_hook {
         explicit entry(T&& v) : value(std::move(v)) {}
         T value;
@@ -222,8 +230,8 @@ public:
         using op = decltype(detail::call_of(std::forward<Call>(call)));
         static_assert(std::is_same_v<typename op::value_type, T>,
                       "cache: the call does not give what the cache keeps");
-        return cached_operation<op, detail::judge<Classifier>>(*cache_, key_, detail::call_of(std::forward<Call>(call)),
-                                                               detail::judge<Classifier>(classify));
+        return detail::cached_operation<cache, Key, op, detail::judge<Classifier>>(
+            *cache_, key_, detail::call_of(std::forward<Call>(call)), detail::judge<Classifier>(classify));
     }
 
 private:
@@ -234,27 +242,30 @@ private:
     Key key_;
 };
 
-template <class Key, std::copyable T>
-template <operation O, class Judge>
-class cache<Key, T>::cached_operation : public detail::operation_base<cached_operation<O, Judge>> {
+namespace detail {
+
+template <class Cache, class Key, operation O, class Judge>
+class cached_operation : public operation_base<cached_operation<Cache, Key, O, Judge>> {
+    using T = typename O::value_type;
+
 public:
     using value_type = T;
     static constexpr bool needs_executor = O::needs_executor;
 
-    cached_operation(cache& c, const Key& key, O&& op, const Judge& judge)
+    cached_operation(Cache& c, const Key& key, O&& op, const Judge& judge)
         : cache_(&c), key_(key), op_(std::move(op)), judge_(judge) {}
 
-    class state : public detail::policy_state<O> {
+    class state : public policy_state<O> {
     public:
         explicit state(cached_operation&& o)
-            : detail::policy_state<O>(std::move(o.op_), &state::ended), cache_(o.cache_), key_(std::move(o.key_)),
+            : policy_state<O>(std::move(o.op_), &state::ended), cache_(o.cache_), key_(std::move(o.key_)),
               judge_(o.judge_) {}
         ~state() {
             if (refreshes_) [[unlikely]] cache_->not_refreshed(key_);
         }
 
         bool ready() noexcept {
-            if (ends_with(detail::outcome_of([&] { return cache_->look_up(key_, refreshes_); }))) return true;
+            if (ends_with(outcome_of([&] { return cache_->look_up(key_, refreshes_); }))) return true;
             if (!this->call_.ready()) return false;
             settle();
             return true;
@@ -267,7 +278,7 @@ public:
     private:
         /// Returns:       whether there is a value, or why there is none
         bool ends_with(outcome<std::optional<T>>&& found) noexcept {
-            if (!found.has_value()) this->call_.end_with(detail::as_failure<T>(found));
+            if (!found.has_value()) this->call_.end_with(as_failure<T>(found));
             else if (found->has_value()) this->call_.end_with(outcome<T>(std::in_place, **std::move(found)));
             else return false;
             return true;
@@ -276,38 +287,39 @@ public:
             const verdict v = this->call_.judged_by(judge_);
             const outcome<T>* const failed = this->call_.failure();
             if (v == verdict::success) {
-                const auto kept = detail::outcome_of([&] {
+                const auto kept = outcome_of([&] {
                     cache_->store(key_, T(*this->call_.value()));
                     return true;
                 });
                 if (kept.has_value()) refreshes_ = false;  // one that cannot be kept is the result all the same
             } else if (v == verdict::failure ||
                        (failed != nullptr && failed->is_rejected() && !Judge::judges_rejections)) {
-                ends_with(detail::outcome_of([&] { return cache_->value_instead(key_, refreshes_); }));
+                ends_with(outcome_of([&] { return cache_->value_instead(key_, refreshes_); }));
                 refreshes_ = false;
             }
         }
         static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
             auto& s = static_cast<state&>(self);
             if (stopped) [[unlikely]] {
-                detail::discard(child);
+                discard(child);
                 return s.up.stop();
             }
             s.settle();
             return s.up.complete();
         }
 
-        cache* cache_;
+        Cache* cache_;
         Key key_;
         [[no_unique_address]] Judge judge_;
         bool refreshes_ = false;
     };
 
 private:
-    cache* cache_;
+    Cache* cache_;
     Key key_;
     O op_;
     [[no_unique_address]] Judge judge_;
 };
 
+}  // namespace detail
 }  // namespace cordon::inline CORDON_ABI
