@@ -100,7 +100,7 @@ TEST_CASE("behind a pipeline it measures one trip around the loop, or since `arr
         CHECK(refused.rejection().reason == co::reject_reason::full);
         CHECK(refused.rejection().who() == "door");
         CHECK(calls == before);
-        auto p = co_await door.acquire();  // the loop is fast
+        const auto p = co_await door.admission();  // the loop is fast
         CHECK(p);
     });
 }

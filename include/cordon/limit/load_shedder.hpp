@@ -58,7 +58,7 @@ struct load_shedder_options {
 /// Source:        the controlled delay of Nichols and Jacobson (RFC 8289) as servers use it: Maurer, "Fail at Scale",
 ///                ACM Queue 2015; Codel of folly and wangle
 class load_shedder {
-    class acquire_operation;
+    class admission_operation;
 
 public:
     class permit;
@@ -82,12 +82,10 @@ public:
     /// Whether to serve what has waited since then: the permit is empty if not. A time to come counts as now.
     [[nodiscard]] permit try_acquire(clock::time_point since) noexcept;
 
-    /// The same after one trip around the executor's loop, or since `arrived`.
+    /// The same for a guarded call, after one trip around the executor's loop, or since `arrived`.
     /// Errors:        refused as `full`
     /// Cancellation:  a cancel point when it is entered without `arrived`
-    [[nodiscard]] acquire_operation acquire() noexcept;
-    /// `acquire`, for a guarded call.
-    [[nodiscard]] acquire_operation admission() noexcept;
+    [[nodiscard]] admission_operation admission() noexcept;
 
     /// `call()`, unless it has waited too long; an operation that gives what the call gives.
     template <detail::makes_awaitable F, class Classifier = outcome_classifier<>>
@@ -145,15 +143,15 @@ namespace detail {
 inline constinit const wait_label shedder_label{"load_shedder"};
 }
 
-class load_shedder::acquire_operation : public detail::operation_base<acquire_operation> {
+class load_shedder::admission_operation : public detail::operation_base<admission_operation> {
 public:
     using value_type = permit;
     static constexpr bool needs_executor = true;
 
-    explicit acquire_operation(load_shedder& s) noexcept : shedder_(&s) {}
+    explicit admission_operation(load_shedder& s) noexcept : shedder_(&s) {}
     class state : private work_item {
     public:
-        explicit state(acquire_operation&& a) noexcept : work_item(&state::came_around), shedder_(a.shedder_) {}
+        explicit state(admission_operation&& a) noexcept : work_item(&state::came_around), shedder_(a.shedder_) {}
         state(const state&) = delete;
         state& operator=(const state&) = delete;
 
@@ -193,8 +191,7 @@ private:
 };
 
 inline load_shedder::permit load_shedder::try_acquire(clock::time_point since) noexcept { return permit(admits(since)); }
-inline load_shedder::acquire_operation load_shedder::acquire() noexcept { return acquire_operation(*this); }
-inline load_shedder::acquire_operation load_shedder::admission() noexcept { return acquire_operation(*this); }
+inline load_shedder::admission_operation load_shedder::admission() noexcept { return admission_operation(*this); }
 
 inline bool load_shedder::admits(clock::time_point since) noexcept {
     const clock::time_point now = clock::now();

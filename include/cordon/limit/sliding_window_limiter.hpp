@@ -52,6 +52,7 @@ struct sliding_window_options {
 ///                few instructions; a timer for the first of those who wait
 class sliding_window_limiter {
     class acquire_operation;
+    class admission_operation;
     class waiter;
 
 public:
@@ -82,16 +83,15 @@ public:
     [[nodiscard]] bool try_acquire() noexcept;
 
     /// One event, waiting for it.
-    /// Returns:       a permit, which need not be kept
     /// Errors:        refused as `rate_limited`, with `retry_after`, at once if `max_waiting` wait, or if its turn would
     ///                come behind the deadline in effect
     /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing and those behind it move up
     [[nodiscard]] acquire_operation acquire() noexcept;
     /// The same on a thread.
-    [[nodiscard]] outcome<permit> acquire_blocking(const blocking_scope& heeds = {});
+    [[nodiscard]] outcome<void> acquire_blocking(const blocking_scope& heeds = {});
     /// `acquire`, for a guarded call. One that was stopped counts for nothing: its event comes back, unless others have
     /// been admitted after it.
-    [[nodiscard]] acquire_operation admission() noexcept;
+    [[nodiscard]] admission_operation admission() noexcept;
 
     /// `call()` when it is its turn; an operation that gives what the call gives.
     template <detail::makes_awaitable F, class Classifier = outcome_classifier<>>

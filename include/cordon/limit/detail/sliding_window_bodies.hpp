@@ -86,13 +86,32 @@ private:
 
 class sliding_window_limiter::acquire_operation : public detail::operation_base<acquire_operation> {
 public:
-    using value_type = permit;
+    using value_type = void;
     static constexpr bool needs_executor = true;
 
     explicit acquire_operation(sliding_window_limiter& l) noexcept : limiter_(&l) {}
     class state : public waiter {
     public:
         explicit state(acquire_operation&& a) noexcept : waiter(*a.limiter_) {}
+        outcome<void> take() noexcept {
+            const outcome<permit> got = waiter::take();
+            return got.has_value() ? outcome<void>() : detail::as_failure<void>(got);
+        }
+    };
+
+private:
+    sliding_window_limiter* limiter_;
+};
+
+class sliding_window_limiter::admission_operation : public detail::operation_base<admission_operation> {
+public:
+    using value_type = permit;
+    static constexpr bool needs_executor = true;
+
+    explicit admission_operation(sliding_window_limiter& l) noexcept : limiter_(&l) {}
+    class state : public waiter {
+    public:
+        explicit state(admission_operation&& a) noexcept : waiter(*a.limiter_) {}
     };
 
 private:
@@ -153,10 +172,10 @@ inline bool sliding_window_limiter::try_acquire() noexcept {
 inline sliding_window_limiter::acquire_operation sliding_window_limiter::acquire() noexcept {
     return acquire_operation(*this);
 }
-inline sliding_window_limiter::acquire_operation sliding_window_limiter::admission() noexcept {
-    return acquire_operation(*this);
+inline sliding_window_limiter::admission_operation sliding_window_limiter::admission() noexcept {
+    return admission_operation(*this);
 }
-inline outcome<sliding_window_limiter::permit> sliding_window_limiter::acquire_blocking(const blocking_scope& heeds) {
+inline outcome<void> sliding_window_limiter::acquire_blocking(const blocking_scope& heeds) {
     return detail::block_on(acquire(), heeds);
 }
 
