@@ -61,7 +61,8 @@ private:
 /// H3 Who sets `over_` cancels the timer and stops the others while it is counted itself: the state is there until it
 ///    has done so.
 /// H4 The timer's function lists and submits a copy, and touches the state afterwards: who sets `over_` waits for it.
-/// H5 Until the timer was armed, or a copy sent, the call is alone, and nobody else looks at any of this.
+/// H5 Until the timer was armed, or a copy sent, the call is alone, and nobody else looks at any of this. Both are done
+///    where the call runs; only of itself the call asks whether it is alone.
 template <class F, class Judge, class Policy>
 class hedge_operation : public operation_base<hedge_operation<F, Judge, Policy>> {
     using op = call_operation<call_ref<F>>;
@@ -261,7 +262,7 @@ std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state::start(receiver
         if (delay_ == clock::duration::zero() && !by_share) {
             call_.scope.arm();
             while (sent_ < terms_.max_extra && send_copy()) {}
-            if (call_.scope.stop_requested()) return ended(call_, true);  // one of them has won already
+            if (copies_ != nullptr && call_.scope.stop_requested()) return ended(call_, true);  // one has won already
         } else {
             call_.scope.argument = this;
             call_.scope.when_armed = &state::suspends;
@@ -304,7 +305,7 @@ template <class F, class Judge, class Policy>
 std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state::ended(attempt& a, bool stopped) noexcept {
     a.close();
     a.how = stopped ? verdict::stopped : a.call.judged_by(judge_);
-    if (alone() && (wins(a) || !may_go_on_after(a))) {
+    if (&a == &call_ && alone() && (wins(a) || !may_go_on_after(a))) {
         (wins(a) ? result_ : failed_) = stopped ? nullptr : &a;
         note_latency(a);
         return finish();
@@ -329,7 +330,12 @@ CORDON_NOINLINE std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state
             over_ = decides = !goes_on && (result_ != nullptr || running_ == 1);  // H2
         }
     }
-    if (goes_on && (up_.ctx().stop_requested() || !send_copy())) over_ = decides = true;  // without a timer, nobody looks
+    if (goes_on) {  // nobody else runs, and there is no timer: this one's place is the next one's
+        running_ = 0;
+        if (!up_.ctx().stop_requested() && send_copy()) return std::noop_coroutine();
+        running_ = 1;
+        over_ = decides = true;
+    }
     if (decides) {
         if (timed_) executor().timers().cancel(*this);  // H4
         note_latency(a);
