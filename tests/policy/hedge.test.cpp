@@ -656,6 +656,36 @@ TEST_CASE("a hedged call can be stopped at any point", "[policy][hedge][cancel_s
     }
 }
 
+TEST_CASE("a call, its copy, their delay and a stop at the same moment: every order ends well",
+          "[policy][hedge][T4]") {
+    std::string seen;
+    const auto root = [&]() -> task<bool> {
+        retry_budget budget{co::in_flight_budget_options{}};
+        remote r({{10ms}, {0ms}});
+        const auto guarded = pipeline(hedge({.after = 10ms, .budget = &budget}));
+        const auto fetch = [&]() -> task<int> {
+            const int got = co_await r.call();
+            co_await co::this_task::yield();  // where a stop may still come
+            co_return got;
+        };
+        co::inplace_stop_source source;
+        const auto one = [&]() -> task<> {
+            const auto ended = co_await as_outcome(co::with(guarded(fetch), co::stop_on(source.get_token())));
+            if (ended.has_value()) seen += std::to_string(*ended);
+            else seen += ended.is_stopped() ? 's' : '?';
+        };
+        co_await co::when_all(one(), stop_after(source, 10ms));
+        const auto b = budget.stats();
+        co_return r.began == r.ended + r.stopped && b.calls_in_flight == 0 && b.retries_in_flight == 0;
+    };
+    const auto all = co::testing::explore_all(20'000, root, [](bool right) { return right; });
+    CHECK(all.complete);
+    CHECK_FALSE(all.failing);
+    CHECK(all.schedules > 10);
+    for (const char how : {'1', 's'}) CHECK(seen.find(how) != std::string::npos);
+    CHECK(seen.find('?') == std::string::npos);
+}
+
 TEST_CASE("copies are seen in dumps, by a record of their own", "[policy][hedge][D7]") {
     simulation sim;
     std::string seen;

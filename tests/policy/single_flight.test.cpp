@@ -182,6 +182,35 @@ TEST_CASE("shared calls can be stopped at any point", "[policy][single_flight][c
     }
 }
 
+TEST_CASE("one is stopped and another comes at the same moment: that one makes its own call, or takes over",
+          "[policy][single_flight][T4]") {
+    bool took_over = false, made_its_own = false;
+    const auto root = [&]() -> task<bool> {
+        flights f;
+        service s("S", 2ms);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(f.for_key(1));
+        co::inplace_stop_source source;
+        const auto first = [&]() -> task<> {
+            const auto ended = co_await as_outcome(co::with(guarded(fetch), co::stop_on(source.get_token())));
+            CHECK(ended.is_stopped());
+        };
+        int got = 0;
+        const auto second = [&]() -> task<> {
+            co_await co::sleep_for(1ms);
+            got = co_await guarded(fetch);
+        };
+        co_await co::when_all(first(), second(), stop_after(source, 1ms));
+        (f.stats().handed_over == 1 ? took_over : made_its_own) = true;
+        co_return got == 2 && f.stats().in_flight == 0 && f.stats().waiting == 0 && s.running == 0;
+    };
+    const auto all = co::testing::explore_all(20'000, root, [](bool right) { return right; });
+    CHECK(all.complete);
+    CHECK_FALSE(all.failing);
+    CHECK(took_over);
+    CHECK(made_its_own);
+}
+
 TEST_CASE("the figures of shared calls are reported, and destroyed in flight it says so",
           "[policy][single_flight][observable]") {
     const flights f({.name = "f"});

@@ -17,7 +17,7 @@ namespace detail {
 
 /// A quantile of the last latencies that it was told, exact as of the last time that it was computed.
 /// Threads:       all members from any
-/// Cost:          of `add` a lock of a few instructions, and with each sixteenth latency a selection among the last 256;
+/// Cost:          of `add` a lock of a few instructions, and with each 64th latency a selection among the last 256;
 ///                of `value` a load
 class latency_quantile {
 public:
@@ -45,7 +45,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t kept = 256, between = 16;
+    static constexpr std::size_t kept = 256, between = 64;
 
     spin_lock lock_;
     std::size_t told_ = 0;                   // under lock_
