@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/limit/adaptive_limiter.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/core/task.hpp>
-#include <cordon/limit/adaptive_limiter.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/with.hpp>

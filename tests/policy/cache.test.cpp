@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/cache.hpp>
+
 #include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/core/observable.hpp>
-#include <cordon/policy/cache.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/timeout.hpp>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/hedge.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/any_pipeline.hpp>
-#include <cordon/policy/hedge.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/policy/single_flight.hpp>
+
 #include <cordon/core/observable.hpp>
 #include <cordon/policy/cache.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
-#include <cordon/policy/single_flight.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <cordon/testing/chaos.hpp>
+
 #include <cordon/core/error.hpp>
 #include <cordon/core/observable.hpp>
 #include <cordon/core/task.hpp>
@@ -6,7 +8,6 @@
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
-#include <cordon/testing/chaos.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -77,7 +78,7 @@ TEST_CASE("chaos strikes with its share: never at 0, always at 1, and of the res
     }
 }
 
-TEST_CASE("a delay takes time of the clock and can be stopped; one of nothing is none", "[testing][chaos][CH-03]") {
+TEST_CASE("a delay takes time of the clock and can be stopped, and one of nothing is none", "[testing][chaos][CH-03]") {
     simulation sim;
     sim.run([]() -> task<> {
         chaos slow({.latency_rate = 1, .latency = 200ms});
@@ -100,7 +101,7 @@ TEST_CASE("a delay takes time of the clock and can be stopped; one of nothing is
     CHECK(sim.armed_timers() == 0);
 }
 
-TEST_CASE("what is struck is not called; what is not, is", "[testing][chaos][CH-04]") {
+TEST_CASE("what is struck is not called, and what is not, is", "[testing][chaos][CH-04]") {
     chaos c({.name = "trouble", .error_rate = 0.25, .rejection_rate = 0.25, .stop_rate = 0.25, .seed = 5});
     const ends e = of_calls(c, 400);
     CHECK(e.calls == e.values);
