@@ -67,7 +67,8 @@ co::task<> a_hundred_in_any_minute() {
 
 int main() {
     co::load_shedder door{{.name = "door", .target = 5ms, .interval = 100ms}};
-    const int with = co::testing::simulation{1}.run(surge(&door)), without = co::testing::simulation{1}.run(surge(nullptr));
+    const int with = co::testing::simulation{1}.run(surge(&door));
+    const int without = co::testing::simulation{1}.run(surge(nullptr));
     std::cout << "of a second of ten times the load, answered in time: " << with << ", and " << without << " without\n";
     assert(with > 850 && without < 100);
     const std::size_t size = co::testing::simulation{1}.run(finds_its_size());

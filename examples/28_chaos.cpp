@@ -14,7 +14,8 @@ namespace co = cordon;
 // [chaos]
 co::task<int> successes_of_a_thousand(int attempts) {
     co::testing::chaos trouble{{.error_rate = 0.2, .latency_rate = 0.1, .latency = 300ms, .seed = 7}};
-    const auto guarded = co::pipeline(co::retry(attempts, {.backoff = co::constant(10ms)}), co::timeout(100ms), trouble);
+    const auto retries = co::retry(attempts, {.backoff = co::constant(10ms)});
+    const auto guarded = co::pipeline(retries, co::timeout(100ms), trouble);
     const auto call = []() -> co::task<int> { co_return 1; };
     int good = 0;
     for (int i = 0; i < 1000; ++i) {

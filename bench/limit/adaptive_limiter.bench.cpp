@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A permit of an adaptive limiter, taken and told of a success, on one thread and on two. Beside it what it is made of: a
-// bulkhead's permit, and two readings of the clock.
+// A permit of an adaptive limiter, taken and told of a success, on one thread and on two. Beside it what it is made of:
+// a bulkhead's permit, and two readings of the clock.
 #include "../rows.hpp"
 
 #include <cordon/limit/adaptive_limiter.hpp>
@@ -48,7 +48,10 @@ void no_sample(State& state) {
 BENCHMARK(bulkhead_and_clocks)->Name("adaptive_limiter/floor_bulkhead_and_two_clocks");
 BENCHMARK(succeeds)->Name("adaptive_limiter/cordon");
 BENCHMARK(no_sample)->Name("adaptive_limiter/cordon_no_sample");
-BENCHMARK(bulkhead_and_clocks)->Name("adaptive_limiter_2_threads/floor_bulkhead_and_two_clocks")->Threads(2)->UseRealTime();
+BENCHMARK(bulkhead_and_clocks)
+    ->Name("adaptive_limiter_2_threads/floor_bulkhead_and_two_clocks")
+    ->Threads(2)
+    ->UseRealTime();
 BENCHMARK(succeeds)->Name("adaptive_limiter_2_threads/cordon")->Threads(2)->UseRealTime();
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A call that is fast enough to have no copy: one that is ready, and one that goes once around its loop, so that a timer
-// is armed and cancelled. Beside it the bare call, and one within a timeout. Then a call with a copy at once.
+// A call that is fast enough to have no copy: one that is ready, and one that goes once around its loop, so that a
+// timer is armed and cancelled. Beside it the bare call, and one within a timeout. Then a call with a copy at once.
 #include "../rows.hpp"
 
 #include <cordon/policy/hedge.hpp>

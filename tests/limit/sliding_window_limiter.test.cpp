@@ -254,7 +254,8 @@ TEST_CASE("a sliding window says what is wrong with its numbers, reports, and di
     CHECK(names == "admitted rejected available waiting ");
     const auto text = last_words([] {
         simulation sim;
-        auto dies = std::make_unique<sliding_window_limiter>(std::size_t{1}, 1h, co::sliding_window_options{.name = "w"});
+        const co::sliding_window_options named{.name = "w"};
+        auto dies = std::make_unique<sliding_window_limiter>(std::size_t{1}, 1h, named);
         sim.run([&]() -> task<> {
             co_await dies->acquire();
             const auto waits = [&]() -> task<> { co_await dies->acquire(); };

@@ -65,9 +65,9 @@ TEST_CASE("a cache around a retry: what succeeds is kept once, and then no call 
             answers kept(1min);
             service s("S");
             const auto fetch = s.fetch();
-            const auto guarded = pipeline(kept.for_key(1)).failing_when([](int n) { return n == 1; }).ignoring([](int n) {
-                return n == 2;
-            });
+            const auto guarded = pipeline(kept.for_key(1))
+                                     .failing_when([](int n) { return n == 1; })
+                                     .ignoring([](int n) { return n == 2; });
             for (int i = 1; i <= 4; ++i) (void)co_await guarded(fetch);
             CHECK(s.calls == 3);
             CHECK(kept.try_get(1) == 3);
@@ -188,7 +188,8 @@ TEST_CASE("there is room for so many, and the one that was not used for longest 
     });
 }
 
-TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be copied is an error", "[policy][cache]") {
+TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be copied is an error",
+          "[policy][cache]") {
     struct fragile {
         explicit fragile(int n) : number(n) {}
         fragile(const fragile& other) : number(other.number) {

@@ -101,7 +101,8 @@ TEST_CASE("an error, a refusal and a stop of the call itself are shared as well"
     }
 }
 
-TEST_CASE("if the one that calls is stopped, the next who waits calls, and has its own time", "[policy][single_flight]") {
+TEST_CASE("if the one that calls is stopped, the next who waits calls, and has its own time",
+          "[policy][single_flight]") {
     simulation sim;
     sim.run([]() -> task<> {
         flights f;

@@ -39,8 +39,8 @@ TEST_CASE("copies on a pool: each call has one outcome, and nobody is left", "[s
     std::atomic<int> alive{0}, values{0}, others{0};
     const auto now = co::pipeline(co::timeout(2ms), co::hedge({.after = 0s, .max_extra = 2, .budget = &budget}));
     const auto soon = co::pipeline(co::timeout(2ms), co::hedge({.after = 50us, .max_extra = 3, .budget = &budget}));
-    const auto failing =
-        co::pipeline(co::timeout(2ms), co::hedge({.after = co::clock::duration::max(), .max_extra = 2, .budget = &budget}));
+    const auto never = co::clock::duration::max();
+    const auto failing = co::pipeline(co::timeout(2ms), co::hedge({.after = never, .max_extra = 2, .budget = &budget}));
     const auto by_share = co::pipeline(co::hedge({.after = co::percentile(0.5), .budget = &budget}));
     const auto call = [&]() -> task<std::unique_ptr<int>> {
         const stress::counted here(alive);

@@ -77,8 +77,8 @@ struct adaptive_limiter_options {
 
 /// So many calls at a time as measured latency says, and so many that wait.
 ///
-/// A call that was stopped, ignored or failed, and one that began before the present measurement did, is no sample; only
-/// windows in which half of the limit was in use make it grow.
+/// A call that was stopped, ignored or failed, and one that began before the present measurement did, is no sample;
+/// only windows in which half of the limit was in use make it grow.
 /// Threads:       all members from any; a permit may be given back on another thread than it was got on
 /// Order:         first come, first served. A limit that shrinks comes about as calls end: nobody is held up
 /// Lifetime:      destroyed with permits out or waiters it prints its name and terminates

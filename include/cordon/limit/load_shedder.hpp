@@ -42,7 +42,7 @@ inline constexpr context_key<clock::time_point> arrived{"arrived"};
 
 struct load_shedder_options {
     std::string_view name = {};
-    clock::duration target = std::chrono::milliseconds(5);      ///< a queue in which nobody waits less stands; more than 0
+    clock::duration target = std::chrono::milliseconds(5);      ///< if nobody waits less, the queue stands; more than 0
     clock::duration interval = std::chrono::milliseconds(100);  ///< for how long it must stand; more than `target`
 };
 
@@ -50,8 +50,8 @@ struct load_shedder_options {
 /// `target`. If nobody did for an `interval`, the queue stands, and in the next interval all are refused that have
 /// waited for more than twice the target.
 ///
-/// Behind `admission()` a request has waited since what `arrived` says in its context; without that it waits once around
-/// its executor's loop, and for that long.
+/// Behind `admission()` a request has waited since what `arrived` says in its context; without that it waits once
+/// around its executor's loop, and for that long.
 /// Errors:        refused as `full`
 /// Threads:       all members from any
 /// Cost:          a reading of the clock and a lock of a few instructions; no allocation
@@ -190,7 +190,9 @@ private:
     load_shedder* shedder_;
 };
 
-inline load_shedder::permit load_shedder::try_acquire(clock::time_point since) noexcept { return permit(admits(since)); }
+inline load_shedder::permit load_shedder::try_acquire(clock::time_point since) noexcept {
+    return permit(admits(since));
+}
 inline load_shedder::admission_operation load_shedder::admission() noexcept { return admission_operation(*this); }
 
 inline bool load_shedder::admits(clock::time_point since) noexcept {

@@ -30,6 +30,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -41,7 +42,7 @@ namespace cordon::inline CORDON_ABI {
 
 struct sliding_window_options {
     std::string_view name = {};
-    std::size_t max_waiting = static_cast<std::size_t>(-1);  ///< beyond these one that comes is refused at once
+    std::size_t max_waiting = (std::numeric_limits<std::size_t>::max)();  ///< beyond these one is refused at once
 };
 
 /// The times of the last `limit` events, in a ring: the next one may come when the oldest of them has left the window.
@@ -83,8 +84,8 @@ public:
     [[nodiscard]] bool try_acquire() noexcept;
 
     /// One event, waiting for it.
-    /// Errors:        refused as `rate_limited`, with `retry_after`, at once if `max_waiting` wait, or if its turn would
-    ///                come behind the deadline in effect
+    /// Errors:        refused as `rate_limited`, with `retry_after`, at once if `max_waiting` wait, or if its turn
+    ///                would come behind the deadline in effect
     /// Cancellation:  a cancel point while it waits; stopped, it has taken nothing and those behind it move up
     [[nodiscard]] acquire_operation acquire() noexcept;
     /// The same on a thread.

@@ -48,12 +48,12 @@ class cached_operation;
 
 }  // namespace detail
 
-/// Values, each of which is good for a time from when its call ended. Only successes are kept: neither failures nor what
-/// the pipeline ignores.
+/// Values, each of which is good for a time from when its call ended. Only successes are kept: neither failures nor
+/// what the pipeline ignores.
 ///
-/// The first call that finds a value due to be refreshed is made, and waits; all others have the value meanwhile, and so
-/// has that one if its call fails. A value that is too old answers for a call that fails or is refused while it is not
-/// older than `stale_for` more.
+/// The first call that finds a value due to be refreshed is made, and waits; all others have the value meanwhile, and
+/// so has that one if its call fails. A value that is too old answers for a call that fails or is refused while it is
+/// not older than `stale_for` more.
 /// Threads:       all members from any
 /// Lifetime:      outlives the calls that use it. Belongs to one simulation, or to real time
 /// Cost:          a mutex and a look-up for each call, another for each that was made; a copy of the value, so that of

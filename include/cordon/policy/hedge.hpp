@@ -92,14 +92,14 @@ class hedge_operation;
 
 }  // namespace detail
 
-/// Made by `hedge(options)`. The first copy with a success wins, or with what counts as nothing, but a refusal; then the
-/// others are stopped and waited for. A copy that fails does not end the call while another runs; if all fail, the
+/// Made by `hedge(options)`. The first copy with a success wins, or with what counts as nothing, but a refusal; then
+/// the others are stopped and waited for. A copy that fails does not end the call while another runs; if all fail, the
 /// outcome is that of the call itself. A budget that is used up sends no copy, and ends nothing.
 /// Cancellation:  a stop reaches all copies; a value that is there already wins. If all were stopped, so is the call
 /// Threads:       all members from any. The call runs where it is awaited, the copies on the executor in effect, with
 ///                contexts and records of their own: on a pool at the same time as the call, and so is the callable
-/// Order:         a copy is sent one delay after the one before, while none has won; one that ignores its stop is waited
-///                for, however long that takes
+/// Order:         a copy is sent one delay after the one before, while none has won; one that ignores its stop is
+///                waited for, however long that takes
 /// Lifetime:      the loser's value is destroyed with the operation
 /// Cost:          a call that ends without suspending arms no timer; the scopes above are connected. A copy takes a
 ///                block of the frame cache

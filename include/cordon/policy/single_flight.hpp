@@ -46,8 +46,8 @@ struct single_flight_options {
 /// Threads:       all members from any
 /// Order:         those who wait take over first come, first served
 /// Lifetime:      outlives its calls
-/// Cost:          a frame of the frame cache for each call; a mutex when it begins and when it ends, and a walk over the
-///                keys that are in flight in one of 64 lists; a copy of the value for each who waits. No allocation
+/// Cost:          a frame of the frame cache for each call; a mutex when it begins and when it ends, and a walk over
+///                the keys that are in flight in one of 64 lists; a copy of the value for each who waits. No allocation
 template <class Key, std::copyable T>
 class single_flight {
     class bound;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Looks for a schedule that breaks something: at random over seeds, or, for small tests, through all there are. And makes
-// one that was found short enough to be followed.
+// Looks for a schedule that breaks something: at random over seeds, or, for small tests, through all there are. And
+// makes one that was found short enough to be followed.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/config.hpp>
@@ -124,8 +124,8 @@ template <class Make, class Check>
 
 /// Leaves out of a schedule that fails what it fails without: the run ends as early as it can, and of what is ready the
 /// first goes on, wherever that fails too.
-/// Returns:       the choices of such a run, down to the last that is not the first: `simulation{choices}.run(make)` does
-///                it again. Nothing if `failing` does not fail
+/// Returns:       the choices of such a run, down to the last that is not the first: `simulation{choices}.run(make)`
+///                does it again. Nothing if `failing` does not fail
 /// Requires:      `make` gives an operation that does the same each time
 /// Cost:          about as many runs as the schedule has choices that are not the first, a few times
 template <class Make, class Check>
@@ -136,7 +136,7 @@ template <class Make, class Check>
         return !detail::schedule_fault(sim, make, check).empty();
     };
     const auto without_firsts_at_the_end = [](std::vector<choice>& choices) {
-        while (!choices.empty() && choices.back().taken == 0) choices.pop_back();  // a run that has no more takes the first
+        while (!choices.empty() && choices.back().taken == 0) choices.pop_back();  // what a run takes beyond them
     };
     without_firsts_at_the_end(failing);
     if (!fails(failing)) return std::nullopt;

@@ -116,8 +116,9 @@ inline adaptive_limiter::adaptive_limiter(const aimd& rule, const adaptive_limit
 inline adaptive_limiter::adaptive_limiter(const gradient2& rule, const adaptive_limiter_options& options)
     : adaptive_limiter(detail::checked(rule), checked(options)) {}
 inline adaptive_limiter::adaptive_limiter(const detail::limit_terms& terms, const adaptive_limiter_options& options)
-    : options_(options), slots_(static_cast<std::size_t>(terms.initial),
-                                {.name = options.name, .max_waiting = options.max_waiting, .max_wait = options.max_wait}),
+    : options_(options),
+      slots_(static_cast<std::size_t>(terms.initial),
+             {.name = options.name, .max_waiting = options.max_waiting, .max_wait = options.max_wait}),
       estimate_(terms), can_probe_(terms.gradient), random_(options.seed) {
     options_.name = {};
     if (can_probe_) probed_.reserve(options.probe_samples);

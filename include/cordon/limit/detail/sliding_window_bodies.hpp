@@ -121,8 +121,8 @@ private:
 namespace detail {
 inline std::size_t checked_window(std::size_t limit, std::size_t most, clock::duration window) {
     if (limit < 1 || limit > most)
-        raise(std::invalid_argument("sliding_window_limiter: limit is " + std::to_string(limit) + ", allowed are 1 to " +
-                                    std::to_string(most)),
+        raise(std::invalid_argument("sliding_window_limiter: limit is " + std::to_string(limit) +
+                                    ", allowed are 1 to " + std::to_string(most)),
               "sliding_window_limiter: limit out of range");
     if (window <= clock::duration::zero())
         raise(std::invalid_argument("sliding_window_limiter: window is " + std::to_string(window.count()) +
@@ -138,7 +138,8 @@ inline sliding_window_limiter::sliding_window_limiter(std::size_t limit, clock::
       window_((std::min<clock::duration>)(window, std::chrono::hours(24 * 365))), max_waiting_(options.max_waiting),
       times_(std::make_unique<clock::time_point[]>(limit)), name_(options.name),
       label_(detail::wait_label("sliding_window_limiter"), options.name) {
-    std::fill_n(times_.get(), limit, clock::time_point((clock::duration::min)() / 2));  // long ago, and can be counted with
+    // long ago, and can be counted with
+    std::fill_n(times_.get(), limit, clock::time_point((clock::duration::min)() / 2));
 }
 
 inline clock::time_point sliding_window_limiter::turn(std::size_t ahead) const noexcept {

@@ -12,7 +12,7 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// An operation that gives an `outcome<T>`, as one that gives a T: so that a policy which is a coroutine need not throw.
+/// An operation that gives an `outcome<T>`, as one that gives a T: a policy which is a coroutine need not throw then.
 template <operation O>
 class flat_operation : public operation_base<flat_operation<O>> {
 public:
