@@ -3,6 +3,8 @@
 
 // The whole room testing.
 #include <cordon/testing/cancel_sweep.hpp>
+#include <cordon/testing/chaos.hpp>
 #include <cordon/testing/explore.hpp>
+#include <cordon/testing/fault.hpp>
 #include <cordon/testing/leak_check.hpp>
 #include <cordon/testing/simulation.hpp>

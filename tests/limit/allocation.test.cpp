@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What the limiters do again and again allocates nothing. Not measured under sanitizers, where coroutine frames are not
 // recycled.
+#include <cordon/limit/adaptive_limiter.hpp>
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/limit/keyed_limiter.hpp>
+#include <cordon/limit/load_shedder.hpp>
+#include <cordon/limit/sliding_window_limiter.hpp>
 #include <cordon/limit/token_bucket.hpp>
 
 #include <cordon/core/task.hpp>
@@ -93,6 +96,32 @@ TEST_CASE("waiting, refusing and giving back allocate nothing", "[limit][allocat
     CHECK(allocations_of([&] {
               CHECK(bucket.acquire_blocking().has_value());
               CHECK(slots.acquire_blocking().has_value());
+          }) == 0);
+}
+
+TEST_CASE("measuring, probing, shedding and sliding allocate nothing", "[limit][allocation]") {
+    co::adaptive_limiter adaptive(co::gradient2{.initial = 1, .min = 1},
+                                  {.max_waiting = 4, .window = 0s, .min_samples = 1, .min_latency = 0s,
+                                   .probe_at_floor = 1, .probe_samples = 2});
+    co::load_shedder door;
+    co::sliding_window_limiter window(1, 1us);
+    const auto yields = []() -> task<> { co_await co::this_task::yield(); };
+    const auto calls = [&]() -> task<> {
+        auto p = co_await adaptive.acquire();
+        co_await co::this_task::yield();
+        p.succeeded();
+        co_await window.acquire();
+        co_await window.acquire();
+        (void)co_await co::as_outcome(co::with_timeout(1ns, window.acquire()));
+        (void)co_await door.admission();
+    };
+    const auto all = [&]() -> task<> { co_await co::when_all(calls(), calls(), calls()); };
+    const auto none = [&]() -> task<> { co_await co::when_all(yields(), yields(), yields()); };
+    CHECK(allocations_of([&] { co::sync_wait(all()); }) == allocations_of([&] { co::sync_wait(none()); }));
+    CHECK(allocations_of([&] {
+              if (auto p = adaptive.try_acquire()) p.dropped();
+              (void)door.try_acquire(co::clock::now());
+              (void)window.try_acquire();
           }) == 0);
 }
 

@@ -5,10 +5,13 @@
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/any_pipeline.hpp>
+#include <cordon/policy/cache.hpp>
 #include <cordon/policy/fallback.hpp>
+#include <cordon/policy/hedge.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>
+#include <cordon/policy/single_flight.hpp>
 #include <cordon/policy/timeout.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
@@ -146,6 +149,36 @@ TEST_CASE("a stored pipeline and a guard that waits allocate nothing", "[policy]
 TEST_CASE("pipelines of nothing allocate nothing", "[policy][pipeline][allocation][CO-17]") {
     const auto nothing = co::pipeline();
     CHECK(allocations_of([&]() -> task<> { co_await nothing([] { return co::this_task::yield(); }); }) == 0);
+}
+
+TEST_CASE("hedged calls allocate nothing, with a copy or without one", "[policy][hedge][allocation]") {
+    co::retry_budget budget{co::in_flight_budget_options{}};
+    const auto later = co::pipeline(co::hedge({.after = 1h, .budget = &budget}));
+    const auto at_once = co::pipeline(co::hedge({.after = 0s, .max_extra = 2, .budget = &budget}));
+    const auto usual = co::pipeline(co::hedge({.after = co::percentile(0.99)}));
+    const auto hop = []() -> task<int> {
+        co_await co::this_task::yield();
+        co_return 1;
+    };
+    CHECK(allocations_of([&]() -> task<> { co_await later(hop); }) == 0);
+    CHECK(allocations_of([&]() -> task<> { co_await at_once(hop); }) == 0);
+    CHECK(allocations_of([&]() -> task<> { co_await usual(hop); }) == 0);
+}
+
+TEST_CASE("a value that is kept, and a call that is shared, allocate nothing",
+          "[policy][cache][single_flight][allocation]") {
+    co::cache<int, int> kept(1h), short_lived(1ns);
+    co::single_flight<int, int> flights;
+    const auto hop = []() -> task<int> {
+        co_await co::this_task::yield();
+        co_return 1;
+    };
+    const auto hit = co::pipeline(kept.for_key(1));
+    const auto miss = co::pipeline(short_lived.for_key(1), flights.for_key(1));
+    CHECK(allocations_of([&]() -> task<> { co_await hit(hop); }) == 0);
+    CHECK(allocations_of([&]() -> task<> { co_await miss(hop); }) == 0);
+    CHECK(kept.stats().hits > 200);
+    CHECK(short_lived.stats().hits == 0);
 }
 
 #endif

@@ -2,6 +2,7 @@
 #include <cordon/policy/retry.hpp>
 
 #include <cordon/core/this_task.hpp>
+#include <cordon/limit/bulkhead.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry_budget.hpp>
 
@@ -679,5 +680,33 @@ TEST_CASE("a retry of its own, without a pipeline, judges as a pipeline does", "
         CHECK(got == 3);
         const auto ended = co_await as_outcome(policy(wrong.fetch()));
         CHECK(error_text(ended) == "1");
+    });
+}
+
+TEST_CASE("attempts that a limit refuses are attempts, but execute nothing", "[policy][retry][CO-04]") {
+    simulation sim;
+    service s("F");
+    sim.run([&]() -> task<> {
+        int retries = 0;
+        const auto count = [](const co::retry_event&, void* n) noexcept { ++*static_cast<int*>(n); };
+        const auto seven = retry(7, {.backoff = constant(1ms), .on_retry = count, .argument = &retries});
+        int left = 3;  // in this second
+        const auto limit = [&](auto call) -> task<int> {
+            if (left-- <= 0) throw co::rejected(co::rejection(co::reject_reason::rate_limited, "three"));
+            co_return co_await call();
+        };
+        const auto limited = pipeline(seven, limit);
+        const auto fetch = s.fetch();
+        const auto ended = co_await as_outcome(limited(fetch));
+        CHECK(ended.is_rejected());
+        CHECK(retries == 6);
+        CHECK(s.calls == 3);
+
+        co::bulkhead full(0);
+        const auto refused = pipeline(seven, full);
+        const auto none = co_await as_outcome(refused(fetch));
+        CHECK(none.is_rejected());
+        CHECK(retries == 12);
+        CHECK(s.calls == 3);
     });
 }

@@ -10,6 +10,8 @@
 #include "catch.hpp"
 #include "last_words.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -164,6 +166,50 @@ TEST_CASE("what a schedule throws is a failure, a deadlock included", "[testing]
     const auto failing = explore({.schedules = 100}, misses_a_signal, fine);
     REQUIRE(failing);
     CHECK_THROWS_AS(simulation(*failing).run(misses_a_signal()), co::testing::deadlock);
+}
+
+TEST_CASE("a schedule that fails is made shorter, until each choice that is left is needed", "[testing][explore][T5]") {
+    // A lost update among tasks that have nothing to do with it: only if b reads between the two halves of a.
+    const auto root = []() -> task<int> {
+        int counter = 0, steps = 0;
+        const auto noise = [&]() -> task<> {
+            for (int i = 0; i < 5; ++i, ++steps) co_await co::this_task::yield();
+        };
+        co_await co::when_all(noise(), increment(counter), noise(), increment(counter), noise());
+        co_return counter;
+    };
+    const auto fails = [&](const std::vector<co::testing::choice>& choices) {
+        simulation sim(choices);
+        return sim.run(root) != 2;
+    };
+    const auto others_than_first = [](const std::vector<co::testing::choice>& choices) {
+        return std::count_if(choices.begin(), choices.end(), [](const auto& c) { return c.taken != 0; });
+    };
+    int tried = 0;
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+        simulation sim(seed);
+        if (sim.run(root) == 2) continue;
+        ++tried;
+        const auto found = co::testing::shrink(seed, root, both_counted);
+        REQUIRE(found);
+        CHECK(fails(*found));
+        CHECK(found->size() < sim.trace().size());
+        CHECK(others_than_first(*found) <= others_than_first(sim.trace()));
+        CHECK(others_than_first(*found) <= 4);
+        for (std::size_t i = 0; i < found->size(); ++i) {
+            auto without = *found;
+            if (without[i].taken == 0) continue;
+            without[i].taken = 0;
+            CHECK_FALSE(fails(without));
+        }
+    }
+    CHECK(tried > 3);
+    CHECK_FALSE(co::testing::shrink(1, root, [](int) { return true; }));
+    SECTION("one that fails always needs no choice at all") {
+        const auto always = co::testing::shrink(7, root, [](int) { return false; });
+        REQUIRE(always);
+        CHECK(always->empty());
+    }
 }
 
 TEST_CASE("the seed that fails is printed with the reason", "[testing][explore][T5]") {

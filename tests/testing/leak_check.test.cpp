@@ -77,9 +77,9 @@ TEST_CASE("a parked task is reported with its name, where it was spawned and whe
     const std::string report = check.report();
     INFO(report);
     CHECK(report.find("\"ada\"") != std::string::npos);
-    CHECK(count(report, "spawned at leak_check.test.cpp:44 in spawn_one\n") == 1);
-    CHECK(count(report, "    waits at leak_check.test.cpp:42 in session\n"
-                        "    waits at leak_check.test.cpp:41 in read_row   event answer\n") == 1);
+    CHECK(count(report, "spawned at leak_check.test.cpp:45 in spawn_one\n") == 1);
+    CHECK(count(report, "    waits at leak_check.test.cpp:43 in session\n"
+                        "    waits at leak_check.test.cpp:42 in read_row   event answer\n") == 1);
     CHECK_FALSE(check.settled(0ms));
 
     answer.set();

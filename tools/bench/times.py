@@ -66,6 +66,11 @@ FIGURES = {
     "pipeline_of_five": "A call through a fallback, retries, a breaker, a token bucket and a bulkhead, all of which let it "
                         "pass, and which is ready",
     "pipeline_refusal": "A call that an open breaker in a pipeline refuses",
+    "hedge_ready": "A hedged call that ends at once",
+    "hedge_hop": "A hedged call that goes once around its loop, and has no copy",
+    "hedge_copy": "The same with a copy at once: two calls, of which one is stopped",
+    "adaptive_limiter": "A permit of a limit that measures, taken and told of a success",
+    "adaptive_limiter_2_threads": "The same by two threads on one limit; the time of both for all of them",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
     "dump_100k_of_busy_pool": "The same, by the wall, while two threads of a pool spawn and end other tasks; for each",
     "metrics_1k": "A look at the metrics of a thousand semaphores, two figures each; for each",

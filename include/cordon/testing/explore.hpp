@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Looks for a schedule that breaks something: at random over seeds, or, for small tests, through all there are.
+// Looks for a schedule that breaks something: at random over seeds, or, for small tests, through all there are. And
+// makes one that was found short enough to be followed.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/testing/simulation.hpp>
 
+#include <algorithm>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -117,6 +120,56 @@ template <class Make, class Check>
         ++next.back().taken;
     }
     return seen;
+}
+
+/// Leaves out of a schedule that fails what it fails without: the run ends as early as it can, and of what is ready the
+/// first goes on, wherever that fails too.
+/// Returns:       the choices of such a run, down to the last that is not the first: `simulation{choices}.run(make)`
+///                does it again. Nothing if `failing` does not fail
+/// Requires:      `make` gives an operation that does the same each time
+/// Cost:          about as many runs as the schedule has choices that are not the first, a few times
+template <class Make, class Check>
+    requires std::invocable<Make&>
+[[nodiscard]] std::optional<std::vector<choice>> shrink(std::vector<choice> failing, Make&& make, Check&& check) {
+    const auto fails = [&](const std::vector<choice>& choices) {
+        simulation sim(choices);
+        return !detail::schedule_fault(sim, make, check).empty();
+    };
+    const auto without_firsts_at_the_end = [](std::vector<choice>& choices) {
+        while (!choices.empty() && choices.back().taken == 0) choices.pop_back();  // what a run takes beyond them
+    };
+    without_firsts_at_the_end(failing);
+    if (!fails(failing)) return std::nullopt;
+    for (bool shorter = true; shorter;) {
+        shorter = false;
+        for (std::size_t cut = failing.size(); cut > 0; cut /= 2)
+            while (cut <= failing.size()) {
+                std::vector<choice> tried(failing.begin(), failing.end() - static_cast<std::ptrdiff_t>(cut));
+                without_firsts_at_the_end(tried);
+                if (!fails(tried)) break;
+                failing = std::move(tried);
+                shorter = true;
+            }
+        for (std::size_t i = failing.size(); i-- > 0;) {
+            if (failing[i].taken == 0) continue;
+            std::vector<choice> tried = failing;
+            tried[i].taken = 0;
+            without_firsts_at_the_end(tried);
+            if (!fails(tried)) continue;
+            failing = std::move(tried);
+            i = std::min(i, failing.size());
+            shorter = true;
+        }
+    }
+    return failing;
+}
+/// The same for the schedule of a seed that `explore` has found.
+template <class Make, class Check>
+    requires std::invocable<Make&>
+[[nodiscard]] std::optional<std::vector<choice>> shrink(std::uint64_t seed, Make&& make, Check&& check) {
+    simulation sim(seed);
+    if (detail::schedule_fault(sim, make, check).empty()) return std::nullopt;
+    return shrink(sim.trace(), make, check);
 }
 
 }  // namespace testing

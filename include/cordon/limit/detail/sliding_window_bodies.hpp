@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The bodies of <cordon/limit/sliding_window_limiter.hpp>, which includes this, and has its invariants.
+
+#include <cordon/core/clock.hpp>
+#include <cordon/core/deadline.hpp>
+#include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/leaf.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/error.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/timer.hpp>
+#include <cordon/limit/sliding_window_limiter.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+namespace cordon::inline CORDON_ABI {
+
+class sliding_window_limiter::waiter : private timer, public detail::leaf<waiter>, public detail::list_hook {
+public:
+    explicit waiter(sliding_window_limiter& l) noexcept : timer(&waiter::fired), limiter_(&l) {}
+    ~waiter() {
+        if (owes_) [[unlikely]] limiter_->give_back(number_);  // got, and never taken: it lost a race
+    }
+    bool ready() noexcept {
+        const detail::spin_guard guard(limiter_->lock_);
+        const clock::time_point now = clock::now();
+        if (limiter_->waiting_ != 0 || limiter_->turn(0) > now) return false;
+        got(now);
+        return true;
+    }
+    std::coroutine_handle<> start(receiver_ref r) noexcept {
+        until_ = r.ctx().deadline();
+        if (limiter_->refused_early(*this)) return r.complete();
+        return suspend(r);
+    }
+    outcome<permit> take() noexcept {
+        if (refusal_) [[unlikely]] return *refusal_;
+        owes_ = false;
+        return outcome<permit>(std::in_place, permit(limiter_, number_));
+    }
+
+private:
+    friend class leaf<waiter>;
+    friend class sliding_window_limiter;
+    void got(clock::time_point now) noexcept {
+        number_ = limiter_->next_;
+        limiter_->record(now);
+        owes_ = true;
+    }
+    void enqueue() noexcept {
+        const executor_ref e = receiver().ctx().executor();
+        if (!e) [[unlikely]]
+            detail::fail("waiting for a sliding_window_limiter in a context without an executor: nobody is there to "
+                         "wake it");
+        timers_ = &e.timers();
+        limiter_->enqueue(*this);
+    }
+    void dequeue(bool) noexcept { limiter_->dequeue(*this); }
+    void leave_queue() noexcept { limiter_->dequeue(*this); }
+    const detail::wait_label& label() const noexcept { return limiter_->label_; }
+    static void fired(timer& t) noexcept {
+        auto& w = static_cast<waiter&>(t);
+        w.limiter_->time_passed(w);
+    }
+
+    sliding_window_limiter* limiter_;
+    timer_service* timers_ = nullptr;
+    deadline until_;
+    std::uint64_t number_ = 0;
+    bool armed_ = false;  // under the limiter's lock
+    bool owes_ = false;   // has an event that nobody has been told of
+    std::optional<rejection> refusal_;
+};
+
+class sliding_window_limiter::acquire_operation : public detail::operation_base<acquire_operation> {
+public:
+    using value_type = void;
+    static constexpr bool needs_executor = true;
+
+    explicit acquire_operation(sliding_window_limiter& l) noexcept : limiter_(&l) {}
+    class state : public waiter {
+    public:
+        explicit state(acquire_operation&& a) noexcept : waiter(*a.limiter_) {}
+        outcome<void> take() noexcept {
+            const outcome<permit> got = waiter::take();
+            return got.has_value() ? outcome<void>() : detail::as_failure<void>(got);
+        }
+    };
+
+private:
+    sliding_window_limiter* limiter_;
+};
+
+class sliding_window_limiter::admission_operation : public detail::operation_base<admission_operation> {
+public:
+    using value_type = permit;
+    static constexpr bool needs_executor = true;
+
+    explicit admission_operation(sliding_window_limiter& l) noexcept : limiter_(&l) {}
+    class state : public waiter {
+    public:
+        explicit state(admission_operation&& a) noexcept : waiter(*a.limiter_) {}
+    };
+
+private:
+    sliding_window_limiter* limiter_;
+};
+
+namespace detail {
+inline std::size_t checked_window(std::size_t limit, std::size_t most, clock::duration window) {
+    if (limit < 1 || limit > most)
+        raise(std::invalid_argument("sliding_window_limiter: limit is " + std::to_string(limit) +
+                                    ", allowed are 1 to " + std::to_string(most)),
+              "sliding_window_limiter: limit out of range");
+    if (window <= clock::duration::zero())
+        raise(std::invalid_argument("sliding_window_limiter: window is " + std::to_string(window.count()) +
+                                    " ns, allowed is more than 0"),
+              "sliding_window_limiter: window is not above 0");
+    return limit;
+}
+}  // namespace detail
+
+inline sliding_window_limiter::sliding_window_limiter(std::size_t limit, clock::duration window,
+                                                      const sliding_window_options& options)
+    : limit_(detail::checked_window(limit, max_limit, window)),
+      window_((std::min<clock::duration>)(window, std::chrono::hours(24 * 365))), max_waiting_(options.max_waiting),
+      times_(std::make_unique<clock::time_point[]>(limit)), name_(options.name),
+      label_(detail::wait_label("sliding_window_limiter"), options.name) {
+    // long ago, and can be counted with
+    std::fill_n(times_.get(), limit, clock::time_point((clock::duration::min)() / 2));
+}
+
+inline clock::time_point sliding_window_limiter::turn(std::size_t ahead) const noexcept {
+    const clock::time_point first = times_[(next_ + ahead) % limit_] + window_;
+    if (ahead < limit_) return first;
+    // whoever is a whole ring behind another comes a window later, and that one not before now
+    return (std::max)(first, clock::now()) + window_ * static_cast<clock::rep>(ahead / limit_);
+}
+/// Of event `next_`, whose turn it is. Under the lock.
+inline void sliding_window_limiter::record(clock::time_point now) noexcept {
+    const clock::time_point last = next_ == 0 ? now : times_[(next_ - 1) % limit_];
+    times_[next_ % limit_] = (std::max)(now, last);  // E1
+    ++next_;
+}
+inline void sliding_window_limiter::give_back(std::uint64_t number) noexcept {
+    const detail::waking_guard guard(lock_);
+    if (number + 1 != next_) return;
+    --next_;
+    times_[number % limit_] -= window_;  // as good as what stood there, which had left the window by then
+    serve();
+}
+
+inline bool sliding_window_limiter::try_acquire() noexcept {
+    const detail::spin_guard guard(lock_);
+    const clock::time_point now = clock::now();
+    const bool passes = waiting_ == 0 && turn(0) <= now;
+    if (passes) record(now);
+    else ++rejected_;
+    return passes;
+}
+inline sliding_window_limiter::acquire_operation sliding_window_limiter::acquire() noexcept {
+    return acquire_operation(*this);
+}
+inline sliding_window_limiter::admission_operation sliding_window_limiter::admission() noexcept {
+    return admission_operation(*this);
+}
+inline outcome<void> sliding_window_limiter::acquire_blocking(const blocking_scope& heeds) {
+    return detail::block_on(acquire(), heeds);
+}
+
+/// Whether it makes no sense to begin to wait.
+inline bool sliding_window_limiter::refused_early(waiter& w) noexcept {
+    const detail::spin_guard guard(lock_);
+    const clock::time_point at = turn(waiting_), now = clock::now();
+    if (waiting_ < max_waiting_ && (w.until_.is_never() || at < w.until_.time())) return false;
+    if (waiting_ == 0 && at <= now) return false;  // has just become free
+    ++rejected_;
+    w.refusal_.emplace(reject_reason::rate_limited, name_, (std::max)(at - now, clock::duration::zero()));
+    return true;
+}
+inline void sliding_window_limiter::enqueue(waiter& w) noexcept {
+    const detail::waking_guard guard(lock_);
+    present_.fetch_add(1, std::memory_order_relaxed);
+    waiters_.push_back(w);
+    ++waiting_;
+    serve();
+}
+inline void sliding_window_limiter::dequeue(waiter& w) noexcept {
+    {
+        const detail::waking_guard guard(lock_);
+        if (w.linked()) {
+            waiters_.remove(w);
+            --waiting_;
+            serve();
+        }
+    }
+    w.timers_->cancel(w);  // without the lock, which its fire takes
+    present_.fetch_sub(1, std::memory_order_release);
+}
+inline void sliding_window_limiter::time_passed(waiter& w) noexcept {
+    const detail::waking_guard guard(lock_);
+    w.armed_ = false;
+    serve();
+}
+/// Lets go whoever is due, in order, and arms the timer of the first who is not. Under the lock.
+inline void sliding_window_limiter::serve() noexcept {
+    if (waiters_.empty()) return;
+    const clock::time_point now = clock::now();
+    while (!waiters_.empty() && turn(0) <= now) {
+        waiter& first = waiters_.pop_front();
+        --waiting_;
+        first.got(now);
+        if (first.complete()) continue;
+        first.owes_ = false;  // a stop was faster
+        --next_;
+        times_[next_ % limit_] -= window_;
+    }
+    if (waiters_.empty() || waiters_.front().armed_) return;
+    waiter& first = waiters_.front();
+    first.armed_ = true;  // E2
+    first.when = turn(0);
+    first.timers_->arm(first);
+}
+
+inline clock::duration sliding_window_limiter::time_until() const noexcept {
+    const detail::spin_guard guard(lock_);
+    return (std::max)(turn(waiting_) - clock::now(), clock::duration::zero());
+}
+inline sliding_window_limiter::snapshot sliding_window_limiter::stats() const noexcept {
+    const detail::spin_guard guard(lock_);
+    const clock::time_point now = clock::now();
+    std::uint64_t inside = next_, outside = next_ - (std::min<std::uint64_t>)(next_, limit_);
+    while (outside < inside) {  // the first that is within the window
+        const std::uint64_t middle = outside + (inside - outside) / 2;
+        if (times_[middle % limit_] + window_ > now) inside = middle;
+        else outside = middle + 1;
+    }
+    return {limit_, static_cast<std::size_t>(next_ - inside), waiting_, next_, rejected_};
+}
+
+}  // namespace cordon::inline CORDON_ABI

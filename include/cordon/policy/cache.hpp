@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Keeps what calls have given, for a while, by key: a call whose answer is there is not made.
+//
+//     cache<int, std::shared_ptr<const item>> items{30s, {.name = "items", .refresh_ahead = 5s, .stale_for = 10min}};
+//     auto guarded = pipeline(items.for_key(7), flights.for_key(7), retry(3), breaker);
+//
+// Calls for one key at the same time are made one beside the other, unless a single_flight is behind it.
+
+#include <cordon/core/clock.hpp>
+#include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/intrusive_list.hpp>
+#include <cordon/core/detail/judged_call.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/verdict.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+
+namespace cordon::inline CORDON_ABI {
+
+struct cache_options {
+    std::string_view name = {};
+    std::size_t max_entries = 10'000;  ///< beyond these the one that was not used for longest goes; 1 and more
+    clock::duration refresh_ahead{0};  ///< so long before it is too old a value is refreshed; 0 to less than its time
+    clock::duration stale_for{0};      ///< so long after that it answers for a call that fails; not negative
+};
+
+namespace detail {
+
+template <class Cache, class Key, operation O, class Judge>
+class cached_operation;
+
+}  // namespace detail
+
+/// Values, each of which is good for a time from when its call ended. Only successes are kept: neither failures nor
+/// what the pipeline ignores.
+///
+/// The first call that finds a value due to be refreshed is made, and waits; all others have the value meanwhile, and
+/// so has that one if its call fails. A value that is too old answers for a call that fails or is refused while it is
+/// not older than `stale_for` more.
+/// Threads:       all members from any
+/// Lifetime:      outlives the calls that use it. Belongs to one simulation, or to real time
+/// Cost:          a mutex and a look-up for each call, another for each that was made; a copy of the value, so that of
+///                large ones it had better keep a `std::shared_ptr`. Allocates for new keys only
+template <class Key, std::copyable T>
+class cache {
+    class bound;
+
+public:
+    static constexpr std::string_view kind = "cache";
+
+    struct snapshot {
+        std::size_t entries = 0;
+        // Since it was made:
+        std::uint64_t hits = 0;       ///< calls that were not made
+        std::uint64_t misses = 0;     ///< calls that were
+        std::uint64_t refreshes = 0;  ///< of them those for a value that was still good
+        std::uint64_t stale = 0;      ///< old values that answered for calls that failed
+        std::uint64_t evicted = 0;    ///< values that went to make room
+    };
+
+    /// Errors:        `std::invalid_argument` if a member is outside its range, or the time not above 0
+    explicit cache(clock::duration time_to_live, const cache_options& options = {})
+        : good_for_(time_to_live), refresh_ahead_(options.refresh_ahead), stale_for_(options.stale_for),
+          max_entries_(options.max_entries), name_(options.name) {
+        const auto zero = clock::duration::zero();
+        check(good_for_ > zero, "time_to_live", ns(good_for_), "more than 0");
+        check(max_entries_ >= 1, "max_entries", std::to_string(max_entries_), "1 and more");
+        check(refresh_ahead_ >= zero && refresh_ahead_ < good_for_, "refresh_ahead", ns(refresh_ahead_),
+              "0 to less than time_to_live");
+        check(stale_for_ >= zero, "stale_for", ns(stale_for_), "0 and more");
+    }
+    cache(const cache&) = delete;
+    cache& operator=(const cache&) = delete;
+
+    /// A policy for calls whose answer is the value of `key`.
+    [[nodiscard]] bound for_key(Key key) { return bound(*this, std::move(key)); }
+
+    /// The value of `key`, if it is not too old. Counts as nothing.
+    [[nodiscard]] std::optional<T> try_get(const Key& key) const {
+        const std::lock_guard lock(mutex_);
+        const auto found = entries_.find(key);
+        if (found == entries_.end() || age(found->second) >= good_for_) return std::nullopt;
+        return found->second.value;
+    }
+    /// Keeps `value`, as from a call that has just ended.
+    void put(const Key& key, T value) { store(key, std::move(value)); }
+    void erase(const Key& key) {
+        const std::lock_guard lock(mutex_);
+        if (const auto found = entries_.find(key); found != entries_.end()) remove(found);
+    }
+    void clear() {
+        const std::lock_guard lock(mutex_);
+        while (!entries_.empty()) remove(entries_.begin());
+    }
+
+    [[nodiscard]] snapshot stats() const noexcept {
+        const std::lock_guard lock(mutex_);
+        snapshot now = counts_;
+        now.entries = entries_.size();
+        return now;
+    }
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.counter("hits", now.hits, "Calls that were not made, for their values were there.");
+        sink.counter("misses", now.misses, "Calls that were made.");
+        sink.counter("refreshes", now.refreshes, "Calls for values that were still good.");
+        sink.counter("stale", now.stale, "Old values that answered for calls that failed.");
+        sink.counter("evicted", now.evicted, "Values that went to make room.");
+        sink.gauge("entries", now.entries, "Values that are kept.");
+    }
+
+private:
+    template <class Cache, class K, operation O, class Judge>
+    friend class detail::cached_operation;
+
+    struct entry : detail::list_hook {
+        explicit entry(T&& v) : value(std::move(v)) {}
+        T value;
+        clock::time_point since{};
+        const Key* key = nullptr;
+        bool refreshing = false;  // by a call that is under way
+    };
+    using table = std::unordered_map<Key, entry>;
+
+    static std::string ns(clock::duration d) { return std::to_string(d.count()) + " ns"; }
+    static void check(bool good, const char* field, const std::string& value, const char* allowed) {
+        if (!good)
+            detail::raise(std::invalid_argument(std::string("cache: ") + field + " is " + value + ", allowed are " +
+                                                allowed),
+                          "cache: an option is out of range");
+    }
+    [[nodiscard]] static clock::duration age(const entry& e) noexcept { return clock::now() - e.since; }
+    // Under the mutex:
+    void remove(typename table::iterator at) noexcept {
+        used_.remove(at->second);
+        entries_.erase(at);
+    }
+    void use(entry& e) noexcept {
+        used_.remove(e);
+        used_.push_back(e);
+    }
+
+    /// The value that makes a call needless. `refreshes` is set if it is made although there is one.
+    [[nodiscard]] std::optional<T> look_up(const Key& key, bool& refreshes) {
+        const std::lock_guard lock(mutex_);
+        const auto found = entries_.find(key);
+        if (found != entries_.end()) {
+            entry& e = found->second;
+            use(e);
+            const clock::duration old = age(e);
+            refreshes = old < good_for_ && old >= good_for_ - refresh_ahead_ && !e.refreshing &&
+                        refresh_ahead_ > clock::duration::zero();
+            if (old < good_for_ && !refreshes) {
+                ++counts_.hits;
+                return e.value;
+            }
+            if (refreshes) {
+                e.refreshing = true;
+                ++counts_.refreshes;
+            }
+        }
+        ++counts_.misses;
+        return std::nullopt;
+    }
+    void store(const Key& key, T&& value) {
+        const std::lock_guard lock(mutex_);
+        auto [at, is_new] = entries_.try_emplace(key, std::move(value));
+        entry& e = at->second;
+        if (!is_new) e.value = std::move(value);
+        e.key = &at->first;
+        e.since = clock::now();
+        e.refreshing = false;
+        use(e);
+        if (entries_.size() <= max_entries_) return;
+        remove(entries_.find(*used_.front().key));
+        ++counts_.evicted;
+    }
+    /// The value that answers for a call that has failed, however it came there meanwhile.
+    [[nodiscard]] std::optional<T> value_instead(const Key& key, bool refreshed) {
+        const std::lock_guard lock(mutex_);
+        const auto found = entries_.find(key);
+        if (found == entries_.end()) return std::nullopt;
+        if (refreshed) found->second.refreshing = false;
+        const clock::duration old = age(found->second);
+        if (old >= good_for_ && old - good_for_ >= stale_for_) return std::nullopt;
+        ++counts_.stale;
+        return found->second.value;
+    }
+    void not_refreshed(const Key& key) noexcept {
+        const std::lock_guard lock(mutex_);
+        if (const auto found = entries_.find(key); found != entries_.end()) found->second.refreshing = false;
+    }
+
+    const clock::duration good_for_, refresh_ahead_, stale_for_;
+    const std::size_t max_entries_;
+    mutable std::mutex mutex_;
+    table entries_;                        // this and the rest under mutex_
+    detail::intrusive_list<entry> used_;   // the one that was not used for longest first
+    snapshot counts_;
+    std::string name_;
+};
+
+/// Made by `for_key(key)`.
+/// Errors:        what copying a value throws is an error of the call
+/// Cost:          no frame of its own
+template <class Key, std::copyable T>
+class cache<Key, T>::bound {
+public:
+    template <detail::makes_awaitable Call, class Classifier = outcome_classifier<>>
+    [[nodiscard]] auto operator()(Call&& call, const Classifier& classify = detail::shared_classifier) const {
+        using op = decltype(detail::call_of(std::forward<Call>(call)));
+        static_assert(std::is_same_v<typename op::value_type, T>,
+                      "cache: the call does not give what the cache keeps");
+        return detail::cached_operation<cache, Key, op, detail::judge<Classifier>>(
+            *cache_, key_, detail::call_of(std::forward<Call>(call)), detail::judge<Classifier>(classify));
+    }
+
+private:
+    friend class cache;
+    bound(cache& c, Key&& key) : cache_(&c), key_(std::move(key)) {}
+
+    cache* cache_;
+    Key key_;
+};
+
+namespace detail {
+
+template <class Cache, class Key, operation O, class Judge>
+class cached_operation : public operation_base<cached_operation<Cache, Key, O, Judge>> {
+    using T = typename O::value_type;
+
+public:
+    using value_type = T;
+    static constexpr bool needs_executor = O::needs_executor;
+
+    cached_operation(Cache& c, const Key& key, O&& op, const Judge& judge)
+        : cache_(&c), key_(key), op_(std::move(op)), judge_(judge) {}
+
+    class state : public policy_state<O> {
+    public:
+        explicit state(cached_operation&& o)
+            : policy_state<O>(std::move(o.op_), &state::ended), cache_(o.cache_), key_(std::move(o.key_)),
+              judge_(o.judge_) {}
+        ~state() {
+            if (refreshes_) [[unlikely]] cache_->not_refreshed(key_);
+        }
+
+        bool ready() noexcept {
+            if (ends_with(outcome_of([&] { return cache_->look_up(key_, refreshes_); }))) return true;
+            if (!this->call_.ready()) return false;
+            settle();
+            return true;
+        }
+        std::coroutine_handle<> start(receiver_ref r) noexcept {
+            this->enter(r);
+            return this->call_.start(this->here());
+        }
+
+    private:
+        /// Returns:       whether there is a value, or why there is none
+        bool ends_with(outcome<std::optional<T>>&& found) noexcept {
+            if (!found.has_value()) this->call_.end_with(as_failure<T>(found));
+            else if (found->has_value()) this->call_.end_with(outcome<T>(std::in_place, **std::move(found)));
+            else return false;
+            return true;
+        }
+        void settle() noexcept {
+            const verdict v = this->call_.judged_by(judge_);
+            const outcome<T>* const failed = this->call_.failure();
+            if (v == verdict::success) {
+                const auto kept = outcome_of([&] {
+                    cache_->store(key_, T(*this->call_.value()));
+                    return true;
+                });
+                if (kept.has_value()) refreshes_ = false;  // one that cannot be kept is the result all the same
+            } else if (v == verdict::failure ||
+                       (failed != nullptr && failed->is_rejected() && !Judge::judges_rejections)) {
+                ends_with(outcome_of([&] { return cache_->value_instead(key_, refreshes_); }));
+                refreshes_ = false;
+            }
+        }
+        static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
+            auto& s = static_cast<state&>(self);
+            if (stopped) [[unlikely]] {
+                discard(child);
+                return s.up.stop();
+            }
+            s.settle();
+            return s.up.complete();
+        }
+
+        Cache* cache_;
+        Key key_;
+        [[no_unique_address]] Judge judge_;
+        bool refreshes_ = false;
+    };
+
+private:
+    Cache* cache_;
+    Key key_;
+    O op_;
+    [[no_unique_address]] Judge judge_;
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+#include <cordon/policy/cache.hpp>
+
+#include <cordon/breaker/circuit_breaker.hpp>
+#include <cordon/core/observable.hpp>
+#include <cordon/policy/pipeline.hpp>
+#include <cordon/policy/retry.hpp>
+#include <cordon/policy/timeout.hpp>
+#include <cordon/testing/cancel_sweep.hpp>
+
+#include "calls.hpp"
+#include "catch.hpp"
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+
+namespace {
+
+using namespace policy_test;
+using co::pipeline;
+using co::retry;
+using answers = co::cache<int, int>;
+
+static_assert(co::reportable<answers>);
+
+}  // namespace
+
+TEST_CASE("a cache around a retry: what succeeds is kept once, and then no call is made",
+          "[policy][cache][FB-05]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(1min);
+        service s("FFS");
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(kept.for_key(7), retry(3, {.backoff = co::constant(1ms)}));
+        const int first = co_await guarded(fetch);
+        CHECK(first == 3);
+        CHECK(s.calls == 3);
+        CHECK(kept.stats().misses == 1);
+        CHECK(kept.stats().entries == 1);
+        const int second = co_await guarded(fetch);
+        CHECK(second == 3);
+        CHECK(s.calls == 3);
+        CHECK(kept.stats().hits == 1);
+        const auto other = pipeline(kept.for_key(8));
+        co_await other(fetch);
+        CHECK(s.calls == 4);
+    });
+    SECTION("errors, refusals and what is ignored are never kept") {
+        sim.run([]() -> task<> {
+            for (const char how : {'F', 'R', 'L'}) {
+                answers kept(1min);
+                service s(std::string(1, how));
+                const auto fetch = s.fetch();
+                const auto guarded = pipeline(kept.for_key(1));
+                (void)co_await as_outcome(guarded(fetch));
+                (void)co_await as_outcome(guarded(fetch));
+                CHECK(s.calls == 2);
+                CHECK(kept.stats().entries == 0);
+            }
+            answers kept(1min);
+            service s("S");
+            const auto fetch = s.fetch();
+            const auto guarded = pipeline(kept.for_key(1))
+                                     .failing_when([](int n) { return n == 1; })
+                                     .ignoring([](int n) { return n == 2; });
+            for (int i = 1; i <= 4; ++i) (void)co_await guarded(fetch);
+            CHECK(s.calls == 3);
+            CHECK(kept.try_get(1) == 3);
+        });
+    }
+}
+
+TEST_CASE("a value is good for its time, to the nanosecond", "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(10ms);
+        service s("S", 1ms);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(kept.for_key(1));
+        co_await guarded(fetch);
+        co_await co::sleep_for(10ms - 1ns);
+        int got = co_await guarded(fetch);
+        CHECK(got == 1);
+        co_await co::sleep_for(1ns);
+        CHECK_FALSE(kept.try_get(1));
+        got = co_await guarded(fetch);
+        CHECK(got == 2);
+    });
+}
+
+TEST_CASE("a value that will be too old soon is refreshed by one call, and the others do not wait", "[policy][cache]") {
+    for (std::uint64_t seed = 0; seed < 8; ++seed) {
+        simulation sim(seed);
+        sim.run([]() -> task<> {
+            answers kept(100ms, {.refresh_ahead = 20ms});
+            service s("SSF", 1ms);
+            const auto fetch = s.fetch();
+            const auto guarded = pipeline(kept.for_key(1));
+            const auto timed = [&]() -> task<co::clock::duration> {
+                const auto from = co::clock::now();
+                co_await guarded(fetch);
+                co_return co::clock::now() - from;
+            };
+            co_await guarded(fetch);
+            co_await co::sleep_for(80ms);
+            const auto three = co_await co::when_all(timed(), timed(), timed());
+            CHECK(std::get<0>(three) + std::get<1>(three) + std::get<2>(three) == 1ms);
+            CHECK(s.calls == 2);
+            CHECK(kept.try_get(1) == 2);
+            co_await co::sleep_for(85ms);  // the third call fails: the old value is good still
+            const int got = co_await guarded(fetch);
+            CHECK(got == 2);
+            CHECK(s.calls == 3);
+            CHECK(kept.stats().refreshes == 2);
+            const int again = co_await guarded(fetch);  // and the next tries again
+            CHECK(again == 2);
+            CHECK(s.calls == 4);
+        });
+    }
+}
+
+TEST_CASE("a value that is too old answers for a call that fails, or is refused, but not for ever",
+          "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        for (const char how : {'F', 'R', 'L'}) {
+            answers kept(10ms, {.stale_for = 50ms});
+            service s(std::string("S") + how);
+            const auto fetch = s.fetch();
+            const auto guarded = pipeline(kept.for_key(1));
+            co_await guarded(fetch);
+            co_await co::sleep_for(60ms - 1ns);
+            const auto old = co_await as_outcome(guarded(fetch));
+            CHECK(old.has_value() == (how != 'L'));  // what no repetition mends is told
+            CHECK(kept.stats().stale == (how != 'L' ? 1u : 0u));
+            co_await co::sleep_for(1ns);
+            const auto none = co_await as_outcome(guarded(fetch));
+            CHECK_FALSE(none.has_value());
+        }
+        answers kept(10ms, {.stale_for = 1h});
+        co::circuit_breaker breaker{{.name = "b"}};
+        service s("S", 1s);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(kept.for_key(1), breaker, co::timeout(2s));
+        co_await guarded(fetch);
+        breaker.force_open();
+        co_await co::sleep_for(1min);
+        const int got = co_await guarded(fetch);
+        CHECK(got == 1);
+        breaker.close();
+        const auto slow = pipeline(kept.for_key(1), co::timeout(1ms));
+        const int late = co_await slow(fetch);
+        CHECK(late == 1);
+    });
+}
+
+TEST_CASE("there is room for so many, and the one that was not used for longest goes", "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(1h, {.max_entries = 2});
+        service s("S");
+        const auto fetch = s.fetch();
+        const auto get = [&](int key) { return pipeline(kept.for_key(key)); };
+        const auto one = get(1), two = get(2), three = get(3);
+        co_await one(fetch);
+        co_await two(fetch);
+        co_await one(fetch);
+        CHECK(s.calls == 2);
+        co_await three(fetch);
+        CHECK(kept.stats().evicted == 1);
+        CHECK(kept.stats().entries == 2);
+        CHECK(kept.try_get(1) == 1);
+        CHECK_FALSE(kept.try_get(2));
+        kept.erase(1);
+        kept.erase(5);
+        CHECK_FALSE(kept.try_get(1));
+        kept.put(9, 99);
+        const auto nine = get(9);
+        const int got = co_await nine(fetch);
+        CHECK(got == 99);
+        kept.clear();
+        CHECK(kept.stats().entries == 0);
+    });
+}
+
+TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be copied is an error",
+          "[policy][cache]") {
+    struct fragile {
+        explicit fragile(int n) : number(n) {}
+        fragile(const fragile& other) : number(other.number) {
+            if (number == 2) throw std::runtime_error("no copy");
+        }
+        fragile(fragile&&) = default;
+        fragile& operator=(const fragile&) = default;
+        fragile& operator=(fragile&&) = default;
+        int number;
+    };
+    simulation sim;
+    sim.run([&]() -> task<> {
+        co::cache<std::string, fragile> kept(1h);
+        int calls = 0;
+        const auto call = [&]() -> task<fragile> { co_return fragile(++calls); };
+        const auto one = pipeline(kept.for_key("one")), two = pipeline(kept.for_key("two"));
+        co_await one(call);
+        co_await one(call);
+        CHECK(calls == 1);
+        const auto uncopied = co_await as_outcome(two(call));
+        CHECK(uncopied.has_value());  // it cannot be kept, but it is the result
+        CHECK(kept.stats().entries == 1);
+        kept.put("two", fragile(2));
+        const auto ended = co_await as_outcome(two(call));
+        CHECK(error_text(ended) == "no copy");
+        CHECK(sim.steps() == 1);
+    });
+}
+
+TEST_CASE("cached calls can be stopped at any point, and a stopped refresh is made by another",
+          "[policy][cache][cancel_sweep][T7]") {
+    struct world {
+        answers kept{10ms, {.refresh_ahead = 5ms, .stale_for = 10ms}};
+        service s{"SFSFS", 1ms};
+    };
+    std::shared_ptr<world> w;
+    const auto make = [&] {
+        w = std::make_shared<world>();
+        return [](std::shared_ptr<world> in) -> task<> {
+            const auto fetch = in->s.fetch();
+            const auto guarded = pipeline(in->kept.for_key(1));
+            for (int i = 0; i < 6; ++i) {
+                (void)co_await as_outcome(guarded(fetch));
+                co_await co::sleep_for(4ms);
+            }
+        }(w);
+    };
+    const auto swept = co::testing::cancel_sweep({}, make, [&](const auto&, co::testing::sweep_point) {
+        // afterwards a call is made as if nothing had happened
+        simulation later(0, {.start = co::clock::time_point(2h)});
+        service fresh("S", 1ms);
+        later.run([&]() -> task<> {
+            const auto fetch = fresh.fetch();
+            const auto guarded = pipeline(w->kept.for_key(1));
+            co_await guarded(fetch);
+        });
+        return w->s.running == 0 && fresh.calls == 1;
+    });
+    INFO(describe(swept));
+    CHECK(swept.findings.empty());
+    CHECK(swept.points > 10);
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(10ms, {.refresh_ahead = 9ms});
+        service s("S", 1ms);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(kept.for_key(1));
+        co_await guarded(fetch);
+        co_await co::sleep_for(2ms);
+        (void)co_await as_outcome(co::with_timeout(500us, guarded(fetch)));
+        CHECK(s.calls == 2);
+        co_await guarded(fetch);
+        CHECK(s.calls == 3);
+    });
+}
+
+TEST_CASE("a cache says what is wrong with its numbers, and reports", "[policy][cache][observable]") {
+    CHECK_THROWS_WITH(answers(0s), "cache: time_to_live is 0 ns, allowed are more than 0");
+    CHECK_THROWS_WITH(answers(1s, {.max_entries = 0}), "cache: max_entries is 0, allowed are 1 and more");
+    CHECK_THROWS_AS(answers(1s, {.refresh_ahead = 1s}), std::invalid_argument);
+    CHECK_THROWS_AS(answers(1s, {.refresh_ahead = -1s}), std::invalid_argument);
+    CHECK_THROWS_AS(answers(1s, {.stale_for = -1s}), std::invalid_argument);
+    const answers kept(1s, {.name = "answers"});
+    std::string names;
+    auto take = [&](const co::metric& m) { names += std::string(m.name) + ' '; };
+    co::metric_sink sink(take);
+    kept.report(sink);
+    CHECK(names == "hits misses refreshes stale evicted entries ");
+    CHECK(kept.name() == "answers");
+}

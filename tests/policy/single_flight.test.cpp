@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+#include <cordon/policy/single_flight.hpp>
+
+#include <cordon/core/observable.hpp>
+#include <cordon/policy/cache.hpp>
+#include <cordon/policy/pipeline.hpp>
+#include <cordon/policy/retry.hpp>
+#include <cordon/scope/with_group.hpp>
+#include <cordon/testing/cancel_sweep.hpp>
+
+#include "calls.hpp"
+#include "catch.hpp"
+#include "last_words.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace policy_test;
+using co::pipeline;
+using flights = co::single_flight<int, int>;
+
+static_assert(co::reportable<flights>);
+
+}  // namespace
+
+TEST_CASE("who asks the same at the same time shares one call", "[policy][single_flight]") {
+    for (std::uint64_t seed = 0; seed < 10; ++seed) {
+        simulation sim(seed);
+        sim.run([]() -> task<> {
+            flights f({.name = "stock"});
+            service s("S", 10ms), other("S", 10ms);
+            std::vector<int> got;
+            const auto one = [&](int key, service& from) -> task<> {
+                const auto fetch = from.fetch();
+                const auto guarded = pipeline(f.for_key(key));
+                got.push_back(co_await guarded(fetch));
+            };
+            const auto body = [&](co::task_group& group) -> task<> {
+                for (int i = 0; i < 5; ++i) group.spawn(one(1, s));
+                group.spawn(one(2, other));
+                co_await co::sleep_for(5ms);
+                CHECK(f.stats().in_flight == 2);
+                CHECK(f.stats().waiting == 4);
+            };
+            const auto begin = co::clock::now();
+            co_await co::with_group(body);
+            CHECK(co::clock::now() - begin == 10ms);
+            CHECK(s.calls == 1);
+            CHECK(other.calls == 1);
+            CHECK(got == std::vector<int>(6, 1));
+            co_await one(1, s);  // later: another call
+            CHECK(s.calls == 2);
+            CHECK(f.stats().calls == 3);
+            CHECK(f.stats().shared == 4);
+            CHECK(f.stats().in_flight == 0);
+        });
+    }
+}
+
+TEST_CASE("an error, a refusal and a stop of the call itself are shared as well", "[policy][single_flight]") {
+    for (const char how : {'F', 'R', 'C', 'L'}) {
+        simulation sim;
+        sim.run([&]() -> task<> {
+            flights f;
+            service s(std::string(1, how), 1ms);
+            const auto fetch = s.fetch();
+            const auto guarded = pipeline(f.for_key(1));
+            int alike = 0;
+            const auto one = [&]() -> task<> {
+                const auto ended = co_await as_outcome(guarded(fetch));
+                alike += how == 'R' ? ended.is_rejected() : how == 'C' ? ended.is_stopped() : error_text(ended) == "1";
+            };
+            (void)co_await co::when_all(one(), one(), one());
+            CHECK(alike == 3);
+            CHECK(s.calls == 1);
+        });
+    }
+    SECTION("also what is thrown before there is a call") {
+        simulation sim;
+        sim.run([]() -> task<> {
+            flights f;
+            const auto throws = []() -> task<int> { throw std::runtime_error("at once"); };
+            const auto before = [&](bool thrown) {
+                return [&throws, thrown]() -> task<int> {
+                    if (thrown) throw std::runtime_error("no task");
+                    return throws();
+                };
+            };
+            const auto guarded = pipeline(f.for_key(1));
+            const auto call = before(true);
+            const auto ended = co_await as_outcome(guarded(call));
+            CHECK(error_text(ended) == "no task");
+            CHECK(f.stats().in_flight == 0);
+        });
+    }
+}
+
+TEST_CASE("if the one that calls is stopped, the next who waits calls, and has its own time",
+          "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        service s("S", 10ms);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(f.for_key(1));
+        const auto begin = co::clock::now();
+        const auto hasty = [&]() -> task<> {
+            const auto ended = co_await as_outcome(co::with_timeout(3ms, guarded(fetch)));
+            CHECK(timed_out_line(ended) != 0);
+        };
+        const auto waits = [&](co::clock::duration d, int expected) -> task<> {
+            co_await co::sleep_for(d);
+            const int got = co_await guarded(fetch);
+            CHECK(got == expected);
+            CHECK(co::clock::now() - begin == 13ms);
+        };
+        const auto gives_up = [&]() -> task<> {
+            co_await co::sleep_for(1500us);
+            const auto ended = co_await as_outcome(co::with_timeout(1ms, guarded(fetch)));
+            CHECK_FALSE(ended.has_value());
+        };
+        (void)co_await co::when_all(hasty(), waits(1ms, 2), gives_up(), waits(2ms, 2), waits(5ms, 2));
+        CHECK(s.calls == 2);
+        CHECK(f.stats().handed_over == 1);
+        CHECK(f.stats().shared == 2);
+        CHECK(f.stats().waiting == 0);
+    });
+}
+
+TEST_CASE("behind a cache and around retries it keeps a service from being asked by everybody",
+          "[policy][single_flight][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        co::cache<int, int> kept(1min);
+        service s("FS", 10ms);
+        const auto fetch = s.fetch();
+        const auto guarded =
+            pipeline(kept.for_key(1), f.for_key(1), co::retry(3, {.backoff = co::constant(1ms)}));
+        const auto one = [&]() -> task<> {
+            const int got = co_await guarded(fetch);
+            CHECK(got == 2);
+        };
+        (void)co_await co::when_all(one(), one(), one(), one());
+        co_await one();
+        CHECK(s.calls == 2);
+        CHECK(kept.stats().hits == 1);
+    });
+}
+
+TEST_CASE("shared calls can be stopped at any point", "[policy][single_flight][cancel_sweep][T7]") {
+    struct world {
+        flights f;
+        service s{"SFS", 2ms};
+    };
+    for (std::uint64_t seed = 0; seed < 6; ++seed) {
+        std::shared_ptr<world> w;
+        const auto make = [&] {
+            w = std::make_shared<world>();
+            return [](std::shared_ptr<world> in) -> task<> {
+                const auto fetch = in->s.fetch();
+                const auto guarded = pipeline(in->f.for_key(1));
+                const auto one = [&](co::clock::duration at, co::clock::duration within) -> task<> {
+                    co_await co::sleep_for(at);
+                    (void)co_await as_outcome(co::with_timeout(within, guarded(fetch)));
+                };
+                (void)co_await co::when_all(one(0ms, 1ms), one(0ms, 10ms), one(500us, 1ms), one(1ms, 10ms));
+            }(w);
+        };
+        const auto swept =
+            co::testing::cancel_sweep({.seed = seed}, make, [&](const auto&, co::testing::sweep_point) {
+                const auto now = w->f.stats();
+                return now.in_flight == 0 && now.waiting == 0 && w->s.running == 0;
+            });
+        INFO("seed " << seed << ": " << describe(swept));
+        CHECK(swept.findings.empty());
+        CHECK(swept.points > 10);
+    }
+}
+
+TEST_CASE("one is stopped and another comes at the same moment: that one makes its own call, or takes over",
+          "[policy][single_flight][T4]") {
+    bool took_over = false, made_its_own = false;
+    const auto root = [&]() -> task<bool> {
+        flights f;
+        service s("S", 2ms);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(f.for_key(1));
+        co::inplace_stop_source source;
+        const auto first = [&]() -> task<> {
+            const auto ended = co_await as_outcome(co::with(guarded(fetch), co::stop_on(source.get_token())));
+            CHECK(ended.is_stopped());
+        };
+        int got = 0;
+        const auto second = [&]() -> task<> {
+            co_await co::sleep_for(1ms);
+            got = co_await guarded(fetch);
+        };
+        co_await co::when_all(first(), second(), stop_after(source, 1ms));
+        (f.stats().handed_over == 1 ? took_over : made_its_own) = true;
+        co_return got == 2 && f.stats().in_flight == 0 && f.stats().waiting == 0 && s.running == 0;
+    };
+    const auto all = co::testing::explore_all(20'000, root, [](bool right) { return right; });
+    CHECK(all.complete);
+    CHECK_FALSE(all.failing);
+    CHECK(took_over);
+    CHECK(made_its_own);
+}
+
+TEST_CASE("the figures of shared calls are reported, and destroyed in flight it says so",
+          "[policy][single_flight][observable]") {
+    const flights f({.name = "f"});
+    std::string names;
+    auto take = [&](const co::metric& m) { names += std::string(m.name) + ' '; };
+    co::metric_sink sink(take);
+    f.report(sink);
+    CHECK(names == "calls shared handed_over in_flight waiting ");
+    const auto text = last_words([] {
+        simulation sim;
+        auto dies = std::make_unique<flights>(co::single_flight_options{.name = "dies"});
+        sim.run([&]() -> task<> {
+            service s("S", 1h);
+            const auto fetch = s.fetch();
+            const auto guarded = pipeline(dies->for_key(1));
+            const auto kills = [&]() -> task<> {
+                co_await co::sleep_for(1ms);
+                dies.reset();
+            };
+            const auto calls = [&]() -> task<> { co_await guarded(fetch); };
+            (void)co_await co::when_all(calls(), kills());
+        });
+    });
+    CHECK(says(text, "single_flight", "\"dies\"", "destroyed"));
+}
