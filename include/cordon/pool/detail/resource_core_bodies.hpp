@@ -265,26 +265,35 @@ inline void resource_core::destroy_all(clean_up& resources, gone why) noexcept {
 
 // --- what is made ---------------------------------------------------------------------------------------------------
 
-inline void resource_core::fill(place& p, pooled& made) noexcept {
+inline void resource_core::born(pooled& made) noexcept {
     const clock::time_point now = clock::now();
     made.last_used = now;
     made.expires = (clock::time_point::max)();
-    if (terms_.max_lifetime != unlimited && terms_.max_lifetime < made.expires - now) {
-        // up to a fortieth earlier, so that what was made together does not go together
-        const auto earlier = static_cast<double>(terms_.max_lifetime.count()) * (random_.next() / 40);
-        made.expires = now + terms_.max_lifetime - clock::duration(static_cast<clock::rep>(earlier));
-    }
+    if (terms_.max_lifetime == unlimited || terms_.max_lifetime > made.expires - now) return;
+    // up to a fortieth earlier, so that what was made together does not go together
+    const auto earlier = static_cast<double>(terms_.max_lifetime.count()) * (random_.next() / 40);
+    made.expires = now + terms_.max_lifetime - clock::duration(static_cast<clock::rep>(earlier));
+}
+inline void resource_core::fill(place& p, pooled& made) noexcept {
+    born(made);
     p.resource_ = &made;
-    const change served(*this);
+    const change now(*this);
     made.generation = generation_;
     ++totals_.created;
     --creating_;
 }
-
 inline void resource_core::created(pooled& made) noexcept {
-    place p(*this, nullptr);
-    fill(p, made);
-}  // idle, or somebody's, as `p` is given up
+    born(made);
+    {
+        const change now(*this);
+        made.generation = generation_;
+        ++totals_.created;
+        --creating_;
+        if (!closed_ && size_ <= limit_) return idle_.push_back(made);
+    }
+    destroy(made);
+    forget(1, gone::surplus);
+}
 
 inline void resource_core::not_created(std::exception_ptr error) noexcept {
     const change now(*this);

@@ -76,20 +76,18 @@ private:
 
 template <class T>
 typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, clock::time_point now) noexcept {
-    for (;;) {
-        bool closed = false;
-        p = take_idle(closed);
-        if (closed) return found::is_closed;
-        if (!p) return found::nothing;
+    bool closed = false;
+    p = take_idle(closed);
+    if (closed) return found::is_closed;
+    while (p && p.resource() != nullptr) {
         detail::gone why{};
         const quality q = judge(p, now, why);
         if (q == quality::good) return found::good;
         if (q == quality::to_be_asked) return found::to_be_asked;
         empty(p, why);
         p = trade(std::move(p));
-        if (!p) return found::nothing;
-        if (p.resource() == nullptr) return found::room;
     }
+    return p ? found::room : found::nothing;
 }
 
 template <class T>
