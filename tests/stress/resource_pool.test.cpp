@@ -85,7 +85,7 @@ void meet(bool own_executor) {
         if (own_executor) options.runs_on = co::executor_ref(crew.loop(0));
         if (own_executor) options.min_idle = 1;
         pool p{3, make, std::move(options)};
-        for (std::uint64_t i = 0; i < 6; ++i) crew.start(i, customer(p, wrong, seed + i, 500));
+        for (std::uint64_t i = 0; i < 6; ++i) crew.start(i, customer(p, wrong, seed + i, 300));
         crew.wait();
         CHECK(p.stats().in_use == 0);
         CHECK(p.stats().waiting == 0);
@@ -110,7 +110,7 @@ TEST_CASE("so they do if it has an executor of its own", "[stress][pool][resourc
 TEST_CASE("a close meets borrowers on other threads, and is the end of the pool", "[stress][pool][resource_pool][PO-28]") {
     stress::dice dice;
     stress::crew<3> crew;
-    for (int round = 0; round < 300; ++round) {
+    for (int round = 0; round < 150; ++round) {
         std::optional<pool> p(std::in_place, 2u, make,
                               co::resource_pool_options<thing>{
                                   .runs_on = round % 2 == 0 ? co::executor_ref(crew.loop(2)) : co::executor_ref()});

@@ -62,13 +62,13 @@ class resource_check {
 public:
     resource_check() = default;
     template <class F>
-        requires(!std::same_as<std::remove_cvref_t<F>, resource_check> &&
-                 (std::is_invocable_r_v<bool, std::remove_cvref_t<F>&, T&> || awaits_to<std::remove_cvref_t<F>, bool, T&>))
+        requires(!std::same_as<std::decay_t<F>, resource_check> &&
+                 (std::is_invocable_r_v<bool, std::decay_t<F>&, T&> || awaits_to<std::decay_t<F>, bool, T&>))
     resource_check(F&& f) {
-        if constexpr (std::is_invocable_r_v<bool, std::remove_cvref_t<F>&, T&>) {
+        if constexpr (std::is_invocable_r_v<bool, std::decay_t<F>&, T&>) {
             at_once = std::forward<F>(f);
         } else {
-            awaited = [kept = std::remove_cvref_t<F>(std::forward<F>(f))](T& t) mutable {
+            awaited = [kept = std::decay_t<F>(std::forward<F>(f))](T& t) mutable {
                 return await_call<bool>(kept, t);
             };
         }
@@ -117,7 +117,7 @@ struct resource_pool_options {
 /// Source:        HikariCP for the spread lifetimes and for trusting what was used just now; deadpool and bb8 for what
 ///                becomes of stopped waiters and failed creations
 template <class T>
-class resource_pool : private detail::resource_core {
+class resource_pool final : private detail::resource_core {
     static_assert(std::is_object_v<T> && std::move_constructible<T>, "a resource_pool keeps objects that can be moved");
     class acquire_operation;
 
@@ -149,7 +149,7 @@ public:
     /// `create()` gives something to await, which makes a T.
     /// Errors:        `std::invalid_argument` if an option is out of its range
     template <class F>
-        requires detail::awaits_to<std::remove_cvref_t<F>, T>
+        requires detail::awaits_to<std::decay_t<F>, T>
     resource_pool(std::size_t max_size, F&& create, resource_pool_options<T> options = {});
     ~resource_pool();
 

@@ -22,12 +22,12 @@ class kept_function<R(Args...)> {
 public:
     kept_function() = default;
     template <class F>
-        requires(!std::same_as<std::remove_cvref_t<F>, kept_function> &&
-                 std::is_invocable_r_v<R, std::remove_cvref_t<F>&, Args...>)
+        requires(!std::same_as<std::decay_t<F>, kept_function> &&
+                 std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
     kept_function(F&& f)
-        : object_(std::make_shared<std::remove_cvref_t<F>>(std::forward<F>(f))),
+        : object_(std::make_shared<std::decay_t<F>>(std::forward<F>(f))),
           call_([](void* o, Args... args) -> R {
-              return (*static_cast<std::remove_cvref_t<F>*>(o))(static_cast<Args&&>(args)...);
+              return (*static_cast<std::decay_t<F>*>(o))(static_cast<Args&&>(args)...);
           }) {}
 
     [[nodiscard]] explicit operator bool() const noexcept { return call_ != nullptr; }

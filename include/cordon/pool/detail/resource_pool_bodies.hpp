@@ -262,10 +262,10 @@ detail::resource_core::terms resource_pool<T>::checked(std::size_t max_size, con
 
 template <class T>
 template <class F>
-    requires detail::awaits_to<std::remove_cvref_t<F>, T>
+    requires detail::awaits_to<std::decay_t<F>, T>
 resource_pool<T>::resource_pool(std::size_t max_size, F&& create, resource_pool_options<T> options)
     : resource_core(max_size, options.name, checked(max_size, options), std::move(options.on_held_too_long)),
-      create_([kept = std::remove_cvref_t<F>(std::forward<F>(create))]() mutable { return detail::await_call<T>(kept); }),
+      create_([kept = std::decay_t<F>(std::forward<F>(create))]() mutable { return detail::await_call<T>(kept); }),
       usable_(std::move(options.usable)), trusted_for_(options.trusted_for), max_check_time_(options.max_check_time),
       max_create_time_(options.max_create_time) {
     if (options.runs_on) creations_.emplace(options.runs_on);
