@@ -110,7 +110,7 @@ struct resource_pool_options {
 /// Order:         first come, first served; what comes back goes to who has waited longest, and nobody who comes passes
 ///                him. Of what is idle the one that was used last is lent first. A use happens before the next
 /// Lifetime:      destroyed with leases out, creations or waiters it names them and terminates: `co_await close()` first.
-///                The executors of who acquires outlive the leases. Resources are destroyed by who gives them back, or
+///                `runs_on` outlives the close, the executors of who acquires outlive the leases. Resources are destroyed by who gives them back, or
 ///                by a timer: their destructors do not block; one at a time, so that there are never more than the limit
 /// Cost:          a spin lock for a few instructions, a reading of the clock and, for reports, a timer, for each lease;
 ///                one allocation for each resource. While something idle is good, no coroutine and no allocation

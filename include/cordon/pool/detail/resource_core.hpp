@@ -200,6 +200,7 @@ private:
     void arm_reaper(clock::time_point now) noexcept;
     void give_up(place& p) noexcept;
     void begin_close() noexcept;
+    void end_reaper() noexcept;
     void born(pooled& made) noexcept;
     void destroy_all(clean_up& resources, gone why) noexcept;
     void forget(std::size_t places, gone why) noexcept;

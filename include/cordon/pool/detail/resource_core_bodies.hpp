@@ -146,8 +146,19 @@ inline resource_core::resource_core(std::size_t limit, std::string_view name, co
     : terms_(t), tell_(std::move(tell)), name_(name), random_(t.seed), label_(wait_label("resource_pool"), name),
       close_label_(wait_label("resource_pool close"), name), limit_(limit) {}
 
+/// The reaper does not look again. After a close it does not, and the executor may have gone.
+inline void resource_core::end_reaper() noexcept {
+    {
+        const spin_guard guard(lock_);
+        if (!reaper_.armed) return;
+    }
+    terms_.runs_on.timers().cancel(reaper_);
+    const spin_guard guard(lock_);
+    reaper_.armed = false;
+}
+
 inline void resource_core::fail_if_in_use() noexcept {
-    if (terms_.runs_on) terms_.runs_on.timers().cancel(reaper_);
+    end_reaper();
     const figures now = look();
     if (present_ != 0) [[unlikely]] fail_in_use("resource_pool", name_, now.waiting, present_);
     if (now.size == now.idle) return;
@@ -490,7 +501,7 @@ inline void resource_core::begin_close() noexcept {
         while (!waiters_.empty()) waiters_.pop_front().complete();
         while (!idle_.empty()) idle.push_back(idle_.pop_front());
     }
-    if (terms_.runs_on) terms_.runs_on.timers().cancel(reaper_);
+    end_reaper();
     stop_creating();
     destroy_all(idle, gone::surplus);
 }
