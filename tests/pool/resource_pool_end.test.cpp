@@ -3,6 +3,8 @@
 #include <cordon/pool/resource_pool.hpp>
 
 #include <cordon/core/this_task.hpp>
+#include <cordon/run/run_loop.hpp>
+#include <cordon/run/start_on.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
@@ -14,9 +16,13 @@
 #include "connections.hpp"
 #include "last_words.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <stdexcept>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -113,6 +119,47 @@ TEST_CASE("a creation of the pool's own that fails is the error of who has waite
         CHECK(r.stats().creations_failed == 1);
     };
     sim.run(root());
+}
+
+TEST_CASE("a thread waits for a resource that is made, or comes back, elsewhere", "[pool][resource_pool]") {
+    server s;
+    co::run_loop loop;
+    std::thread runs([&] { loop.run(); });
+    {
+        const auto ping = [](server::connection& c) -> task<bool> {
+            co_await co::this_task::yield();
+            co_return c.usable;
+        };
+        pool p{1, s.connect(), {.usable = ping, .trusted_for = 0s, .runs_on = co::executor_ref(loop)}};
+        {
+            auto first = p.acquire_blocking();
+            REQUIRE(first.has_value());
+            CHECK((*first)->id == 0);
+            auto none = p.acquire_blocking(1ms);  // really waits: a thread has no virtual time
+            CHECK(none.is_stopped());
+            (*first)->usable = false;
+        }
+        auto other = p.acquire_blocking();
+        REQUIRE(other.has_value());
+        CHECK((*other)->id == 1);
+        std::jthread waits([&](std::stop_token stop) { CHECK(p.acquire_blocking(stop).is_stopped()); });
+        while (p.stats().waiting == 0) std::this_thread::yield();
+        waits.request_stop();
+        waits.join();
+        other->release();
+        pool none{1, s.connect()};
+        CHECK_THROWS_AS((void)none.acquire_blocking(), std::logic_error);
+        std::atomic<bool> closed{false};
+        const auto closes = [](pool& of, std::atomic<bool>& done) -> task<> {
+            co_await of.close();
+            done = true;
+        };
+        co::start_on(loop, closes(p, closed));
+        while (!closed) std::this_thread::yield();
+    }
+    loop.stop();
+    runs.join();
+    CHECK(s.alive == 0);
 }
 
 TEST_CASE("so many are kept ready", "[pool][resource_pool][PO-19][PO-25][PO-27]") {

@@ -50,7 +50,8 @@ struct object_pool_options {
 /// Threads:       all members from any; an object may go back on another thread than it was got on. A thread that ends
 ///                gives what it kept to the others
 /// Order:         the object that was given back last is got first; what was done to it happens before it is got again
-/// Lifetime:      destroyed while an object is out it says so and terminates. Threads that have used it may live on.
+/// Lifetime:      destroyed while an object is out it says so and terminates. Threads that have used it may live on;
+///                `runs_on` outlives it.
 ///                Objects are destroyed by whichever thread finds that they are not needed, or by a timer of `runs_on`:
 ///                their destructors do not block. Where a library that is loaded privately brings its own copy of this
 ///                one, its threads share what is spare and keep none

@@ -11,6 +11,7 @@
 // be read by the next. For objects that nobody has to wait for see object_pool.hpp.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
@@ -110,8 +111,9 @@ struct resource_pool_options {
 /// Order:         first come, first served; what comes back goes to who has waited longest, and nobody who comes passes
 ///                him. Of what is idle the one that was used last is lent first. A use happens before the next
 /// Lifetime:      destroyed with leases out, creations or waiters it names them and terminates: `co_await close()` first.
-///                `runs_on` outlives the close, the executors of who acquires outlive the leases. Resources are destroyed by who gives them back, or
-///                by a timer: their destructors do not block; one at a time, so that there are never more than the limit
+///                `runs_on` outlives the close, the executors of who acquires outlive the leases. Resources are
+///                destroyed by who gives them back, or by a timer, before another takes their place: their destructors
+///                do not block
 /// Cost:          a spin lock for a few instructions, a reading of the clock and, for reports, a timer, for each lease;
 ///                one allocation for each resource. While something idle is good, no coroutine and no allocation
 /// Source:        HikariCP for the spread lifetimes and for trusting what was used just now; deadpool and bb8 for what
@@ -161,6 +163,10 @@ public:
     [[nodiscard]] acquire_operation acquire(std::source_location where = std::source_location::current()) noexcept {
         return acquire_operation(*this, where);
     }
+    /// The same on a thread. What there is to run, a check or a creation, runs on `runs_on`.
+    /// Errors:        `std::logic_error` if the pool has none
+    [[nodiscard]] outcome<lease> acquire_blocking(const blocking_scope& heeds = {},
+                                                  std::source_location where = std::source_location::current());
     /// Borrows one that is idle and usable, if nobody waits. One that only a task could tell usable is not lent, unless
     /// it is trusted.
     /// Returns:       an empty lease otherwise

@@ -3,6 +3,9 @@
 
 // The bodies of <cordon/pool/resource_pool.hpp>, which includes this.
 
+#include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/on_operation.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/pool/resource_pool.hpp>
@@ -170,6 +173,16 @@ typename resource_pool<T>::lease resource_pool<T>::try_acquire(std::source_locat
     detail::place p;
     if (find(p, now) != found::good) return lease();
     return lend(p, {where, 0, {}}, now);
+}
+
+template <class T>
+outcome<typename resource_pool<T>::lease> resource_pool<T>::acquire_blocking(const blocking_scope& heeds,
+                                                                             std::source_location where) {
+    if (!limits().runs_on)
+        detail::raise(std::logic_error("resource_pool::acquire_blocking: the pool has no runs_on to make resources on"),
+                      "resource_pool::acquire_blocking without runs_on");
+    using there = detail::on_operation<acquire_operation>;
+    return detail::block_on(there(limits().runs_on, acquire(where)), heeds);
 }
 
 // --- creations of the pool's own ------------------------------------------------------------------------------------
