@@ -344,6 +344,26 @@ TEST_CASE("a thread-local of the user's may use a pool after the thread's own ob
     CHECK(pool.stats().in_use == 0);
 }
 
+TEST_CASE("a thread of a library with a registry of its own shares what is spare, and keeps nothing", "[pool][object_pool]") {
+    namespace detail = co::detail;
+    static int destroyed = 0;
+    detail::pool_registry elsewhere;
+    detail::object_depot depot({.chain_length = 2, .most = 3, .fewest = 0, .epoch = 1s, .runs_on = {},
+                                .destroy = [](detail::spare* s) noexcept { ++destroyed; delete s; }});
+    detail::enter_pool(elsewhere, depot);
+    for (int i = 0; i < 4; ++i) detail::keep_spare(elsewhere, &depot, depot.id, new detail::spare);
+    CHECK(depot.spares() == 3);
+    CHECK(destroyed == 1);
+    CHECK(detail::spares_of_threads(elsewhere, depot) == 0);
+    detail::spare* const one = detail::take_spare(elsewhere, &depot, depot.id);
+    CHECK(one != nullptr);
+    CHECK(depot.spares() == 2);
+    detail::keep_spare(elsewhere, &depot, depot.id, one);
+    detail::leave_pool(elsewhere, depot);
+    while (detail::spare* const chain = depot.take()) depot.destroy(chain);
+    CHECK(destroyed == 4);
+}
+
 TEST_CASE("objects need not move, and may be aligned as they like", "[pool][object_pool]") {
     struct alignas(128) wide {
         wide() = default;

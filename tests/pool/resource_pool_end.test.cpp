@@ -81,7 +81,7 @@ TEST_CASE("a creation of the pool's own goes on when its waiter is stopped, and 
     sim.run(root());
 }
 
-TEST_CASE("a creation of the pool's own that fails is the error of who has waited longest; the next gets another",
+TEST_CASE("a creation of the pool's own that fails is the error of who has waited longest, and the next gets another",
           "[pool][resource_pool]") {
     simulation sim;
     const auto root = [&]() -> task<> {
