@@ -717,7 +717,7 @@ TEST_CASE("so does one below which a call timed out, or that a child of a stoppe
             co_await co::sleep_for(1h);
         };
         stoppable child(*co_await co::this_task::context());
-        child.group.spawn(waits);
+        child.group.spawn(waits());  // the frame that the group destroys itself
         co_await co::sleep_for(1ms);
         child.scope.request_stop();
         co_await child.group.join();
