@@ -277,9 +277,9 @@ public:
     }
     /// Takes the resource out of the pool, which makes room for a new one.
     [[nodiscard]] T take() {
-        const std::unique_ptr<entry> mine(entry_);
         T value = std::move(entry_->value);
-        core().let_go(*std::exchange(entry_, nullptr));
+        const std::unique_ptr<entry> emptied(std::exchange(entry_, nullptr));
+        emptied->pool->let_go(*emptied);
         return value;
     }
 
