@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Objects of 256 bytes: got and given back at once, 64 at a time, and by another thread.
+// Objects of 256 bytes: got and given back at once, 64 at a time, and by another thread; and what is left of a burst of
+// larger ones.
 #include "../ring.hpp"
 #include "../rows.hpp"
 
@@ -7,10 +8,13 @@
 
 #include <array>
 #include <cstddef>
-#include <memory>
+#include <cstdint>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
+
+#include <malloc.h>
 
 #if __has_include(<boost/pool/pool.hpp>)
 #include <boost/pool/pool.hpp>
@@ -163,6 +167,77 @@ void two_pools(State& state) {
     }
     state.SetItemsProcessed(2 * state.iterations());
 }
+
+// --- what is left of a burst --------------------------------------------------------------------------------------
+
+struct large {
+    std::array<std::byte, 4096> bytes;
+};
+struct burst_of_cordon {
+    using type = co::object_pool<large>::lease;
+    type get() { return pool.acquire(); }
+    void give(type&& held) noexcept { held.release(); }
+    void rest() {
+        for (int i = 0; i < 3; ++i) {
+            pool.age();
+            std::this_thread::sleep_for(2ms);  // two epochs, as the clock sees it
+        }
+    }
+    co::object_pool<large> pool{{.max_spare_per_thread = 128, .max_spare_shared = 100'000, .epoch = 1ms}};
+};
+struct burst_of_new {
+    using type = large*;
+    type get() { return new large; }
+    void give(type held) noexcept { delete held; }
+    void rest() {}
+};
+struct burst_of_vector {
+    using type = large*;
+    ~burst_of_vector() {
+        for (large* const one : free) delete one;
+    }
+    type get() {
+        const std::lock_guard lock(mutex);
+        if (free.empty()) return new large;
+        large* const last = free.back();
+        free.pop_back();
+        return last;
+    }
+    void give(type held) {
+        const std::lock_guard lock(mutex);
+        free.push_back(held);
+    }
+    void rest() {}
+    std::mutex mutex;
+    std::vector<large*> free;
+};
+
+template <class Pool>
+void burst(State& state) {
+    constexpr std::size_t count = 10'000;
+    std::vector<typename Pool::type> held(count);
+    for (auto _ : state) {
+        ::malloc_trim(0);
+        const double before = resident_bytes();
+        Pool pool;
+        stopwatch watch(state);
+        for (auto& h : held) {
+            h = pool.get();
+            h->bytes.fill(std::byte{1});
+        }
+        for (auto& h : held) pool.give(std::move(h));
+        watch.stop();
+        pool.rest();
+        ::malloc_trim(0);
+        state.counters["bytes"] = (resident_bytes() - before) / count;
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(count));
+}
+BENCHMARK(burst<burst_of_cordon>)->Name("object_burst/cordon")->UseManualTime();
+BENCHMARK(burst<burst_of_new>)->Name("object_burst/new")->UseManualTime();
+BENCHMARK(burst<burst_of_vector>)->Name("object_burst/mutex_and_vector")->UseManualTime();
+
+// --- rows -----------------------------------------------------------------------------------------------------------
 
 BENCHMARK(pair<listed>)->Name("object_pair/floor");
 BENCHMARK(pair<cordon_pool>)->Name("object_pair/cordon");

@@ -77,6 +77,18 @@ TEST_CASE("while something is idle a lease costs no step", "[pool][resource_pool
     CHECK(sim.steps() == 1);
 }
 
+TEST_CASE("a pool may be a member that says its options, and be made from a function", "[pool][resource_pool]") {
+    struct service {
+        static task<int> connect() { co_return 7; }
+        co::resource_pool<int> db{2, connect, {.name = "db", .max_idle_time = 1min, .usable = [](int& c) { return c > 0; }}};
+    } s;
+    const auto root = [&]() -> task<> {
+        auto mine = co_await s.db.acquire();
+        CHECK(*mine == 7);
+    };
+    simulation().run(root());
+}
+
 TEST_CASE("a hundred tasks share three, and there are never more", "[pool][resource_pool][PO-03]") {
     const auto root = []() -> task<> {
         server s{.takes = 1ms};

@@ -20,7 +20,7 @@ class kept_function;
 template <class R, class... Args>
 class kept_function<R(Args...)> {
 public:
-    kept_function() = default;
+    kept_function() noexcept {}  // not defaulted: as the default of an option, g++ 12 crashes on that
     template <class F>
         requires(!std::same_as<std::decay_t<F>, kept_function> &&
                  std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
