@@ -91,7 +91,8 @@ int main(int argc, char** argv) {
     asio::io_context io;
     co::asio_executor executor{io};
     int code = 1;
-    co::start_on(executor, run(io, static_cast<unsigned short>(std::atoi(argv[1])), t), [&](const co::outcome<void>& ended) {
+    const auto port = static_cast<unsigned short>(std::atoi(argv[1]));
+    co::start_on(executor, run(io, port, t), [&](const co::outcome<void>& ended) {
         code = ended.has_value() && t.wrong + t.failed == 0 ? 0 : 1;
         try {
             if (ended.is_error()) std::rethrow_exception(ended.error());

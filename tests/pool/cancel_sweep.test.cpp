@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Every operation of a pool, stopped before each of its steps and by a deadline at each of its times, in all combinations
-// of what a pool can be told: whatever happens, nothing is lent or lost after its close.
+// Every operation of a pool, stopped before each of its steps and by a deadline at each of its times, in all
+// combinations of what a pool can be told: whatever happens, nothing is lent or lost after its close.
 #include <cordon/pool/resource_pool.hpp>
 
 #include <cordon/core/this_task.hpp>

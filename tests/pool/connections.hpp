@@ -23,7 +23,8 @@
 struct server {
     struct connection {
         explicit connection(server& s) : of(&s), id(s.made++) { ++s.alive; }
-        connection(connection&& other) noexcept : of(std::exchange(other.of, nullptr)), id(other.id), usable(other.usable) {}
+        connection(connection&& other) noexcept
+            : of(std::exchange(other.of, nullptr)), id(other.id), usable(other.usable) {}
         connection& operator=(connection&&) = delete;
         ~connection() {
             if (of != nullptr) --of->alive;

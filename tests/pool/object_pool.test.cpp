@@ -264,7 +264,8 @@ TEST_CASE("with an executor idle objects go without any call, down to the floor"
     CHECK(sim.armed_timers() == 0);  // its end leaves none
 }
 
-TEST_CASE("a pool ends while threads that used it live on, and their numbers serve the next one", "[pool][object_pool]") {
+TEST_CASE("a pool ends while threads that used it live on, and their numbers serve the next one",
+          "[pool][object_pool]") {
     std::atomic<int> alive{0}, step{0};
     std::optional<object_pool<counted>> pool;
     const auto options = [&] { return co::object_pool_options<counted>{.make = [&] { return counted(alive); }}; };
@@ -314,7 +315,8 @@ TEST_CASE("objects may use pools as they are destroyed, also when their thread e
         object_pool<int>* pool;
     };
     {
-        object_pool<user> outer{{.make = [&] { return user(inner); }, .max_spare_per_thread = 8, .max_spare_shared = 0}};
+        object_pool<user> outer{
+            {.make = [&] { return user(inner); }, .max_spare_per_thread = 8, .max_spare_shared = 0}};
         on_a_thread([&] { take(outer, 8).clear(); });
         CHECK(outer.stats().destroyed == 8);
         take(outer, 20).clear();
@@ -323,7 +325,8 @@ TEST_CASE("objects may use pools as they are destroyed, also when their thread e
     CHECK(inner.stats().spare == inner.stats().made);
 }
 
-TEST_CASE("a thread-local of the user's may use a pool after the thread's own objects have gone", "[pool][object_pool]") {
+TEST_CASE("a thread-local of the user's may use a pool after the thread's own objects have gone",
+          "[pool][object_pool]") {
     static object_pool<int>* late = nullptr;
     struct last {
         ~last() {
@@ -344,7 +347,8 @@ TEST_CASE("a thread-local of the user's may use a pool after the thread's own ob
     CHECK(pool.stats().in_use == 0);
 }
 
-TEST_CASE("a thread of a library with a registry of its own shares what is spare, and keeps nothing", "[pool][object_pool]") {
+TEST_CASE("a thread of a library with a registry of its own shares what is spare, and keeps nothing",
+          "[pool][object_pool]") {
     namespace detail = co::detail;
     static int destroyed = 0;
     detail::pool_registry elsewhere;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How a pool ends while threads end that keep objects of it (N1 and N4 of <cordon/pool/detail/thread_spares.hpp>), as a
-// model that is walked through in every order of its steps. Memory orders are not part of it: for those there are stress
-// tests.
+// model that is walked through in every order of its steps. Memory orders are not part of it: for those there are
+// stress tests.
 #include "catch.hpp"
 #include "small_steps.hpp"
 

@@ -80,7 +80,7 @@ TEST_CASE("while something is idle a lease costs no step", "[pool][resource_pool
 TEST_CASE("a pool may be a member that says its options, and be made from a function", "[pool][resource_pool]") {
     struct service {
         static task<int> connect() { co_return 7; }
-        co::resource_pool<int> db{2, connect, {.name = "db", .max_idle_time = 1min, .usable = [](int& c) { return c > 0; }}};
+        co::resource_pool<int> db{2, connect, {.max_idle_time = 1min, .usable = [](int& c) { return c > 0; }}};
     } s;
     const auto root = [&]() -> task<> {
         auto mine = co_await s.db.acquire();
@@ -344,7 +344,8 @@ TEST_CASE("a waiter ends at its deadline, and gets what comes back before it", "
     in_simulations(root);
 }
 
-TEST_CASE("a factory that tries again is waited for until the caller's deadline", "[pool][resource_pool][PO-16][PO-27]") {
+TEST_CASE("a factory that tries again is waited for until the caller's deadline",
+          "[pool][resource_pool][PO-16][PO-27]") {
     const auto root = []() -> task<> {
         server s;
         const auto patient = [&]() -> task<server::connection> {
@@ -394,7 +395,8 @@ TEST_CASE("who has waited longest is served first, and nobody who comes passes h
     in_simulations(root);
 }
 
-TEST_CASE("what was handed to a waiter that is stopped before it goes on serves the next", "[pool][resource_pool][PO-15]") {
+TEST_CASE("what was handed to a waiter that is stopped before it goes on serves the next",
+          "[pool][resource_pool][PO-15]") {
     const auto root = []() -> task<int> {
         server s;
         pool p{1, s.connect()};
@@ -503,7 +505,8 @@ TEST_CASE("a discarded resource is destroyed, and makes room", "[pool][resource_
     simulation().run(root());
 }
 
-TEST_CASE("both of two that turn bad are tried before the creation that fails is the error", "[pool][resource_pool][PO-16]") {
+TEST_CASE("both of two that turn bad are tried before the creation that fails is the error",
+          "[pool][resource_pool][PO-16]") {
     const auto root = []() -> task<> {
         server s;
         pool p{2, s.connect(), {.usable = [](const server::connection& c) { return c.usable; }}};
@@ -547,7 +550,8 @@ TEST_CASE("broken ones do not starve those who come", "[pool][resource_pool][PO-
     in_simulations(root);
 }
 
-TEST_CASE("what is too old or idle for too long is passed over, and goes as it comes back", "[pool][resource_pool][PO-18]") {
+TEST_CASE("what is too old or idle for too long is passed over, and goes as it comes back",
+          "[pool][resource_pool][PO-18]") {
     const auto root = []() -> task<> {
         server s;
         pool p{2, s.connect(), {.max_idle_time = 10s, .max_lifetime = 1min}};
@@ -685,7 +689,7 @@ TEST_CASE("what is invalid is not lent again: idle ones go at once, lent ones as
     simulation().run(root());
 }
 
-// --- leases that are stopped ------------------------------------------------------------------------------------------
+// --- leases that are stopped -----------------------------------------------------------------------------------------
 
 TEST_CASE("a lease whose task is stopped in the middle of a use takes its resource with it", "[pool][resource_pool]") {
     const auto root = []() -> task<> {
@@ -781,7 +785,8 @@ TEST_CASE("a check that is stopped midway takes its resource with it, and the ne
     simulation().run(root());
 }
 
-TEST_CASE("options of pools that make no sense are refused with the field, its value and the range", "[pool][resource_pool]") {
+TEST_CASE("options of pools that make no sense are refused with the field, its value and the range",
+          "[pool][resource_pool]") {
     server s;
     const auto refusal = [&](options o) -> std::string {
         try {

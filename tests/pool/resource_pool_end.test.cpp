@@ -64,7 +64,8 @@ TEST_CASE("who waits for a creation takes what comes back meanwhile, and the new
     sim.run(root());
 }
 
-TEST_CASE("a creation of the pool's own goes on when its waiter is stopped, and is kept", "[pool][resource_pool][PO-36]") {
+TEST_CASE("a creation of the pool's own goes on when its waiter is stopped, and is kept",
+          "[pool][resource_pool][PO-36]") {
     simulation sim;
     const auto root = [&]() -> task<> {
         server s{.takes = 10ms};
@@ -227,7 +228,7 @@ TEST_CASE("old and idle ones go by a timer, which its end takes along", "[pool][
     CHECK(sim.armed_timers() == 0);
 }
 
-// --- closing ----------------------------------------------------------------------------------------------------------
+// --- closing ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a close refuses who waits and who comes, and ends when all is back", "[pool][resource_pool][PO-28]") {
     const auto root = []() -> task<> {
@@ -267,7 +268,8 @@ TEST_CASE("a close refuses who waits and who comes, and ends when all is back", 
     in_simulations(root);
 }
 
-TEST_CASE("what is being made or checked during a close is destroyed, and its caller refused", "[pool][resource_pool][PO-28]") {
+TEST_CASE("what is being made or checked during a close is destroyed, and its caller refused",
+          "[pool][resource_pool][PO-28]") {
     const auto root = []() -> task<> {
         server s{.takes = 10ms};
         pool p{1, s.connect()};

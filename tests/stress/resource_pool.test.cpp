@@ -107,7 +107,8 @@ TEST_CASE("threads that borrow, stop, discard, evict and resize share a pool wit
 }
 TEST_CASE("so they do if it has an executor of its own", "[stress][pool][resource_pool][PO-30]") { meet(true); }
 
-TEST_CASE("a close meets borrowers on other threads, and is the end of the pool", "[stress][pool][resource_pool][PO-28]") {
+TEST_CASE("a close meets borrowers on other threads, and is the end of the pool",
+          "[stress][pool][resource_pool][PO-28]") {
     stress::dice dice;
     stress::crew<3> crew;
     for (int round = 0; round < 150; ++round) {

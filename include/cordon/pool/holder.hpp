@@ -21,7 +21,7 @@ struct pool_holder {
     std::source_location where;       ///< of the `acquire`
     clock::duration held_for{};
     std::uint64_t task_id = 0;        ///< as in `task_info`; 0: no task, or no records
-    std::string task;                 ///< as `describe` gives it: its name, and where it waits now; empty once it has ended
+    std::string task;                 ///< as `describe` gives it, with where it waits now; empty once it has ended
     bool returned = false;            ///< it has come back, late
 };
 
@@ -45,7 +45,8 @@ namespace detail {
 /// Fills in the task, which may have ended.
 inline void find_task(pool_holder& h) {
     task_info task;
-    if (h.task_id != 0 && record_reader(to_record_ms(clock::now())).find(h.task_id, task)) h.task = cordon::describe(task);
+    if (h.task_id == 0) return;
+    if (record_reader(to_record_ms(clock::now())).find(h.task_id, task)) h.task = cordon::describe(task);
 }
 
 }  // namespace detail

@@ -116,7 +116,7 @@ public:
         sink.counter("destroyed", now.destroyed, "Objects that were destroyed.");
         sink.gauge("in_use", static_cast<double>(now.in_use), "Objects that somebody has.");
         sink.gauge("spare", static_cast<double>(now.spare), "Objects that nobody has.");
-        sink.gauge("spare_shared", static_cast<double>(now.spare_shared), "Those of them that no thread keeps for itself.");
+        sink.gauge("spare_shared", static_cast<double>(now.spare_shared), "Those that no thread keeps for itself.");
     }
 
 private:
@@ -225,8 +225,8 @@ detail::object_depot::terms object_pool<T>::checked(const object_pool_options<T>
         refuse("max_spare_per_thread is " + std::to_string(options.max_spare_per_thread) +
                ", allowed are 2 to 1000000");
     if (options.min_spare_shared > options.max_spare_shared)
-        refuse("min_spare_shared is " + std::to_string(options.min_spare_shared) + ", allowed are 0 to max_spare_shared, " +
-               std::to_string(options.max_spare_shared));
+        refuse("min_spare_shared is " + std::to_string(options.min_spare_shared) +
+               ", allowed are 0 to max_spare_shared, " + std::to_string(options.max_spare_shared));
     if (options.epoch <= clock::duration::zero())
         refuse("epoch is " + std::to_string(options.epoch.count()) + " ns, allowed is more than 0");
     return {options.max_spare_per_thread / 2, options.max_spare_shared, options.min_spare_shared, options.epoch,
@@ -248,7 +248,8 @@ object_pool<T>::~object_pool() {
     while (detail::spare* const chain = depot_->take()) depot_->destroy(chain);
     const std::uint64_t out = depot_->made() - depot_->destroyed();
     if (out != 0) [[unlikely]]
-        detail::fail("object_pool \"" + name_ + "\" destroyed while " + std::to_string(out) + " of its objects are in use");
+        detail::fail("object_pool \"" + name_ + "\" destroyed while " + std::to_string(out) +
+                     " of its objects are in use");
 }
 
 template <class T>

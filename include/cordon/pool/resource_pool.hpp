@@ -7,8 +7,8 @@
 //     auto mine = co_await db.acquire();                   // waits its turn, or makes one
 //     row r = co_await mine->query("select 1");            // back in the pool with `mine`
 //
-// A lease whose task is stopped in the middle of something takes its resource with it: the reply to half a request would
-// be read by the next. For objects that nobody has to wait for see object_pool.hpp.
+// A lease whose task is stopped in the middle of something takes its resource with it: the reply to half a request
+// would be read by the next. For objects that nobody has to wait for see object_pool.hpp.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/blocking_scope.hpp>
@@ -88,9 +88,9 @@ struct resource_pool_options {
     std::string_view name = {};
     clock::duration max_idle_time = unlimited;                     ///< what nobody borrowed for so long goes
     clock::duration max_lifetime = unlimited;                      ///< up to 2.5 % shorter, each a little different
-    clock::duration held_too_long = unlimited;                     ///< a lease that is out for so long is reported, once
-    detail::resource_check<T> usable = {};                         ///< asked of what was idle: `bool(T&)`, or a task of it
-    clock::duration trusted_for = std::chrono::milliseconds(500);  ///< after a use `usable` is not asked, if it is a task
+    clock::duration held_too_long = unlimited;                     ///< a lease that is out so long is reported, once
+    detail::resource_check<T> usable = {};                         ///< asked of what was idle: `bool(T&)`, or a task
+    clock::duration trusted_for = std::chrono::milliseconds(500); ///< after a use a task is not asked, `bool` always is
     clock::duration max_check_time = std::chrono::seconds(5);      ///< for a task: longer means not usable
     clock::duration max_create_time = std::chrono::seconds(30);    ///< longer is a `timeout_error`
     std::size_t max_creating = as_many_as_fit;                     ///< at the same time; 1 or more
@@ -104,14 +104,14 @@ struct resource_pool_options {
 ///
 /// Without `runs_on` who acquires makes what is missing: under its own stop and deadline, with its values; a creation
 /// that fails is its error, and one that is stopped lets the next make another. What is too old goes when the pool is
-/// used. With `runs_on` the pool makes them there, for whoever has waited longest when one is ready: who waits takes one
-/// that comes back meanwhile, and what was made for nobody is kept. It keeps `min_idle` ready, and lets old ones go by
-/// a timer, not later than a quarter of their limit after it.
+/// used. With `runs_on` the pool makes them there, for whoever has waited longest when one is ready: who waits takes
+/// one that comes back meanwhile, and what was made for nobody is kept. It keeps `min_idle` ready, and lets old ones go
+/// by a timer, not later than a quarter of their limit after it.
 /// Threads:       all members from any; a lease may die on another thread than it was got on
 /// Order:         first come, first served; what comes back goes to who has waited longest, and nobody who comes passes
 ///                him. Of what is idle the one that was used last is lent first. A use happens before the next
-/// Lifetime:      destroyed with leases out, creations or waiters it names them and terminates: `co_await close()` first.
-///                `runs_on` outlives the close, the executors of who acquires outlive the leases. Resources are
+/// Lifetime:      destroyed with leases out, creations or waiters it names them and terminates: `co_await close()`
+///                first. `runs_on` outlives the close, the executors of who acquires outlive the leases. Resources are
 ///                destroyed by who gives them back, or by a timer, before another takes their place: their destructors
 ///                do not block
 /// Cost:          a spin lock for a few instructions, a reading of the clock and, for reports, a timer, for each lease;
@@ -141,7 +141,7 @@ public:
         std::uint64_t gave_up = 0;            ///< of those, stopped or timed out while they waited for their turn
         std::uint64_t created = 0;
         std::uint64_t creations_failed = 0;   ///< or stopped
-        std::uint64_t closed_broken = 0;      ///< destroyed since they were discarded, or stopped in the middle of a use
+        std::uint64_t closed_broken = 0;      ///< destroyed since they were discarded, or stopped while in use
         std::uint64_t closed_unusable = 0;    ///< ... since `usable` said so
         std::uint64_t closed_old = 0;         ///< ... for their lifetime
         std::uint64_t closed_idle = 0;        ///< ... since nobody wanted them
@@ -217,7 +217,9 @@ private:
     [[nodiscard]] lease lend(detail::place& p, const detail::borrower& by, clock::time_point now) noexcept;
     static task<bool> ask(resource_pool* pool, detail::place* p);
     static task<outcome<lease>> acquire_slowly(resource_pool* pool, detail::place p, detail::borrower by);
-    [[nodiscard]] auto making(const std::source_location& where) { return with(create_(), within(max_create_time_, where)); }
+    [[nodiscard]] auto making(const std::source_location& where) {
+        return with(create_(), within(max_create_time_, where));
+    }
     void creation_ended(outcome<T>&& made) noexcept;
 
     void destroy(detail::pooled& p) noexcept override { delete static_cast<entry*>(&p); }
@@ -259,11 +261,11 @@ public:
     /// Whether it has a resource; so all others require but `release` and `discard`, which do nothing if it is empty.
     [[nodiscard]] explicit operator bool() const noexcept { return entry_ != nullptr; }
 
-    [[nodiscard]] T& operator*() noexcept {
+    [[nodiscard]] T& operator*() const noexcept {
         touched_ = true;
         return entry_->value;
     }
-    [[nodiscard]] T* operator->() noexcept { return std::addressof(**this); }
+    [[nodiscard]] T* operator->() const noexcept { return std::addressof(**this); }
 
     /// Says that nothing is under way: until it is touched again, a stop or an exception gives the resource back.
     void mark_clean() noexcept { touched_ = false; }
@@ -290,7 +292,7 @@ private:
     detail::resource_core& core() const noexcept { return *entry_->pool; }
 
     entry* entry_ = nullptr;
-    bool touched_ = false;
+    mutable bool touched_ = false;
     int unwinding_ = 0, stopping_ = 0;  ///< exceptions, and frames that a stop ends, on their way when it was got
 };
 

@@ -5,12 +5,12 @@
 //
 // A place is room for one resource: what is idle, lent, looked at or being made has one. All below is under one lock,
 // during which nothing of the user's runs, and resources are made and destroyed without it, in their places:
-// K1 size_ is the number of places: idle_, out_, and those that a `place` object or a creation of the pool's own has. It
-//    grows only below limit_, so never more than that exist, also while an old one is being destroyed.
+// K1 size_ is the number of places: idle_, out_, and those that a `place` object or a creation of the pool's own has.
+//    It grows only below limit_, so never more than that exist, also while an old one is being destroyed.
 // K2 What is idle or free is given to who waits, oldest first, whenever the lock is given up (`change`): while somebody
 //    waits nothing is idle, and there is room only beyond what may be made at the same time.
-// K3 A pool whose close has ended has no place; giving the last one back is the last access to the pool, under the lock.
-//    The closer takes the lock once more before it goes on.
+// K3 A pool whose close has ended has no place. Giving the last one back is the last access to the pool, under the
+//    lock; the closer takes the lock once more before it goes on.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -118,7 +118,8 @@ public:
     class turn_operation;
     class close_operation;
 
-    resource_core(std::size_t limit, std::string_view name, const terms& t, kept_function<void(const pool_holder&)> tell);
+    resource_core(std::size_t limit, std::string_view name, const terms& t,
+                  kept_function<void(const pool_holder&)> tell);
     resource_core(const resource_core&) = delete;
     resource_core& operator=(const resource_core&) = delete;
 

@@ -193,7 +193,8 @@ class resource_pool<T>::creation final
     using base = detail::root<decltype(std::declval<resource_pool&>().making(std::source_location()))>;
 
 public:
-    explicit creation(resource_pool& p) : base(p.making(std::source_location::current()), p.creations_->ctx()), pool_(&p) {}
+    explicit creation(resource_pool& p)
+        : base(p.making(std::source_location::current()), p.creations_->ctx()), pool_(&p) {}
 
 private:
     void on_ended() noexcept override {
@@ -338,7 +339,7 @@ void resource_pool<T>::report(Sink& sink) const {
     sink.counter("gave_up", now.gave_up, "Those of them that were stopped while they waited for their turn.");
     sink.counter("created", now.created, "Resources that were made.");
     sink.counter("creations_failed", now.creations_failed, "Creations that failed or were stopped.");
-    sink.counter("closed_broken", now.closed_broken, "Resources that were discarded, or stopped in the middle of a use.");
+    sink.counter("closed_broken", now.closed_broken, "Resources that were discarded, or stopped while in use.");
     sink.counter("closed_unusable", now.closed_unusable, "Resources that a check found unusable.");
     sink.counter("closed_old", now.closed_old, "Resources that went for their age.");
     sink.counter("closed_idle", now.closed_idle, "Resources that went since nobody wanted them.");

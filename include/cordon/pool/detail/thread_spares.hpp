@@ -133,7 +133,8 @@ inline void leave_pool(pool_registry& home, object_depot& d) noexcept {
     return n;
 }
 
-/// Destroys a chain that the depot has no room for, on a thread that ends. Under the registry's lock, given up meanwhile.
+/// Destroys a chain that the depot has no room for, on a thread that ends. Under the registry's lock, which it gives up
+/// meanwhile.
 inline void destroy_leaving(object_depot& d, spare* chain) noexcept {
     d.leaving.fetch_add(1, std::memory_order_relaxed);
     pools_alive.lock.unlock();
