@@ -90,7 +90,7 @@ struct resource_pool_options {
     clock::duration max_lifetime = unlimited;                      ///< up to 2.5 % shorter, each a little different
     clock::duration held_too_long = unlimited;                     ///< a lease that is out so long is reported, once
     detail::resource_check<T> usable = {};                         ///< asked of what was idle: `bool(T&)`, or a task
-    clock::duration trusted_for = std::chrono::milliseconds(500); ///< after a use a task is not asked, `bool` always is
+    clock::duration trusted_for = std::chrono::milliseconds(500);  ///< after a use; what answers at once is asked still
     clock::duration max_check_time = std::chrono::seconds(5);      ///< for a task: longer means not usable
     clock::duration max_create_time = std::chrono::seconds(30);    ///< longer is a `timeout_error`
     std::size_t max_creating = as_many_as_fit;                     ///< at the same time; 1 or more
