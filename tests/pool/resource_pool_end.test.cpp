@@ -9,6 +9,7 @@
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
+#include <cordon/testing/explore.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -266,6 +267,35 @@ TEST_CASE("a close refuses who waits and who comes, and ends when all is back", 
         co_await p.close();  // as often as one likes
     };
     in_simulations(root);
+}
+
+TEST_CASE("in every order of two users, a stop of one and a close, the pool ends empty", "[pool][resource_pool]") {
+    for (const bool own : {false, true}) {
+        const auto root = [own]() -> task<bool> {
+            server s;
+            co::resource_pool_options<server::connection> options;
+            if (own) options.runs_on = co_await co::this_task::executor();
+            pool p{1, s.connect(), std::move(options)};
+            const auto uses = [&]() -> task<> {
+                auto mine = co_await co::as_outcome(p.acquire());
+                if (!mine.has_value()) co_return;
+                (*mine)->usable = false;
+                co_await co::this_task::yield();
+            };
+            stoppable one(*co_await co::this_task::context());
+            one.group.spawn(uses());
+            const auto stops = [&]() -> task<> {
+                one.scope.request_stop();
+                co_return;
+            };
+            co_await co::when_all(uses(), stops(), p.close(), one.group.join());
+            co_return of(p) == figures{0, 0, 0} && s.alive == 0 && p.stats().creating == 0;
+        };
+        const auto seen = co::testing::explore_all(50'000, root, [](bool good) { return good; });
+        CHECK(seen.complete);
+        CHECK_FALSE(seen.failing);
+        CHECK(seen.schedules > 20);
+    }
 }
 
 TEST_CASE("what is being made or checked during a close is destroyed, and its caller refused",

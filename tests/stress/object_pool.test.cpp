@@ -44,7 +44,9 @@ TEST_CASE("each object has one owner at a time, whichever threads get it and giv
     const std::uint64_t seed = stress::fresh_seed();
     std::atomic<int> wrong{0};
     {
-        pool objects{{.max_spare_per_thread = 4, .max_spare_shared = 40, .epoch = std::chrono::microseconds(200)}};
+        stress::looping_thread ages;
+        pool objects{{.max_spare_per_thread = 4, .max_spare_shared = 40, .epoch = std::chrono::microseconds(200),
+                      .runs_on = co::executor_ref(ages.loop())}};
         table passed;
         std::vector<std::thread> threads;
         for (std::uint64_t t = 0; t < 4; ++t)
