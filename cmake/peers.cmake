@@ -29,7 +29,7 @@ endif()
 find_package(TBB CONFIG QUIET)
 if(TBB_FOUND)
     add_library(peer_tbb INTERFACE)
-    target_link_libraries(peer_tbb INTERFACE TBB::tbb)
+    target_link_libraries(peer_tbb INTERFACE TBB::tbb TBB::tbbmalloc)
 endif()
 
 if(TARGET peer_asio AND TARGET peer_boost)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Memory for a frame of 112 bytes: taken and given back at once, a thousand at a time, and by another thread.
+#include "../ring.hpp"
 #include "../rows.hpp"
 
 #include <array>
-#include <atomic>
 #include <memory_resource>
 
 namespace {
@@ -50,31 +50,6 @@ BENCHMARK(thousand<cached_frames>)->Name("frame_1000/cordon");
 BENCHMARK(thousand<new_frames>)->Name("frame_1000/new");
 BENCHMARK(thousand<pmr_frames>)->Name("frame_1000/pmr_unsynchronized");
 
-/// Pointers on their way from one thread to another, sixteen at a time.
-class ring {
-public:
-    void send(void* pointer, bool last) noexcept {
-        slots_[tail_ % slots] = pointer;
-        if (++tail_ % batch == 0 || last) sent_.store(tail_, std::memory_order_release);
-        constexpr std::size_t most = slots - batch;
-        for (co::detail::spin_wait wait; tail_ - taken_.load(std::memory_order_acquire) > most;) wait();
-    }
-    void* receive() noexcept {
-        for (co::detail::spin_wait wait; head_ == sent_.load(std::memory_order_acquire);) wait();
-        void* const pointer = slots_[head_ % slots];
-        if (++head_ % batch == 0) taken_.store(head_, std::memory_order_release);
-        return pointer;
-    }
-
-private:
-    static constexpr std::size_t batch = 16, slots = 1024;
-    std::array<void*, slots> slots_{};
-    alignas(64) std::atomic<std::size_t> sent_{0};
-    std::size_t tail_ = 0;
-    alignas(64) std::atomic<std::size_t> taken_{0};
-    std::size_t head_ = 0;
-};
-
 /// Nothing is taken or given: the ring alone.
 struct no_frames {
     static void* take(std::size_t) noexcept { return &somewhere; }
@@ -84,7 +59,7 @@ struct no_frames {
 
 template <class Frames>
 void across(benchmark::State& state) {
-    static ring frames;
+    static ring<void*> frames;
     if (state.thread_index() == 0) {
         benchmark::IterationCount left = state.max_iterations;
         for (auto _ : state) frames.send(Frames::take(frame_bytes), --left == 0);

@@ -44,6 +44,9 @@ var rows = []struct {
 	{"channel_stream/go_channel", 1, 1, func(b *testing.B) { stream(b, 64) }},
 	{"channel_rendezvous/go_channel", 1, 1, func(b *testing.B) { stream(b, 0) }},
 	{"channel_stream_2_threads/go_channel_any_thread", 2, 1, func(b *testing.B) { stream(b, 64) }},
+	{"object_pair/go_sync_pool", 1, 1, pooled},
+	{"object_pair_2_threads/go_sync_pool", 2, 1, pooledByTwo},
+	{"object_64/go_sync_pool", 1, 64, pooled64},
 }
 
 func TestRows(t *testing.T) {
@@ -166,6 +169,38 @@ func stream(b *testing.B, capacity int) {
 	}
 	close(c)
 	expect(b, <-sums, b.N)
+}
+
+// --- objects --------------------------------------------------------------------------------------------------------
+
+type object struct{ bytes [256]byte }
+
+var objects = sync.Pool{New: func() any { return new(object) }}
+
+func pooled(b *testing.B) {
+	for i := 0; i < b.N; i++ {
+		objects.Put(objects.Get())
+	}
+}
+
+func pooledByTwo(b *testing.B) {
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			objects.Put(objects.Get())
+		}
+	})
+}
+
+func pooled64(b *testing.B) {
+	var held [64]any
+	for i := 0; i < b.N; i++ {
+		for j := range held {
+			held[j] = objects.Get()
+		}
+		for j := range held {
+			objects.Put(held[j])
+		}
+	}
 }
 
 // --- many -----------------------------------------------------------------------------------------------------------

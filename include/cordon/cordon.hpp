@@ -7,6 +7,7 @@
 #include <cordon/sync.hpp>
 #include <cordon/run.hpp>
 #include <cordon/scope.hpp>
+#include <cordon/pool.hpp>
 #include <cordon/limit.hpp>
 #include <cordon/breaker.hpp>
 #include <cordon/policy.hpp>

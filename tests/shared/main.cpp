@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Two shared libraries with hidden visibility and a program: all three see the tasks of all.
+// Two shared libraries with hidden visibility and a program: all three see the tasks of all, and share what is spare.
 #include "parked.hpp"
 
 #include <cstdio>
@@ -7,9 +7,11 @@
 void* park_left();
 void release_left(void*);
 std::size_t left_sees(const char* name);
+const void* left_borrows(cordon::object_pool<int>& pool);
 void* park_right();
 void release_right(void*);
 std::size_t right_sees(const char* name);
+const void* right_borrows(cordon::object_pool<int>& pool);
 
 int main() {
     int wrong = 0;
@@ -31,5 +33,9 @@ int main() {
     release_right(right);
     expect("left", left_sees("right"), 0);
     expect("the program", seen("own"), 0);
+    cordon::object_pool<int> pool;
+    const void* const one = borrow_and_return(pool);
+    const bool same = left_borrows(pool) == one && right_borrows(pool) == one;
+    expect("a pool that all three use", same && pool.stats().made == 1, 1);
     return wrong == 0 ? 0 : 1;
 }

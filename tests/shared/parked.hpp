@@ -4,6 +4,7 @@
 // What each of the two libraries does, with a copy of the headers of its own.
 
 #include <cordon/core/task_record.hpp>
+#include <cordon/pool/object_pool.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/scope/task_group.hpp>
 #include <cordon/sync/async_event.hpp>
@@ -37,3 +38,6 @@ inline std::size_t seen(std::string_view name) {
     return static_cast<std::size_t>(
         std::count_if(all.begin(), all.end(), [&](const cordon::task_info& t) { return t.name == name; }));
 }
+
+/// What this library gets from a pool that another one may have made, and gives back at once.
+inline const void* borrow_and_return(cordon::object_pool<int>& pool) { return &*pool.acquire(); }

@@ -131,6 +131,11 @@ GOALS = [
      ratio("breaker_2_threads", "mutex_and_ring", "cordon")),
     ("pipeline of five policies around a ready call", "ns over the bare call", MOST, 30,
      over("pipeline_of_five", "cordon", "bare")),
+    ("object pool: an object got and given back", "ns", MOST, 3.5, ns("object_pair", "cordon")),
+    ("", "times faster than new and delete", LEAST, 3, ratio("object_pair", "new", "cordon")),
+    ("", "ns got by one thread and given back by another", MOST, 12, ns("object_across_threads", "cordon")),
+    ("", "bytes left of each object of 4 KiB, two idle epochs after ten thousand of them", MOST, 64,
+     memory("object_burst", "cordon")),
     ("include `cordon.hpp`", "s with g++ -O0", MOST, 1.3, seconds("cordon/cordon.hpp")),
 ]
 

@@ -71,6 +71,12 @@ FIGURES = {
     "hedge_copy": "The same with a copy at once: two calls, of which one is stopped",
     "adaptive_limiter": "A permit of a limit that measures, taken and told of a success",
     "adaptive_limiter_2_threads": "The same by two threads on one limit; the time of both for all of them",
+    "object_pair": "An object of 256 bytes, got from a pool and given back",
+    "object_pair_2_threads": "The same by two threads, each for itself, on one pool; the time of both for all of them",
+    "object_64": "64 objects got, then given back; for each",
+    "object_across_threads": "Objects got by one thread and given back by another; for each",
+    "object_burst": "Ten thousand objects of 4 KiB got, filled and given back; for each, and what is left of each when nobody "
+                    "has needed them for two epochs",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
     "dump_100k_of_busy_pool": "The same, by the wall, while two threads of a pool spawn and end other tasks; for each",
     "metrics_1k": "A look at the metrics of a thousand semaphores, two figures each; for each",

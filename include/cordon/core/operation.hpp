@@ -148,7 +148,7 @@ namespace detail {
 inline void discard(promise_base* child) noexcept {
     if (child == nullptr) return;
     if (child->owner != nullptr) *child->owner = nullptr;
-    child->handle().destroy();
+    destroy_stopped(child->handle());
 }
 
 /// How many coroutines may resume each other without a return to the loop: unoptimized g++ code nests them on the

@@ -34,19 +34,15 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return ends_.next_ == &ends_; }
     [[nodiscard]] T& front() const noexcept { return static_cast<T&>(*ends_.next_); }
+    [[nodiscard]] T& back() const noexcept { return static_cast<T&>(*ends_.prev_); }
     /// The one behind `element`, which is in this list; null behind the last.
     [[nodiscard]] T* after(const T& element) const noexcept {
         list_hook* const next = static_cast<const list_hook&>(element).next_;
         return next == &ends_ ? nullptr : static_cast<T*>(next);
     }
 
-    void push_back(T& element) noexcept {
-        list_hook& e = element;
-        e.prev_ = ends_.prev_;
-        e.next_ = &ends_;
-        ends_.prev_->next_ = &e;
-        ends_.prev_ = &e;
-    }
+    void push_back(T& element) noexcept { insert(element, *ends_.prev_); }
+    void push_front(T& element) noexcept { insert(element, ends_); }
     /// Takes the element out; does nothing if it is in no list.
     static void remove(T& element) noexcept {
         list_hook& e = element;
@@ -68,6 +64,14 @@ public:
     }
 
 private:
+    static void insert(T& element, list_hook& behind) noexcept {
+        list_hook& e = element;
+        e.prev_ = &behind;
+        e.next_ = behind.next_;
+        behind.next_->prev_ = &e;
+        behind.next_ = &e;
+    }
+
     list_hook ends_;
 };
 
@@ -77,11 +81,16 @@ class counted_list {
 public:
     [[nodiscard]] bool empty() const noexcept { return elements_.empty(); }
     [[nodiscard]] T& front() const noexcept { return elements_.front(); }
+    [[nodiscard]] T& back() const noexcept { return elements_.back(); }
     [[nodiscard]] T* after(const T& element) const noexcept { return elements_.after(element); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
     void push_back(T& element) noexcept {
         elements_.push_back(element);
+        ++size_;
+    }
+    void push_front(T& element) noexcept {
+        elements_.push_front(element);
         ++size_;
     }
     /// Does nothing if the element is in no list.

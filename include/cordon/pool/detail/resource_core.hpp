@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The part of a resource_pool that does not depend on what it has: who waits, who has what, and what there is room for.
+//
+// A place is room for one resource: what is idle, lent, looked at or being made has one. All below is under one lock,
+// during which nothing of the user's runs, and resources are made and destroyed without it, in their places:
+// K1 size_ is the number of places: idle_, out_, and those that a `place` object or a creation of the pool's own has.
+//    It grows only below limit_, so never more than that exist, also while an old one is being destroyed.
+// K2 What is idle or free is given to who waits, oldest first, whenever the lock is given up (`change`): while somebody
+//    waits nothing is idle, and there is room only beyond what may be made at the same time.
+// K3 A pool whose close has ended has no place. Giving the last one back is the last access to the pool, under the
+//    lock; the closer takes the lock once more before it goes on.
+
+#include <cordon/core/awaitable.hpp>
+#include <cordon/core/clock.hpp>
+#include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/intrusive_list.hpp>
+#include <cordon/core/detail/leaf.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/random.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/executor.hpp>
+#include <cordon/core/operation.hpp>
+#include <cordon/core/outcome.hpp>
+#include <cordon/core/timer.hpp>
+#include <cordon/pool/detail/kept_function.hpp>
+#include <cordon/pool/holder.hpp>
+
+#include <array>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+class resource_core;
+
+/// Who borrows.
+struct borrower {
+    std::source_location where;
+    std::uint64_t task_id = 0;
+    executor_ref runs_on;
+};
+
+/// Why a resource was destroyed.
+enum class gone : std::uint8_t { broken, unusable, old, idle, surplus };
+inline constexpr std::size_t reasons_to_go = 5;
+
+/// A resource in its place; the value follows in a derived class.
+class pooled : public list_hook, public timer {
+public:
+    explicit pooled(resource_core& p) noexcept : timer(&pooled::held_too_long), pool(&p) {}
+    static void held_too_long(timer& t) noexcept;
+
+    resource_core* const pool;
+    clock::time_point expires{}, last_used{}, borrowed_at{};
+    std::uint64_t generation = 0;
+    borrower by;
+    timer_service* watched_by = nullptr;  ///< has the timer
+    bool reported = false;                ///< under the lock
+};
+
+/// Has a place: with a resource that is looked at, or with room for one that its owner makes.
+class place {
+public:
+    place() noexcept = default;
+    place(resource_core& pool, pooled* resource) noexcept : pool_(&pool), resource_(resource) {}
+    place(place&& other) noexcept
+        : pool_(std::exchange(other.pool_, nullptr)), resource_(other.resource_), uncertain_(other.uncertain_) {}
+    place& operator=(place&& other) noexcept {
+        place old(std::move(*this));
+        pool_ = std::exchange(other.pool_, nullptr);
+        resource_ = other.resource_;
+        uncertain_ = other.uncertain_;
+        return *this;
+    }
+    ~place();
+
+    [[nodiscard]] explicit operator bool() const noexcept { return pool_ != nullptr; }
+    [[nodiscard]] pooled* resource() const noexcept { return resource_; }
+    /// While a check or a creation is under way, which a stop may end midway.
+    void uncertain(bool u) noexcept { uncertain_ = u; }
+
+private:
+    friend class resource_core;
+    resource_core* pool_ = nullptr;
+    pooled* resource_ = nullptr;  ///< null: one is to be made
+    bool uncertain_ = false;
+};
+
+class resource_core {
+public:
+    static constexpr clock::duration unlimited = (clock::duration::max)();
+    struct terms {
+        std::size_t min_idle, max_creating;
+        clock::duration max_idle_time, max_lifetime, held_too_long;
+        executor_ref runs_on;
+        std::uint64_t seed;
+    };
+    struct counters {
+        std::uint64_t acquired = 0, waited = 0, gave_up = 0, created = 0, failed = 0;
+        std::array<std::uint64_t, reasons_to_go> destroyed{};
+    };
+    struct figures {
+        std::size_t limit, size, idle, in_use, creating, waiting;
+        bool closed;
+        counters totals;
+    };
+    class turn_operation;
+    class close_operation;
+
+    resource_core(std::size_t limit, std::string_view name, const terms& t,
+                  kept_function<void(const pool_holder&)> tell);
+    resource_core(const resource_core&) = delete;
+    resource_core& operator=(const resource_core&) = delete;
+
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    [[nodiscard]] const terms& limits() const noexcept { return terms_; }
+    [[nodiscard]] rejection refusal() const noexcept { return rejection(reject_reason::closed, name_); }
+    [[nodiscard]] figures look() const noexcept;
+    [[nodiscard]] std::vector<pool_holder> holders() const;
+    void resize(std::size_t limit) noexcept;
+    void invalidate() noexcept;
+    void reap() noexcept;
+
+    /// What is idle, for who comes while nobody waits. An empty place: nothing is.
+    [[nodiscard]] place take_idle(bool& closed) noexcept;
+    /// Why what was idle is not to be lent.
+    [[nodiscard]] std::optional<gone> outdated(const pooled& p, clock::time_point now) const noexcept;
+    /// Destroys what is in the place, which stays.
+    void empty(place& p, gone why) noexcept;
+    /// For an emptied place: another resource, or that it may be filled, or no place any more.
+    [[nodiscard]] place trade(place p) noexcept;
+    /// Fills a place that had room.
+    void fill(place& p, pooled& made) noexcept;
+    /// Hands a resource out.
+    /// Returns:       false if the pool is closed: then nothing has changed
+    [[nodiscard]] bool lend(place& p, const borrower& by, clock::time_point now) noexcept;
+    void give_back(pooled& p, std::optional<gone> spoilt) noexcept;
+    /// Forgets a resource, which its borrower keeps.
+    void let_go(pooled& p) noexcept;
+
+    // Creations of the pool's own, which have a place without an object.
+    void created(pooled& made) noexcept;
+    void not_created(std::exception_ptr error) noexcept;  ///< null: it was stopped
+
+    /// Takes what is idle out of the pool, oldest first, and puts it back, or destroys it: in its place all the time.
+    [[nodiscard]] pooled* withdraw_idle(std::size_t& n) noexcept;
+
+protected:
+    ~resource_core() = default;
+    void fail_if_in_use() noexcept;  ///< or, if it is not, end the reaper
+    void begin() noexcept { const change now(*this); }
+
+private:
+    friend class place;
+    friend class pooled;
+    class turn;
+    class closer;
+    class reaper : public timer {
+    public:
+        explicit reaper(resource_core& c) noexcept : timer(&reaper::fired), core(&c) {}
+        static void fired(timer& t) noexcept;
+        resource_core* core;
+        bool armed = false;  // under the lock
+    };
+    using clean_up = intrusive_list<pooled>;
+
+    /// The lock, and what follows from what was changed under it.
+    class change {
+    public:
+        explicit change(resource_core& c) noexcept : core_(&c) { core_->lock_.lock(); }
+        change(const change&) = delete;
+        change& operator=(const change&) = delete;
+        ~change() {
+            core_->serve();
+            const std::size_t creations = std::exchange(core_->to_create_, 0);
+            core_->lock_.unlock();
+            run_woken();
+            for (std::size_t i = 0; i < creations; ++i) core_->create();  // each has a place: K3
+        }
+
+    private:
+        resource_core* core_;
+    };
+
+    virtual void destroy(pooled& p) noexcept = 0;
+    virtual void create() noexcept = 0;         ///< begins a creation of the pool's own, for which there is a place
+    virtual void stop_creating() noexcept = 0;
+
+    void serve() noexcept;
+    void arm_reaper(clock::time_point now) noexcept;
+    void give_up(place& p) noexcept;
+    void begin_close() noexcept;
+    void end_reaper() noexcept;
+    void born(pooled& made) noexcept;
+    void destroy_all(clean_up& resources, gone why) noexcept;
+    void forget(std::size_t places, gone why) noexcept;
+    void report(const pooled& p, clock::time_point now, bool returned) noexcept;
+    [[nodiscard]] pool_holder holder(const pooled& p, clock::time_point now) const;
+    [[nodiscard]] clock::time_point expiry(const pooled& p) const noexcept;
+
+    const terms terms_;
+    const kept_function<void(const pool_holder&)> tell_;
+    const std::string name_;
+    random_source random_;
+    named_wait_label label_;
+    named_wait_label close_label_;
+
+    mutable spin_lock lock_;  // for what follows
+    std::size_t limit_;
+    std::size_t size_ = 0;      // K1
+    std::size_t creating_ = 0;  // places that are being filled
+    std::size_t to_create_ = 0;
+    bool closed_ = false;
+    bool refills_ = true;  // no creation has failed since the reaper looked
+    std::uint64_t generation_ = 0;
+    counted_list<pooled> idle_;  // the one that was used last is the last
+    counted_list<pooled> out_;
+    counted_list<turn> waiters_;
+    intrusive_list<closer> closers_;
+    std::size_t present_ = 0;  // in waiters_ and closers_, or woken and not gone on yet
+    counters totals_;
+    reaper reaper_{*this};
+};
+
+}  // namespace detail
+}  // namespace cordon::inline CORDON_ABI
+
+#include <cordon/pool/detail/resource_core_bodies.hpp>

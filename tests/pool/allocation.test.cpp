@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// What the pools allocate: nothing, once they are warm.
+#include "counted_new.hpp"
+
+#include <cordon/pool/object_pool.hpp>
+
+#include <cordon/core/this_task.hpp>
+#include <cordon/pool/resource_pool.hpp>
+#include <cordon/run/sync_wait.hpp>
+#include <cordon/scope/when_all.hpp>
+
+#include "catch.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <vector>
+
+#ifndef SANITIZED
+
+TEST_CASE("objects that are there are had and given back without an allocation", "[pool][object_pool]") {
+    cordon::object_pool<std::size_t> pool{{.max_spare_per_thread = 8}};
+    std::vector<cordon::object_pool<std::size_t>::lease> held(100);
+    for (auto& l : held) l = pool.acquire();
+    for (auto& l : held) l.release();
+    const std::size_t before = allocations;
+    for (int i = 0; i < 100; ++i) {
+        for (auto& l : held) l = pool.acquire();
+        for (auto& l : held) l.release();
+    }
+    CHECK(allocations == before);
+}
+
+TEST_CASE("a resource that is idle, or comes back, is lent without an allocation", "[pool][resource_pool]") {
+    namespace co = cordon;
+    using pool = co::resource_pool<int>;
+    const auto make = []() -> co::task<int> { co_return 7; };
+    pool one{1, make, {.name = "one", .held_too_long = std::chrono::hours(1)}};
+    const auto uses = [](pool& p) -> co::task<> {
+        for (int i = 0; i < 100; ++i) {
+            const auto mine = co_await p.acquire();
+            co_await co::this_task::yield();  // the other one waits meanwhile
+        }
+    };
+    const auto both = [&]() -> co::task<std::size_t> {
+        co_await co::when_all(uses(one), uses(one));
+        const std::size_t before = allocations;
+        co_await co::when_all(uses(one), uses(one));
+        co_return allocations - before;
+    };
+    CHECK(co::sync_wait(both()) == 0);
+    CHECK(one.stats().waited >= 300);
+}
+
+#endif

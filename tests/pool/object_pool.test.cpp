@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: MIT
+#include <cordon/pool/object_pool.hpp>
+
+#include <cordon/core/observable.hpp>
+#include <cordon/core/task.hpp>
+#include <cordon/testing/simulation.hpp>
+
+#include "catch.hpp"
+#include "last_words.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+namespace co = cordon;
+using co::object_pool;
+using co::testing::simulation;
+
+static_assert(co::reportable<object_pool<int>>);
+static_assert(!std::is_copy_constructible_v<object_pool<int>::lease>);
+static_assert(std::is_nothrow_move_constructible_v<object_pool<int>::lease>);
+
+/// Counts those of its kind, in an atomic since some die on other threads.
+struct counted {
+    explicit counted(std::atomic<int>& n) : alive(&n) { ++n; }
+    counted(const counted&) = delete;
+    counted& operator=(const counted&) = delete;
+    ~counted() { --*alive; }
+    std::atomic<int>* alive;
+    int uses = 0;
+};
+
+template <class Pool>
+std::vector<typename Pool::lease> take(Pool& pool, std::size_t n) {
+    std::vector<typename Pool::lease> taken;
+    while (taken.size() < n) taken.push_back(pool.acquire());
+    return taken;
+}
+
+template <class F>
+void on_a_thread(F f) {
+    std::thread(std::move(f)).join();
+}
+
+}  // namespace
+
+TEST_CASE("an object comes back cleared, and is had again with the memory it has", "[pool][object_pool]") {
+    object_pool<std::string> buffers{{
+        .name = "buffers",
+        .make = [] { std::string s; s.reserve(4096); return s; },
+        .reset = [](std::string& s) { s.clear(); },
+    }};
+    CHECK(buffers.name() == "buffers");
+    const char* where = nullptr;
+    {
+        auto b = buffers.acquire();
+        b->append("hello");
+        where = b->data();
+        CHECK(buffers.stats().in_use == 1);
+    }
+    const auto again = buffers.acquire();
+    CHECK(again->empty());
+    CHECK(again->data() == where);
+    CHECK(buffers.stats().made == 1);
+}
+
+TEST_CASE("the object that came back last is had first", "[pool][object_pool]") {
+    object_pool<int> pool;
+    auto a = pool.acquire(), b = pool.acquire();
+    int* const first = &*a;
+    int* const last = &*b;
+    a.release();
+    b.release();
+    a = pool.acquire();
+    b = pool.acquire();
+    CHECK(&*a == last);
+    CHECK(&*b == first);
+}
+
+TEST_CASE("a lease moves, is given back once, and can throw its object away", "[pool][object_pool][PO-25]") {
+    std::atomic<int> alive{0};
+    object_pool<counted> pool{{.make = [&] { return counted(alive); }}};
+    auto a = pool.acquire();
+    auto b = std::move(a);
+    CHECK_FALSE(a);  // NOLINT
+    CHECK(b);
+    a.release();
+    b.release();
+    b.release();
+    CHECK(pool.stats().spare == 1);
+    CHECK(pool.stats().in_use == 0);
+    a = pool.acquire();
+    a.discard();
+    a.discard();
+    CHECK_FALSE(a);
+    CHECK(alive == 0);
+    CHECK(pool.stats().spare == 0);
+    CHECK(pool.stats().destroyed == 1);
+    b = pool.acquire();
+    b = pool.acquire();  // what it had goes back
+    CHECK(pool.stats().in_use == 1);
+    CHECK(alive == 2);
+}
+
+TEST_CASE("an object that has grown too large, or cannot be reset, is not kept", "[pool][object_pool]") {
+    object_pool<std::string> pool{{
+        .reset = [](std::string& s) {
+            if (s == "bad") throw std::runtime_error("cannot");
+            s.clear();
+        },
+        .keep = [](const std::string& s) { return s.capacity() <= 1000; },
+    }};
+    pool.acquire()->assign(900, 'x');
+    CHECK(pool.stats().spare == 1);
+    pool.acquire()->assign(5000, 'x');
+    CHECK(pool.stats().spare == 0);
+    CHECK(pool.stats().destroyed == 1);
+    pool.acquire()->assign("bad");
+    CHECK(pool.stats().spare == 0);
+    CHECK(pool.stats().destroyed == 2);
+}
+
+TEST_CASE("what cannot be made is an error of its acquisition alone", "[pool][object_pool]") {
+    bool broken = true;
+    object_pool<int> pool{{.make = [&] { return broken ? throw std::runtime_error("no") : 7; }}};
+    CHECK_THROWS_AS(pool.acquire(), std::runtime_error);
+    CHECK(pool.stats().made == 0);
+    broken = false;
+    CHECK(*pool.acquire() == 7);
+}
+
+TEST_CASE("a thread keeps so many, the surplus is shared in halves, and what is too much goes", "[pool][object_pool]") {
+    std::atomic<int> alive{0};
+    object_pool<counted> pool{
+        {.make = [&] { return counted(alive); }, .max_spare_per_thread = 8, .max_spare_shared = 10}};
+    auto taken = take(pool, 30);
+    CHECK(pool.stats().in_use == 30);
+    for (int i = 0; i < 8; ++i) taken.pop_back();
+    CHECK(pool.stats().spare == 8);
+    CHECK(pool.stats().spare_shared == 0);
+    taken.pop_back();
+    CHECK(pool.stats().spare == 9);
+    CHECK(pool.stats().spare_shared == 4);
+    taken.clear();
+    const auto s = pool.stats();
+    CHECK(s.spare_shared == 8);  // two chains of four: a third would be more than ten
+    CHECK(s.spare <= 16);
+    CHECK(s.in_use == 0);
+    CHECK(static_cast<std::size_t>(alive) == s.spare);
+    CHECK(s.made == 30);
+    CHECK(s.destroyed == 30 - s.spare);
+}
+
+TEST_CASE("every spare object is had again before one is made", "[pool][object_pool]") {
+    object_pool<int> pool{{.max_spare_per_thread = 8}};
+    take(pool, 100).clear();
+    const auto again = take(pool, 100);
+    CHECK(pool.stats().made == 100);
+    CHECK(pool.stats().spare == 0);
+}
+
+TEST_CASE("what one thread gives back another one gets", "[pool][object_pool]") {
+    object_pool<int> pool{{.max_spare_per_thread = 8}};
+    auto taken = take(pool, 40);
+    on_a_thread([&] { taken.clear(); });  // as it ends it leaves the rest, too
+    CHECK(pool.stats().spare_shared == 40);
+    const auto again = take(pool, 40);
+    CHECK(pool.stats().made == 40);
+}
+
+TEST_CASE("a thread that ends leaves its objects to the others, and what is too much is destroyed",
+          "[pool][object_pool][PO-43]") {
+    std::atomic<int> alive{0};
+    object_pool<counted> pool{
+        {.make = [&] { return counted(alive); }, .max_spare_per_thread = 8, .max_spare_shared = 20}};
+    for (int i = 0; i < 50; ++i) {
+        auto held = take(pool, 7);  // by this thread, so that the others have to make theirs
+        on_a_thread([&] { take(pool, 7).clear(); });
+    }
+    const auto s = pool.stats();
+    CHECK(s.spare_shared <= 20);
+    CHECK(s.spare <= 28);
+    CHECK(static_cast<std::size_t>(alive) == s.spare);
+}
+
+TEST_CASE("what nobody needs for an epoch is destroyed after it, and not later than after two",
+          "[pool][object_pool][PO-41]") {
+    const auto root = []() -> co::task<> {
+        std::atomic<int> alive{0};
+        object_pool<counted> pool{{.make = [&] { return counted(alive); }, .max_spare_per_thread = 2, .epoch = 1s}};
+        take(pool, 100).clear();
+        CHECK(alive == 100);
+        co_await simulation::advance(1s);
+        CHECK(pool.age());  // they were there for no whole epoch
+        CHECK(alive == 100);
+        {
+            const auto some = take(pool, 40);
+            co_await simulation::advance(999ms);
+            CHECK(pool.age());
+            CHECK(alive == 100);
+        }
+        co_await simulation::advance(1ms);
+        CHECK(pool.age());  // 40 were needed meanwhile
+        const int left = alive;
+        CHECK(left >= 40);
+        CHECK(left <= 43);
+        co_await simulation::advance(1s);
+        CHECK_FALSE(pool.age());
+        CHECK(alive <= 2);  // what the thread keeps
+        pool.trim();
+        CHECK(alive == 0);
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("a thread that goes on giving back lets old objects go by itself, a chain at a time", "[pool][object_pool]") {
+    const auto root = []() -> co::task<> {
+        object_pool<int> pool{{.max_spare_per_thread = 4, .epoch = 1s}};
+        take(pool, 100).clear();
+        co_await simulation::advance(1s);
+        take(pool, 8).clear();
+        co_await simulation::advance(1s);
+        const auto before = pool.stats().destroyed;
+        CHECK(before == 0);
+        for (int i = 0; i < 100; ++i) {
+            const auto destroyed = pool.stats().destroyed;
+            take(pool, 8).clear();
+            CHECK(pool.stats().destroyed - destroyed <= 3 * 2);
+        }
+        CHECK(pool.stats().spare < 20);
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("with an executor idle objects go without any call, down to the floor", "[pool][object_pool][PO-34]") {
+    simulation sim;
+    const auto root = [&]() -> co::task<> {
+        object_pool<int> pool{
+            {.max_spare_per_thread = 2, .min_spare_shared = 10, .epoch = 1s, .runs_on = co::executor_ref(sim)}};
+        CHECK(sim.armed_timers() == 0);
+        take(pool, 100).clear();
+        CHECK(sim.armed_timers() == 1);
+        co_await simulation::advance(3s);
+        CHECK(pool.stats().spare_shared == 10);
+        co_await simulation::advance(1s);
+        CHECK(sim.armed_timers() == 0);  // nothing left to look after
+        CHECK(pool.stats().spare_shared == 10);
+        take(pool, 100).clear();
+        CHECK(sim.armed_timers() == 1);
+    };
+    sim.run(root());
+    CHECK(sim.armed_timers() == 0);  // its end leaves none
+}
+
+TEST_CASE("a pool ends while threads that used it live on, and their numbers serve the next one",
+          "[pool][object_pool]") {
+    std::atomic<int> alive{0}, step{0};
+    std::optional<object_pool<counted>> pool;
+    const auto options = [&] { return co::object_pool_options<counted>{.make = [&] { return counted(alive); }}; };
+    pool.emplace(options());
+    std::thread other([&] {
+        pool->acquire()->uses = 1;
+        step = 1;
+        step.notify_all();
+        step.wait(1);
+        CHECK(pool->acquire()->uses == 0);  // of the second pool, though it may lie where the first did
+        CHECK(pool->stats().made == 1);
+    });
+    step.wait(0);
+    pool->acquire()->uses = 1;
+    CHECK(alive == 2);
+    pool.reset();
+    CHECK(alive == 0);
+    pool.emplace(options());
+    step = 2;
+    step.notify_all();
+    other.join();
+    CHECK(pool->stats().spare_shared == 1);
+    pool.reset();
+    CHECK(alive == 0);
+}
+
+TEST_CASE("pools of one thread keep their objects apart", "[pool][object_pool]") {
+    std::vector<std::unique_ptr<object_pool<std::size_t>>> pools;
+    for (std::size_t i = 0; i < 20; ++i)
+        pools.push_back(std::make_unique<object_pool<std::size_t>>(
+            co::object_pool_options<std::size_t>{.make = [i] { return i; }}));
+    for (int round = 0; round < 3; ++round)
+        for (std::size_t i = 0; i < pools.size(); ++i) CHECK(*pools[i]->acquire() == i);
+    pools.erase(pools.begin() + 5);
+    object_pool<std::size_t> in_the_gap{{.make = [] { return std::size_t{99}; }}};
+    CHECK(*in_the_gap.acquire() == 99);
+    for (const auto& pool : pools) CHECK(pool->stats().made == 1);
+}
+
+TEST_CASE("objects may use pools as they are destroyed, also when their thread ends", "[pool][object_pool]") {
+    object_pool<int> inner{{.max_spare_per_thread = 2}};
+    struct user {
+        explicit user(object_pool<int>& p) : pool(&p) {}
+        user(const user&) = delete;
+        user& operator=(const user&) = delete;
+        ~user() { ++*pool->acquire(); }
+        object_pool<int>* pool;
+    };
+    {
+        object_pool<user> outer{
+            {.make = [&] { return user(inner); }, .max_spare_per_thread = 8, .max_spare_shared = 0}};
+        on_a_thread([&] { take(outer, 8).clear(); });
+        CHECK(outer.stats().destroyed == 8);
+        take(outer, 20).clear();
+    }
+    CHECK(inner.stats().in_use == 0);
+    CHECK(inner.stats().spare == inner.stats().made);
+}
+
+TEST_CASE("a thread-local of the user's may use a pool after the thread's own objects have gone",
+          "[pool][object_pool]") {
+    static object_pool<int>* late = nullptr;
+    struct last {
+        ~last() {
+            for (int i = 0; i < 5; ++i) {
+                const auto a = late->acquire(), b = late->acquire();
+            }
+        }
+    };
+    object_pool<int> pool{{.max_spare_shared = 3}};
+    late = &pool;
+    on_a_thread([] {
+        static thread_local const last dies_after_the_pool_s;
+        static_cast<void>(&dies_after_the_pool_s);
+        take(*late, 2).clear();
+    });
+    CHECK(pool.stats().made == 2);
+    CHECK(pool.stats().spare_shared == 2);
+    CHECK(pool.stats().in_use == 0);
+}
+
+TEST_CASE("a thread of a library with a registry of its own shares what is spare, and keeps nothing",
+          "[pool][object_pool]") {
+    namespace detail = co::detail;
+    static int destroyed = 0;
+    detail::pool_registry elsewhere;
+    detail::object_depot depot({.chain_length = 2, .most = 3, .fewest = 0, .epoch = 1s, .runs_on = {},
+                                .destroy = [](detail::spare* s) noexcept { ++destroyed; delete s; }});
+    detail::enter_pool(elsewhere, depot);
+    for (int i = 0; i < 4; ++i) detail::keep_spare(elsewhere, &depot, depot.id, new detail::spare);
+    CHECK(depot.spares() == 3);
+    CHECK(destroyed == 1);
+    CHECK(detail::spares_of_threads(elsewhere, depot) == 0);
+    detail::spare* const one = detail::take_spare(elsewhere, &depot, depot.id);
+    CHECK(one != nullptr);
+    CHECK(depot.spares() == 2);
+    detail::keep_spare(elsewhere, &depot, depot.id, one);
+    detail::leave_pool(elsewhere, depot);
+    while (detail::spare* const chain = depot.take()) depot.destroy(chain);
+    CHECK(destroyed == 4);
+}
+
+TEST_CASE("a pool may be a member that says its options", "[pool][object_pool]") {
+    struct parser {  // which g++ 12 crashes on if a default of an option has a defaulted constructor
+        object_pool<std::string> lines{{.reset = [](std::string& s) { s.clear(); }, .epoch = 1ms}};
+        object_pool<int> plain;
+    } p;
+    CHECK(p.lines.acquire()->empty());
+    CHECK(*p.plain.acquire() == 0);
+}
+
+TEST_CASE("objects need not move, and may be aligned as they like", "[pool][object_pool]") {
+    struct alignas(128) wide {
+        wide() = default;
+        wide(const wide&) = delete;
+        wide& operator=(const wide&) = delete;
+        char bytes[200] = {};
+    };
+    object_pool<wide> pool;
+    const auto taken = take(pool, 5);
+    for (const auto& w : taken) CHECK(reinterpret_cast<std::uintptr_t>(&*w) % 128 == 0);
+}
+
+TEST_CASE("options that make no sense are refused with the field, its value and the range", "[pool][object_pool]") {
+    const auto refusal = [](co::object_pool_options<int> options) -> std::string {
+        try {
+            const object_pool<int> pool(std::move(options));
+        } catch (const std::invalid_argument& e) {
+            return e.what();
+        }
+        return "accepted";
+    };
+    CHECK(refusal({}) == "accepted");
+    CHECK(refusal({.max_spare_per_thread = 2}) == "accepted");
+    CHECK(refusal({.max_spare_per_thread = 1}) == "object_pool: max_spare_per_thread is 1, allowed are 2 to 1000000");
+    CHECK(refusal({.max_spare_shared = 5, .min_spare_shared = 6}) ==
+          "object_pool: min_spare_shared is 6, allowed are 0 to max_spare_shared, 5");
+    CHECK(refusal({.epoch = 0s}) == "object_pool: epoch is 0 ns, allowed is more than 0");
+    CHECK_THROWS_WITH(object_pool<counted>{{}},
+                      "object_pool: make is empty, and the objects have no default constructor");
+}
+
+TEST_CASE("a pool that is destroyed while an object is out says so", "[pool][object_pool]") {
+    const std::string text = last_words([] {
+        std::optional<object_pool<int>> pool(std::in_place, co::object_pool_options<int>{.name = "buffers"});
+        const auto out = pool->acquire();
+        pool.reset();
+    });
+    CHECK(says(text, "object_pool \"buffers\" destroyed while 1 of its objects are in use"));
+}
+
+TEST_CASE("its figures are told to metrics", "[pool][object_pool]") {
+    object_pool<int> pool{{.max_spare_per_thread = 2}};
+    auto held = take(pool, 5);
+    held.resize(2);
+    std::string seen;
+    auto write = [&](const co::metric& m) {
+        (seen += m.name) += m.type == co::metric_type::counter ? ' ' + std::to_string(m.total) + '\n'
+                                                               : ' ' + std::to_string(static_cast<int>(m.value)) + '\n';
+    };
+    co::metric_sink sink(write);
+    pool.report(sink);
+    CHECK(seen == "made 5\ndestroyed 0\nin_use 2\nspare 3\nspare_shared 1\n");
+}
