@@ -16,7 +16,7 @@
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
-class blocking_wait;
+class heeded_scope;
 }  // namespace detail
 
 /// The argument of every `x_blocking`: nothing, a deadline or a duration from now, the token of a thread, a scope or a
@@ -52,7 +52,7 @@ public:
     }
 
 private:
-    friend class detail::blocking_wait;
+    friend class detail::heeded_scope;
 
     const context* ctx_ = nullptr;
     cordon::deadline until_;
