@@ -8,6 +8,7 @@
 // Only for what may be done twice. What fails is said by the pipeline's `failing_when` and `ignoring`.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/context.hpp>
 #include <cordon/core/detail/call_operation.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/judged_call.hpp>
@@ -183,7 +184,7 @@ public:
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
-            if (r.ctx().stop_requested()) return r.stop_later();
+            if (context_access::stop_arrived(r.ctx())) return r.stop_later();
             std::construct_at(&terms_, policy_->terms_.load());
             if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, clock::now());
             if (terms_.budget != nullptr) terms_.budget->called();

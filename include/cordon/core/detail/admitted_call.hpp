@@ -13,6 +13,7 @@
 
 #include <concepts>
 #include <coroutine>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -27,6 +28,14 @@ concept guard = requires(G& g) {
     requires requires(typename decltype(g.admission())::value_type& permit, verdict v) {
         { permit.settle(v) } noexcept;
     };
+};
+
+/// An admission that can be had without its state, as most are: `at_once()` gives a permit, or an empty one, with
+/// nothing taken or counted. Then the state is made, and asked.
+template <class A>
+concept admits_at_once = requires(A& a) {
+    { a.at_once() } noexcept -> std::same_as<typename A::value_type>;
+    { static_cast<bool>(a.at_once()) } noexcept;
 };
 
 template <guard G, operation O, class Judge>
@@ -44,16 +53,32 @@ public:
     class state : public policy_state<O> {
     public:
         explicit state(admitted_call&& a)
-            : policy_state<O>(std::move(a.op_), &state::ended), admission_(std::move(a.asks_)), judge_(a.judge_) {}
+            : policy_state<O>(std::move(a.op_), &state::ended), asks_(std::move(a.asks_)), judge_(a.judge_) {}
+        state(const state&) = delete;
+        state& operator=(const state&) = delete;
+        ~state() {
+            if (asked_) [[unlikely]] std::destroy_at(std::addressof(admission_));
+        }
 
-        bool ready() noexcept { return admission_.ready() && admitted(); }
+        bool ready() noexcept {
+            if constexpr (admits_at_once<admission>) {
+                std::construct_at(std::addressof(permit_), asks_.at_once());  // over an empty one
+                if (permit_) [[likely]] return call();
+            }
+            return ask();
+        }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
             return calling_ ? this->call_.start(this->here()) : admission_.start(this->here());
         }
 
     private:
-        /// Returns:       whether it is over already: refused, or the call was ready at once
+        /// Whether it is over already: refused, or the call was ready at once. So does `admitted`, and so does `call`.
+        CORDON_NOINLINE bool ask() noexcept {
+            std::construct_at(std::addressof(admission_), std::move(asks_));
+            asked_ = true;
+            return admission_.ready() && admitted();
+        }
         bool admitted() noexcept {
             outcome<permit> got = admission_.take();
             if (!got.has_value()) [[unlikely]] {
@@ -61,6 +86,9 @@ public:
                 return true;
             }
             permit_ = *std::move(got);
+            return call();
+        }
+        bool call() noexcept {
             calling_ = true;
             if (!this->call_.ready()) return false;
             permit_.settle(this->call_.judged_by(judge_));
@@ -78,9 +106,13 @@ public:
             return s.up.complete();
         }
 
-        typename admission::state admission_;
+        admission asks_;
+        union {
+            typename admission::state admission_;  ///< if asked_
+        };
         permit permit_;
         [[no_unique_address]] Judge judge_;
+        bool asked_ = false;
         bool calling_ = false;
     };
 

@@ -44,6 +44,13 @@ public:
         if (!connection_) [[unlikely]] arm_chain();
     }
 
+    /// Whether a stop has arrived. Unlike a look at the token it connects nothing, and does not look at the clock.
+    [[nodiscard]] bool stop_arrived() const noexcept {
+        const scope* s = this;
+        while (s != nullptr && !s->connection_) s = s->parent_;
+        return s != nullptr && s->source().stop_requested();
+    }
+
     /// Stops every scope, from here outwards, whose own deadline is not later than `now`. Requires: armed.
     void expire(clock::time_point now) noexcept {
         const deferred_wakes until_the_end;
