@@ -5,6 +5,7 @@
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry_budget.hpp>
+#include <cordon/scope/shield.hpp>
 
 #include "calls.hpp"
 #include "catch.hpp"
@@ -252,6 +253,20 @@ TEST_CASE("stopped before the first attempt it makes none", "[policy][retry][RT-
         CHECK(ended.is_stopped());
         CHECK(s.calls == 0);
         CHECK(budget.stats().calls_in_flight == 0);
+    });
+}
+
+TEST_CASE("inside a shield it makes attempts although the stop has come", "[policy][retry]") {
+    simulation sim;
+    service s("FS");
+    sim.run([&]() -> task<> {
+        co::inplace_stop_source source;
+        source.request_stop();
+        const auto guarded = pipeline(retry(3, {.backoff = co::constant(1ms)}));
+        const auto inside = [&]() -> task<int> { co_return co_await co::shield(guarded(s.fetch()), 1s); };
+        const auto ended = co_await as_outcome(co::with(inside(), co::stop_on(source.get_token())));
+        CHECK(ended.has_value());
+        CHECK(s.calls == 2);
     });
 }
 

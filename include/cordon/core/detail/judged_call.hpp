@@ -139,7 +139,7 @@ public:
     }
 
 protected:
-    policy_state(O&& op, done_function ended) : receiver(nullptr, nullptr, {}, ended), call_(std::move(op)) {}
+    policy_state(O&& op, done_function ended) : receiver(ended), call_(std::move(op)) {}
 
     void enter(receiver_ref r) noexcept {
         ctx = &r.ctx();

@@ -46,9 +46,7 @@ public:
 
     /// Whether a stop has arrived. Unlike a look at the token it connects nothing, and does not look at the clock.
     [[nodiscard]] bool stop_arrived() const noexcept {
-        const scope* s = this;
-        while (s != nullptr && !s->connection_) s = s->parent_;
-        return s != nullptr && s->source().stop_requested();
+        return connection_ ? source().stop_requested() : stops_when_armed();
     }
 
     /// Stops every scope, from here outwards, whose own deadline is not later than `now`. Requires: armed.
@@ -61,6 +59,8 @@ protected:
     ~scope() = default;
 
     void set_parent(scope* parent) noexcept { parent_ = parent; }
+    /// Whether what `on_arm` links to has stopped. Asked of one that is not armed.
+    [[nodiscard]] virtual bool stops_when_armed() const noexcept { return parent_ != nullptr && parent_->stop_arrived(); }
     [[nodiscard]] bool armed() const noexcept { return connection_.has_value(); }
     void link_to_parent() noexcept {
         if (parent_ != nullptr) connection_->link.attach(parent_->source().get_token(), source());
