@@ -91,7 +91,7 @@ public:
     watched_function(F& f, calling_thread& thread) noexcept : f_(f), thread_(thread) {}
 
     decltype(auto) operator()(const context& ctx) const {
-        if (!(ctx.executor() == executor_ref(thread_.loop()))) return call_function(f_, ctx);  // a policy goes elsewhere
+        if (!(ctx.executor() == executor_ref(thread_.loop()))) return call_function(f_, ctx);  // on another thread
         const context under = context_access::with_executor(ctx, thread_.elsewhere());
         if constexpr (takes_stop_token<F>) {
             if (!ctx.deadline().is_never()) {
@@ -128,14 +128,14 @@ private:
 
 }  // namespace detail
 
-/// Calls `f()` behind `policy`, a pipeline or a guard, on this thread, which waits wherever the policy does: for a token,
-/// a free place, or the next attempt. If `f` takes one, it is given a `const blocking_scope&`, for its own blocking
-/// waits, or a `std::stop_token`; both are stopped with `heeds`, and by the timeouts of the policy.
+/// Calls `f()` behind `policy`, a pipeline or a guard, on this thread, which waits wherever the policy does: for a
+/// token, a free place, or the next attempt. If `f` takes one, it is given a `const blocking_scope&`, for its own
+/// blocking waits, or a `std::stop_token`; both are stopped with `heeds`, and by the timeouts of the policy.
 /// Returns:       an outcome: what `f` returns, or a policy in its place; stopped if `heeds` was, or its deadline passed
 /// Errors:        what `f` throws and policies leave; refused if a guard refuses; but `canceled` is a stop, and
 ///                `rejected` a refusal. `std::logic_error` on a thread that runs an executor, and in a simulation
-/// Cancellation:  a wait of a policy ends at once, with nothing taken. `f` is waited for, and a value that it returns is
-///                not lost: its timeouts have to be noticed by `f` itself
+/// Cancellation:  a wait of a policy ends at once, with nothing taken. `f` is waited for: it has to notice a timeout by
+///                itself, and a value that it returns all the same is not lost
 /// Threads:       `f` runs on this one, also if it is called again. So no timer of the policy fires meanwhile: a
 ///                `blocking_scope` looks at the clock when it is asked; a `std::stop_token` under a deadline needs
 ///                somebody elsewhere, which is the executor of the scope `heeds`. Without one the call ends with a

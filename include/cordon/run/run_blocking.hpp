@@ -24,8 +24,8 @@ namespace cordon::inline CORDON_ABI {
 /// Returns:       what `f` returns: a value, an lvalue reference, nothing
 /// Errors:        what `f` throws; but `canceled` is a stop again, and `rejected` a refusal
 /// Cancellation:  stopped before `f` begins, `f` is not called. Once it has begun it is waited for: its scope or
-///                token is stopped with the awaiting context, and a value that it returns all the same is not lost. While
-///                it waits for a thread of `there`, a stop is noticed when its turn comes
+///                token is stopped with the awaiting context, and a value that it returns all the same is not lost.
+///                While it waits for a thread of `there`, a stop is noticed when its turn comes
 /// Threads:       `there` needs a thread for each call that blocks at the same time: a `thread_pool` of its own. In a
 ///                simulation `f` is called by the simulation, as one step
 /// Lifetime:      a temporary `f` is kept until the end; a named one is used where it is
