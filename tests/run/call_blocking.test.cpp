@@ -221,7 +221,12 @@ TEST_CASE("a stop that is there already, or a deadline that has passed, calls no
 
 TEST_CASE("a wait between attempts ends with the stop, and none is begun that the deadline leaves no time for",
           "[run][call_blocking]") {
-    const auto guarded = pipeline(co::retry(3, {.backoff = co::constant(1h)}));
+    std::atomic<bool> waits_soon = false;
+    const auto decided = [](const co::retry_event&, void* flag) noexcept {
+        *static_cast<std::atomic<bool>*>(flag) = true;
+    };
+    const auto guarded =
+        pipeline(co::retry(3, {.backoff = co::constant(1h), .on_retry = decided, .argument = &waits_soon}));
     std::atomic<int> calls = 0;
     const auto fails = [&]() -> int {
         ++calls;
@@ -229,12 +234,14 @@ TEST_CASE("a wait between attempts ends with the stop, and none is begun that th
     };
     CHECK(failed_as<std::runtime_error>(call_blocking(guarded, fails, 1min)));
     CHECK(calls == 1);
+    CHECK_FALSE(waits_soon);
     outcome<int> ended = 0;
     std::jthread waits([&](std::stop_token stop) { ended = call_blocking(guarded, fails, stop); });
-    while (calls != 2) std::this_thread::yield();
+    while (!waits_soon) std::this_thread::yield();
     waits.request_stop();
     waits.join();
     CHECK(ended.is_stopped());
+    CHECK(calls == 2);
 }
 
 TEST_CASE("a timeout reaches the function by the scope that it is given, without any executor",

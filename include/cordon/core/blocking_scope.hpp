@@ -48,7 +48,8 @@ public:
 #if defined(__cpp_lib_jthread)
         if (stop_ != nullptr && stop_->stop_requested()) return true;
 #endif
-        return (ctx_ != nullptr && ctx_->stop_requested()) || until_.expired();
+        // One look at the clock: what says that the deadline has passed has stopped what is under it.
+        return ctx_ != nullptr ? ctx_->stop_requested() : until_.expired();
     }
 
 private:
