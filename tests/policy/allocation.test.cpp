@@ -150,7 +150,8 @@ TEST_CASE("a stored pipeline and a guard that waits allocate nothing", "[policy]
 TEST_CASE("a function behind a pipeline on a thread allocates nothing, a refusal either",
           "[policy][pipeline][call_blocking][allocation]") {
     co::circuit_breaker breaker{{.name = "db", .window = co::last_calls(100)}};
-    const auto guarded = co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::retry(3), breaker);
+    const auto guarded = co::pipeline(co::fallback([](const co::failure&) { return -1; }),
+                                      co::retry(3, {.backoff = co::constant(0s)}), breaker);
     const auto allocations_of_calls = [&](int expected) {
         std::size_t before = 0;
         for (int i = 0; i < 300; ++i) {
