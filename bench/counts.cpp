@@ -140,6 +140,9 @@ constexpr work works[] = {
     {"timer_reads_clock", &timer_reads_clock},
     {"semaphore_uncontended", &in_group<&semaphore_uncontended<repeat>>},
     {"semaphore_ping_pong", &in_group<&semaphore_ping_pong<repeat>>},
+    {"pipeline_of_five", &in_group<&call_through_five<repeat>>},
+    {"five_guards_by_hand", &in_group<&call_by_hand<repeat>>},
+    {"pipeline_refusal", &in_group<&call_refused<repeat>>},
 #if __has_include(<asio.hpp>)
     {"asio_await", &on_asio<&asio_await>},
     {"asio_timeout_ready", &on_asio<&asio_timeout>},

@@ -244,4 +244,64 @@ co::task<> semaphore_ping_pong(Steps& steps) {
     co_await group.join();
 }
 
+// --- policies ---------------------------------------------------------------------------------------------------
+
+/// A fallback, retries with a budget, a breaker, a token bucket and a bulkhead, all of which let everything pass.
+struct five_policies {
+    co::circuit_breaker breaker{{.window = co::last_calls(100)}};
+    co::token_bucket limiter{co::per_second(1'000'000'000), 1'000'000};
+    co::bulkhead slots{16};
+    co::retry_budget budget{co::token_budget_options{}};
+
+    auto pipeline() {
+        return co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::retry(3, {.budget = &budget}),
+                            breaker, limiter, slots);
+    }
+};
+
+template <class Steps>
+co::task<> call_through_five(five_policies& all, Steps& steps) {
+    const auto guarded = all.pipeline();
+    const auto call = [] { return child(1); };
+    for (auto _ : steps) keep(co_await guarded(call));
+}
+template <class Steps>
+co::task<> call_through_five(Steps& steps) {
+    five_policies all;
+    co_await call_through_five(all, steps);
+}
+/// The same guards, asked and told by hand.
+template <class Steps>
+co::task<> call_by_hand(Steps& steps) {
+    five_policies all;
+    bool refused = false;
+    for (auto _ : steps) {
+        all.budget.called();
+        auto let_through = all.breaker.try_acquire();
+        const bool has_token = all.limiter.try_acquire();
+        const auto slot = all.slots.try_acquire();
+        refused = refused || !let_through || !has_token || !slot;
+        keep(co_await child(1));
+        let_through.succeeded();
+        all.budget.ended(false);
+    }
+    keep(refused);
+}
+/// A call that a breaker, which is open, refuses.
+template <class Steps>
+co::task<> call_refused(five_policies& all, Steps& steps) {
+    all.breaker.force_open();
+    const auto guarded = co::pipeline(all.breaker);
+    const auto call = [] { return child(1); };
+    for (auto _ : steps) {
+        const auto ended = co_await co::as_outcome(guarded(call));
+        keep(ended.is_rejected());
+    }
+}
+template <class Steps>
+co::task<> call_refused(Steps& steps) {
+    five_policies all;
+    co_await call_refused(all, steps);
+}
+
 }  // namespace bench

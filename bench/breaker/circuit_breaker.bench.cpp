@@ -55,7 +55,12 @@ class mutex_and_ring {
 public:
     bool try_acquire() {
         const std::lock_guard guard(mutex_);
+        refused_ += open_;
         return !open_;
+    }
+    void open() {
+        const std::lock_guard guard(mutex_);
+        open_ = true;
     }
     void record(bool failed) {
         const std::lock_guard guard(mutex_);
@@ -70,7 +75,7 @@ public:
 private:
     std::mutex mutex_;
     std::vector<unsigned char> ring_ = std::vector<unsigned char>(100);
-    std::size_t next_ = 0, calls_ = 0, failures_ = 0;
+    std::size_t next_ = 0, calls_ = 0, failures_ = 0, refused_ = 0;
     bool open_ = false;
 };
 void with_mutex(State& state) {
@@ -133,6 +138,13 @@ void refused(State& state) {
     for (auto _ : state)
         if (breaker.try_acquire()) state.SkipWithError("admitted");
 }
+void refused_by_mutex(State& state) {
+    begin_threads();
+    static mutex_and_ring breaker;
+    breaker.open();
+    for (auto _ : state)
+        if (breaker.try_acquire()) state.SkipWithError("admitted");
+}
 void refused_as_outcome(State& state) {
     co::circuit_breaker& breaker = opened();
     for (auto _ : state) {
@@ -146,7 +158,9 @@ void refused_as_outcome(State& state) {
 BENCHMARK(clock_once)->Name("breaker_refusal/floor_clock");
 BENCHMARK(refused)->Name("breaker_refusal/cordon");
 BENCHMARK(refused_as_outcome)->Name("breaker_refusal/cordon_admission");
+BENCHMARK(refused_by_mutex)->Name("breaker_refusal/mutex_without_a_time");
 BENCHMARK(refused)->Name("breaker_refusal_2_threads/cordon")->Threads(2)->UseRealTime();
+BENCHMARK(refused_by_mutex)->Name("breaker_refusal_2_threads/mutex_without_a_time")->Threads(2)->UseRealTime();
 BENCHMARK(clock_once)->Name("breaker_refusal_2_threads/floor_clock")->Threads(2)->UseRealTime();
 
 }  // namespace

@@ -52,10 +52,22 @@ BENCHMARK(try_acquire)->Name("bulkhead_2_threads/cordon_try_acquire")->Threads(2
 BENCHMARK(semaphore)->Name("bulkhead_2_threads/std_counting_semaphore")->Threads(2)->UseRealTime();
 
 void refuse(State& state) {
-    co::bulkhead b{0};
+    static co::bulkhead b{0};
     for (auto _ : state)
         if (b.try_acquire()) state.SkipWithError("free");
+    state.SetItemsProcessed(state.iterations());
+}
+/// Which counts nothing.
+void refuse_semaphore(State& state) {
+    static std::counting_semaphore<> s{0};
+    for (auto _ : state)
+        if (s.try_acquire()) state.SkipWithError("free");
+    state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(refuse)->Name("bulkhead_refuse/cordon");
+BENCHMARK(refuse_semaphore)->Name("bulkhead_refuse/std_counting_semaphore_uncounted");
+BENCHMARK(refuse)->Name("bulkhead_refuse_2_threads/cordon")->Threads(2)->UseRealTime();
+BENCHMARK(refuse_semaphore)
+    ->Name("bulkhead_refuse_2_threads/std_counting_semaphore_uncounted")->Threads(2)->UseRealTime();
 
 }  // namespace

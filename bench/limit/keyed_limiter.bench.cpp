@@ -85,6 +85,46 @@ BENCHMARK(keyed<std::uint64_t>)->Name("keyed_limiter_integers_2_threads/cordon")
 BENCHMARK(map_of_buckets<std::uint64_t>)
     ->Name("keyed_limiter_integers_2_threads/mutex_map_token_bucket")->Threads(2)->UseRealTime();
 
+/// Keys that have no token left.
+constexpr std::uint64_t spent = 1'000;
+
+void keyed_refuse(State& state) {
+    begin_threads();
+    static co::keyed_limiter<std::uint64_t> b = [] {
+        return co::keyed_limiter<std::uint64_t>(co::every(1h), 1, {.max_keys = 2 * spent});
+    }();
+    for (std::uint64_t key = 0; key < spent; ++key) static_cast<void>(b.try_acquire(key));
+    std::uint64_t key = 0;
+    for (auto _ : state) {
+        if (b.try_acquire(key)) state.SkipWithError("a token");
+        key = key + 1 == spent ? 0 : key + 1;
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+void map_refuse(State& state) {
+    begin_threads();
+    static std::mutex mutex;
+    static std::unordered_map<std::uint64_t, std::unique_ptr<co::token_bucket>> map;
+    std::uint64_t key = 0;
+    for (auto _ : state) {
+        {
+            const std::lock_guard lock(mutex);
+            auto& b = map[key];
+            if (b == nullptr) {
+                b = std::make_unique<co::token_bucket>(co::every(1h), 1);
+                b->drain();
+            }
+            if (b->try_acquire()) state.SkipWithError("a token");
+        }
+        key = key + 1 == spent ? 0 : key + 1;
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(keyed_refuse)->Name("keyed_limiter_refuse/cordon");
+BENCHMARK(map_refuse)->Name("keyed_limiter_refuse/mutex_map_token_bucket");
+BENCHMARK(keyed_refuse)->Name("keyed_limiter_refuse_2_threads/cordon")->Threads(2)->UseRealTime();
+BENCHMARK(map_refuse)->Name("keyed_limiter_refuse_2_threads/mutex_map_token_bucket")->Threads(2)->UseRealTime();
+
 /// Each takes the place of one whose bucket is full again.
 void new_keys(State& state) {
     co::keyed_limiter<std::uint64_t> b{co::rate(plenty, std::chrono::microseconds(1)), 1, {.max_keys = keys}};

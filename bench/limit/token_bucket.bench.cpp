@@ -93,23 +93,28 @@ BENCHMARK(accept_mutex)->Name("token_bucket_accept_2_threads/mutex_and_double")-
 
 void floor_clock(State& state) {
     for (auto _ : state) keep(now_ns());
+    state.SetItemsProcessed(state.iterations());
 }
 void refuse(State& state) {
     begin_threads();
-    co::token_bucket b{co::every(1h), 1};
+    static co::token_bucket b{co::every(1h), 1};
     b.drain();
     for (auto _ : state)
         if (b.try_acquire()) state.SkipWithError("a token");
+    state.SetItemsProcessed(state.iterations());
 }
 void refuse_mutex(State& state) {
     begin_threads();
-    locked_bucket b{1e-9, 1};
-    if (!b.try_acquire()) state.SkipWithError("no token");
+    static locked_bucket b{1e-9, 0};
     for (auto _ : state)
         if (b.try_acquire()) state.SkipWithError("a token");
+    state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(floor_clock)->Name("token_bucket_refuse/floor_clock");
 BENCHMARK(refuse)->Name("token_bucket_refuse/cordon");
 BENCHMARK(refuse_mutex)->Name("token_bucket_refuse/mutex_and_double");
+BENCHMARK(floor_clock)->Name("token_bucket_refuse_2_threads/floor_clock")->Threads(2)->UseRealTime();
+BENCHMARK(refuse)->Name("token_bucket_refuse_2_threads/cordon")->Threads(2)->UseRealTime();
+BENCHMARK(refuse_mutex)->Name("token_bucket_refuse_2_threads/mutex_and_double")->Threads(2)->UseRealTime();
 
 }  // namespace

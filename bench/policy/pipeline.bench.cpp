@@ -4,70 +4,27 @@
 // coroutines around each other. Then a call that an open breaker refuses, as a value and thrown.
 #include "../rows.hpp"
 
-#include <cordon/breaker/circuit_breaker.hpp>
-#include <cordon/limit/bulkhead.hpp>
-#include <cordon/limit/token_bucket.hpp>
-#include <cordon/policy/any_pipeline.hpp>
-#include <cordon/policy/fallback.hpp>
-#include <cordon/policy/pipeline.hpp>
-#include <cordon/policy/retry.hpp>
-#include <cordon/policy/timeout.hpp>
-
-#include <cstdint>
-
 namespace {
 
 using namespace bench;
-using namespace std::chrono_literals;
 using benchmark::State;
 
-co::task<int> works(int n) { co_return n; }
-
-struct guards {
-    co::circuit_breaker breaker{{.window = co::last_calls(100)}};
-    co::token_bucket limiter{co::per_second(1'000'000'000), 1'000'000};
-    co::bulkhead slots{16};
-    co::retry_budget budget{co::token_budget_options{}};
-
-    auto pipeline() {
-        return co::pipeline(co::fallback([](const co::failure&) { return -1; }), co::retry(3, {.budget = &budget}),
-                            breaker, limiter, slots);
-    }
-};
-
 co::task<> bare(State& state) {
-    for (auto _ : state) keep(co_await works(1));
+    for (auto _ : state) keep(co_await child(1));
 }
-co::task<> by_pipeline(State& state) {
-    guards all;
-    const auto guarded = all.pipeline();
-    const auto call = [] { return works(1); };
-    for (auto _ : state) keep(co_await guarded(call));
-}
+co::task<> by_pipeline(State& state) { return call_through_five(state); }
+co::task<> by_hand(State& state) { return call_by_hand(state); }
 co::task<> by_any_pipeline(State& state) {
-    guards all;
+    five_policies all;
     const co::any_pipeline<int> guarded = all.pipeline();
-    const auto call = [] { return works(1); };
+    const auto call = [] { return child(1); };
     for (auto _ : state) keep(co_await guarded(call));
 }
 co::task<> with_a_timeout_too(State& state) {
-    guards all;
+    five_policies all;
     const auto guarded = co::pipeline(co::timeout(1s), all.pipeline());
-    const auto call = [] { return works(1); };
+    const auto call = [] { return child(1); };
     for (auto _ : state) keep(co_await guarded(call));
-}
-co::task<> by_hand(State& state) {
-    guards all;
-    for (auto _ : state) {
-        all.budget.called();
-        auto let_through = all.breaker.try_acquire();
-        const bool has_token = all.limiter.try_acquire();
-        auto slot = all.slots.try_acquire();
-        if (!let_through || !has_token || !slot) state.SkipWithError("refused");
-        keep(co_await works(1));
-        let_through.succeeded();
-        all.budget.ended(false);
-    }
 }
 template <int depth>
 co::task<int> nested() {
@@ -89,21 +46,44 @@ BENCHMARK(in_group<with_a_timeout_too>)->Name("pipeline_of_five/cordon_with_a_ti
 BENCHMARK(in_group<by_hand>)->Name("pipeline_of_five/guards_by_hand");
 BENCHMARK(in_group<by_coroutines>)->Name("pipeline_of_five/five_coroutines_that_do_nothing");
 
-co::task<> refused(State& state) {
-    guards all;
-    all.breaker.force_open();
-    const auto guarded = co::pipeline(all.breaker);
-    const auto call = [] { return works(1); };
-    for (auto _ : state) {
-        const auto ended = co_await co::as_outcome(guarded(call));
-        if (!ended.is_rejected()) state.SkipWithError("not refused");
-    }
+/// By two threads, which share the guards.
+five_policies& shared() {
+    static five_policies all;
+    return all;
 }
+co::task<> by_shared_pipeline(State& state) { return call_through_five(shared(), state); }
+
+BENCHMARK(in_group<bare>)->Name("pipeline_of_five_2_threads/bare")->Threads(2)->UseRealTime();
+BENCHMARK(in_group<by_shared_pipeline>)->Name("pipeline_of_five_2_threads/cordon")->Threads(2)->UseRealTime();
+
+/// A plain function on a thread.
+[[gnu::noinline]] int function() {
+    int n = 1;
+    keep(n);
+    return n;
+}
+void bare_function(State& state) {
+    for (auto _ : state) keep(function());
+}
+void by_call_blocking(State& state) {
+    five_policies all;
+    const auto guarded = all.pipeline();
+    for (auto _ : state) keep(co::call_blocking(guarded, &function).has_value());
+}
+BENCHMARK(bare_function)->Name("pipeline_on_a_thread/bare");
+BENCHMARK(by_call_blocking)->Name("pipeline_on_a_thread/cordon_call_blocking");
+
+co::task<> refused(State& state) { return call_refused(state); }
+five_policies& refusing() {
+    static five_policies all;
+    return all;
+}
+co::task<> refused_together(State& state) { return call_refused(refusing(), state); }
 co::task<> refused_and_thrown(State& state) {
-    guards all;
+    five_policies all;
     all.breaker.force_open();
     const auto guarded = co::pipeline(all.breaker);
-    const auto call = [] { return works(1); };
+    const auto call = [] { return child(1); };
     for (auto _ : state) {
         bool thrown = false;
         try {
@@ -117,5 +97,6 @@ co::task<> refused_and_thrown(State& state) {
 
 BENCHMARK(in_group<refused>)->Name("pipeline_refusal/cordon");
 BENCHMARK(in_group<refused_and_thrown>)->Name("pipeline_refusal/cordon_thrown");
+BENCHMARK(in_group<refused_together>)->Name("pipeline_refusal_2_threads/cordon")->Threads(2)->UseRealTime();
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 // The whole room run.
+#include <cordon/run/call_blocking.hpp>
 #include <cordon/run/on.hpp>
 #include <cordon/run/run_blocking.hpp>
 #include <cordon/run/run_loop.hpp>

@@ -13,6 +13,7 @@
 #include <cordon/policy/retry_budget.hpp>
 #include <cordon/policy/single_flight.hpp>
 #include <cordon/policy/timeout.hpp>
+#include <cordon/run/call_blocking.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/time/sleep.hpp>
@@ -144,6 +145,24 @@ TEST_CASE("a stored pipeline and a guard that waits allocate nothing", "[policy]
               const int got = co_await stored(call);
               if (got != 1) std::abort();
           }) == 0);
+}
+
+TEST_CASE("a function behind a pipeline on a thread allocates nothing, a refusal either",
+          "[policy][pipeline][call_blocking][allocation]") {
+    co::circuit_breaker breaker{{.name = "db", .window = co::last_calls(100)}};
+    const auto guarded = co::pipeline(co::fallback([](const co::failure&) { return -1; }),
+                                      co::retry(3, {.backoff = co::constant(0s)}), breaker);
+    const auto allocations_of_calls = [&](int expected) {
+        std::size_t before = 0;
+        for (int i = 0; i < 300; ++i) {
+            if (i == 200) before = allocations.load();
+            if (co::call_blocking(guarded, [] { return 1; }).value() != expected) std::abort();
+        }
+        return allocations.load() - before;
+    };
+    CHECK(allocations_of_calls(1) == 0);
+    breaker.force_open();
+    CHECK(allocations_of_calls(-1) == 0);
 }
 
 TEST_CASE("pipelines of nothing allocate nothing", "[policy][pipeline][allocation][CO-17]") {

@@ -123,9 +123,13 @@ TEST_CASE("a timeout around a retry with a budget and a breaker can be stopped a
             pipeline(timeout(1s), retry(4, {.backoff = constant(0s), .budget = &w->in_flight}), w->breaker);
         co_await co::when_all(call_of(w, guarded(w->remote.fetch())), call_of(w, guarded(w->remote.fetch())));
     };
-    expect_clean("FFFS", 1ms, in_flight, [](world& w, const sweep_point&) {
-        return w.breaker.stats().calls == static_cast<std::uint64_t>(w.remote.finished) &&
-               w.in_flight.stats().granted == static_cast<std::uint64_t>(std::max(w.remote.calls - 2, 0));
+    expect_clean("FFFS", 1ms, in_flight, [](world& w, const sweep_point& at) {
+        const auto sent = static_cast<std::uint64_t>(std::max(w.remote.calls - 2, 0));
+        const std::uint64_t granted = w.in_flight.stats().granted;
+        if (at.variant == sweep_variant::baseline && granted != sent) return false;
+        // of each call one retry that was granted may have been stopped before it was sent
+        return w.breaker.stats().calls == static_cast<std::uint64_t>(w.remote.finished) && granted >= sent &&
+               granted <= sent + 2;
     });
 }
 

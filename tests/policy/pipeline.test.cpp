@@ -3,6 +3,8 @@
 
 #include <cordon/breaker/circuit_breaker.hpp>
 #include <cordon/core/this_task.hpp>
+#include <cordon/limit/bulkhead.hpp>
+#include <cordon/limit/token_bucket.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>
@@ -580,6 +582,50 @@ TEST_CASE("stopped while it waits to be admitted a call takes nothing", "[policy
     CHECK(guard.settled.empty());
     CHECK(guard.stats().waiting == 0);
     CHECK(breaker.stats().calls == 0);
+}
+
+TEST_CASE("of guards that follow each other a later one may wait, refuse or be stopped, and the earlier are told",
+          "[policy][pipeline]") {
+    simulation sim;
+    circuit_breaker breaker{{.name = "b"}};
+    co::token_bucket tokens{co::every(1s), 1};
+    co::bulkhead slots{1, {.max_waiting = 1}};
+    service s("S", 100ms);
+    sim.run([&]() -> task<> {
+        const auto guarded = pipeline(breaker, tokens, slots);
+        const auto counted =
+            pipeline(breaker, tokens, slots).failing_when([](const co::rejection& r) {
+                return r.reason == co::reject_reason::full;
+            });
+        auto held = std::optional(slots.try_acquire());
+        const auto stopped = co_await stopped_after(10ms, guarded(s.fetch()));  // while it waits for a place
+        CHECK(stopped.first.is_stopped());
+        CHECK(tokens.stats().available == 1);  // has come back
+        CHECK(breaker.stats().calls == 0);
+        CHECK(s.calls == 0);
+
+        const auto waits = [&]() -> task<int> { co_return co_await guarded(s.fetch()); };
+        const auto comes_later = [&]() -> task<> {
+            co_await co::sleep_for(1s);
+            const auto full = co_await as_outcome(guarded(s.fetch()));
+            CHECK(full.is_rejected());
+            CHECK(full.rejection().reason == co::reject_reason::full);
+            CHECK(breaker.stats().calls == 0);  // a refusal further in counts as nothing
+            CHECK(breaker.stats().ignored == 1);
+            co_await co::sleep_for(1s);
+            const auto told = co_await as_outcome(counted(s.fetch()));
+            CHECK(told.is_rejected());
+            CHECK(breaker.stats().failed == 1);  // unless the pipeline says otherwise
+            CHECK(s.calls == 0);
+            held.reset();
+        };
+        auto both = co_await co::when_all(waits(), comes_later());
+        CHECK(std::get<0>(both) == 1);
+        CHECK(breaker.stats().calls == 2);
+        CHECK(tokens.stats().available == 0);
+    });
+    CHECK(slots.stats().in_use == 0);
+    CHECK(s.calls == 1);
 }
 
 TEST_CASE("a million calls that are ready at once need no stack", "[policy][pipeline]") {

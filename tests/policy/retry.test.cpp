@@ -5,6 +5,7 @@
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry_budget.hpp>
+#include <cordon/scope/shield.hpp>
 
 #include "calls.hpp"
 #include "catch.hpp"
@@ -252,6 +253,20 @@ TEST_CASE("stopped before the first attempt it makes none", "[policy][retry][RT-
         CHECK(ended.is_stopped());
         CHECK(s.calls == 0);
         CHECK(budget.stats().calls_in_flight == 0);
+    });
+}
+
+TEST_CASE("inside a shield it makes attempts although the stop has come", "[policy][retry]") {
+    simulation sim;
+    service s("FS");
+    sim.run([&]() -> task<> {
+        co::inplace_stop_source source;
+        source.request_stop();
+        const auto guarded = pipeline(retry(3, {.backoff = co::constant(1ms)}));
+        const auto inside = [&]() -> task<int> { co_return co_await co::shield(guarded(s.fetch()), 1s); };
+        const auto ended = co_await as_outcome(co::with(inside(), co::stop_on(source.get_token())));
+        CHECK(ended.has_value());
+        CHECK(s.calls == 2);
     });
 }
 
@@ -560,6 +575,49 @@ TEST_CASE("inner and outer retries may look at different errors", "[policy][retr
         const auto ended = co_await as_outcome(outer(alternates));  // state, argument | state, argument
         CHECK(error_text(ended) == "argument");
         CHECK(calls == 4);
+    });
+}
+
+TEST_CASE("attempts that fail at once, without a wait and without an end, let others run", "[policy][retry]") {
+    simulation sim;
+    sim.run([&]() -> task<> {
+        bool there = false;
+        const auto looks = [&]() -> task<int> {
+            if (!there) throw std::runtime_error("not yet");
+            co_return 1;
+        };
+        const auto guarded = pipeline(retry(co::unlimited_attempts, {.backoff = constant(0s)}));
+        const auto asks = [&]() -> task<int> { co_return co_await guarded(looks); };
+        const auto comes = [&]() -> task<> {
+            for (int i = 0; i < 3; ++i) co_await co::this_task::yield();
+            there = true;
+        };
+        auto both = co_await co::when_all(asks(), comes());
+        CHECK(std::get<0>(both) == 1);
+    });
+}
+
+TEST_CASE("stopped between two attempts without a wait there is no other", "[policy][retry][RT-17]") {
+    simulation sim;
+    retry_budget budget{co::in_flight_budget_options{}};
+    sim.run([&]() -> task<> {
+        co::inplace_stop_source source;
+        int calls = 0;
+        const auto fails = [&]() -> task<int> {
+            ++calls;
+            throw std::runtime_error("no");
+            co_return 1;
+        };
+        const auto decided = [](const co::retry_event&, void* s) noexcept {
+            static_cast<co::inplace_stop_source*>(s)->request_stop();
+        };
+        const auto guarded = pipeline(
+            retry(3, {.backoff = constant(0s), .budget = &budget, .on_retry = decided, .argument = &source}));
+        const auto ended = co_await as_outcome(co::with(guarded(fails), co::stop_on(source.get_token())));
+        CHECK(ended.is_stopped());
+        CHECK(calls == 1);
+        CHECK(budget.stats().calls_in_flight == 0);
+        CHECK(budget.stats().retries_in_flight == 0);
     });
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rows that are written in Go, bench/go/rows_test.go. scripts/bench builds them where /usr/bin/go is installed."""
+"""Rows that are written in Go, bench/peers/go/rows_test.go. scripts/bench builds them where /usr/bin/go is installed."""
 import os
 import re
 import subprocess

@@ -67,6 +67,7 @@ class circuit_breaker {
 public:
     static constexpr std::string_view kind = "circuit_breaker";
     static constexpr std::uint32_t max_half_open_calls = 1'024;
+    using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
     class permit;
     class subscription;
 

@@ -16,7 +16,7 @@
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
-class blocking_wait;
+class heeded_scope;
 }  // namespace detail
 
 /// The argument of every `x_blocking`: nothing, a deadline or a duration from now, the token of a thread, a scope or a
@@ -48,11 +48,12 @@ public:
 #if defined(__cpp_lib_jthread)
         if (stop_ != nullptr && stop_->stop_requested()) return true;
 #endif
-        return (ctx_ != nullptr && ctx_->stop_requested()) || until_.expired();
+        // One look at the clock: what says that the deadline has passed has stopped what is under it.
+        return ctx_ != nullptr ? ctx_->stop_requested() : until_.expired();
     }
 
 private:
-    friend class detail::blocking_wait;
+    friend class detail::heeded_scope;
 
     const context* ctx_ = nullptr;
     cordon::deadline until_;

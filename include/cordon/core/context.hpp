@@ -162,6 +162,7 @@ public:
         result.executor_ = e;
         return result;
     }
+    static bool stop_arrived(const context& c) noexcept { return c.scope_ != nullptr && c.scope_->stop_arrived(); }
     static void arm(const context& c) noexcept {
         if (c.scope_ != nullptr) c.scope_->arm();
     }

@@ -42,7 +42,7 @@ public:
     constexpr receiver_ref() noexcept : tagged_(nullptr) {}
     explicit receiver_ref(unset) noexcept {}
     explicit receiver_ref(promise_base& p) noexcept;
-    explicit receiver_ref(receiver& r) noexcept : tagged_(reinterpret_cast<char*>(&r)) {}
+    explicit receiver_ref(receiver& r) noexcept;
 
     [[nodiscard]] explicit operator bool() const noexcept { return tagged_ != nullptr; }
     [[nodiscard]] const context& ctx() const noexcept;
@@ -82,6 +82,8 @@ public:
 
     receiver(const context* c, detail::task_record* r, receiver_ref outer, done_function d) noexcept
         : ctx(c), record(r), up(outer), done(d) {}
+    /// For one that sets the others before anybody can look at them.
+    explicit receiver(done_function d) noexcept : up(receiver_ref::unset()), done(d) {}
     receiver(const receiver&) = delete;
     receiver& operator=(const receiver&) = delete;
 
@@ -246,6 +248,9 @@ inline void submit_locked(const context& c, work_item& item) noexcept {
 
 inline receiver_ref::receiver_ref(promise_base& p) noexcept
     : tagged_(std::assume_aligned<alignof(promise_base)>(reinterpret_cast<char*>(&p)) + 1) {}
+
+inline receiver_ref::receiver_ref(receiver& r) noexcept
+    : tagged_(std::assume_aligned<alignof(receiver)>(reinterpret_cast<char*>(&r))) {}
 
 inline promise_base* receiver_ref::promise() const noexcept {
     return (reinterpret_cast<std::uintptr_t>(tagged_) & 1) != 0 ? reinterpret_cast<promise_base*>(tagged_ - 1) : nullptr;

@@ -91,6 +91,7 @@ public:
     class permit;
 
     static constexpr std::string_view kind = "adaptive_limiter";
+    using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
 
     struct snapshot {
         std::size_t limit = 0;

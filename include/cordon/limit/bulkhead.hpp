@@ -61,6 +61,7 @@ public:
     class permit;
 
     static constexpr std::string_view kind = "bulkhead";
+    using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
     static constexpr std::size_t max_limit = std::numeric_limits<std::uint32_t>::max();
 
     struct snapshot {

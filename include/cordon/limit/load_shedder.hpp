@@ -64,6 +64,7 @@ public:
     class permit;
 
     static constexpr std::string_view kind = "load_shedder";
+    using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
 
     struct snapshot {
         bool overloaded = false;          ///< since the last interval that has ended

@@ -60,6 +60,7 @@ public:
     class permit;
 
     static constexpr std::string_view kind = "sliding_window_limiter";
+    using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
     static constexpr std::size_t max_limit = 16'777'216;
 
     struct snapshot {

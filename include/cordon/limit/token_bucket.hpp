@@ -68,6 +68,7 @@ public:
     class reservation;
 
     static constexpr std::string_view kind = "rate_limiter";
+    using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
     static constexpr std::uint64_t max_burst = detail::gcra::largest_window;
 
     struct snapshot {

@@ -11,6 +11,7 @@
 // `call()` gives something to await as well, each time it is called.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/admitted_call.hpp>
 #include <cordon/core/detail/call_operation.hpp>
 #include <cordon/core/detail/check_callable.hpp>
 #include <cordon/core/detail/config.hpp>
@@ -172,8 +173,30 @@ private:
     template <class, std::size_t, class>
     friend class detail::rest_of_pipeline;
 
+    template <std::size_t index>
+    using policy_at = std::remove_reference_t<decltype(std::get<index>(
+        std::declval<const std::tuple<detail::held_policy<P>...>&>()).get())>;
+    /// Where the guards end that begin at `index`.
+    template <std::size_t index>
+    static constexpr std::size_t behind_guards() {
+        if constexpr (index < size) {
+            if constexpr (detail::only_admits<policy_at<index>>) return behind_guards<index + 1>();
+        }
+        return index;
+    }
     template <std::size_t index, class F>
     [[nodiscard]] auto from(F& f) const {
+        if constexpr (constexpr std::size_t behind = behind_guards<index>(); behind != index) {
+            return [&]<std::size_t... i>(std::index_sequence<i...>) {
+                detail::rest_of_pipeline<policy_pipeline, behind, F> rest(*this, f);
+                return detail::call_through_all(rest, classify_, std::get<index + i>(policies_).get()...);
+            }(std::make_index_sequence<behind - index>());
+        } else {
+            return behind_policy<index>(f);
+        }
+    }
+    template <std::size_t index, class F>
+    [[nodiscard]] auto behind_policy(F& f) const {
         detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
         auto& policy = std::get<index>(policies_).get();
         if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {

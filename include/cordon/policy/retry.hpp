@@ -8,12 +8,13 @@
 // Only for what may be done twice. What fails is said by the pipeline's `failing_when` and `ignoring`.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/context.hpp>
+#include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/call_operation.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
-#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/verdict.hpp>
 #include <cordon/policy/backoff.hpp>
@@ -91,7 +92,8 @@ class retry_operation;
 /// otherwise of refusals. A stop and a `std::logic_error` never are.
 /// Cancellation:  stopped before the first attempt it makes none; during a wait it ends at once; during an attempt it
 ///                is what that ends with, and there is no other
-/// Order:         an outcome that is not the last is destroyed before the next attempt begins
+/// Order:         an outcome that is not the last is destroyed before the next attempt begins, after the wait. Between
+///                two attempts what else is ready on the executor runs, even if there is nothing to wait for
 /// Threads:       all members from any
 /// Cost:          no frame and no allocation of its own
 template <class Hint = detail::no_hint>
@@ -183,7 +185,7 @@ public:
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
-            if (r.ctx().stop_requested()) return r.stop_later();
+            if (context_access::stop_arrived(r.ctx())) return r.stop_later();
             std::construct_at(&terms_, policy_->terms_.load());
             if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, clock::now());
             if (terms_.budget != nullptr) terms_.budget->called();
@@ -193,45 +195,26 @@ public:
         }
 
     private:
-        std::coroutine_handle<> after_attempt() noexcept {
-            if (!fails_on()) return this->up.complete();
-            return delay_ > clock::duration::zero() ? pause() : attempts();
-        }
-        /// Makes attempts until there is something to wait for, or it is over. One that ends inside its start is
-        /// followed by the next from here and not from in there, or the stack would grow with each. What is looked at
-        /// after the start is on the stack, for `*this` may be gone by then.
-        CORDON_NOINLINE std::coroutine_handle<> attempts() noexcept {
-            for (;;) {
-                ++made_;
-                if (!this->call_.ready()) {
-                    foreign_start inside{this, this_thread_state.starting};
-                    starting_ = this_thread_state.starting = &inside;
-                    const std::coroutine_handle<> next = this->call_.start(this->here());
-                    this_thread_state.starting = inside.outer;
-                    if (!inside.ended) return next;
-                }
-                if (!fails_on()) return this->up.complete();
-                if (delay_ > clock::duration::zero()) return pause();
-            }
-        }
-        CORDON_NOINLINE bool ended_inside_start() const noexcept {
-            foreign_start* const inside = this_thread_state.starting;
-            if (inside == nullptr || inside != starting_ || inside->awaiter != this) return false;
-            return inside->ended = true;
-        }
-        std::coroutine_handle<> pause() noexcept {
-            sleep_.emplace(sleep_for(delay_));
+        std::coroutine_handle<> after_attempt() noexcept { return fails_on() ? pause() : this->up.complete(); }
+        /// Even without a delay it goes once around the executor: what else runs there is not kept out by attempts that
+        /// fail at once, the stack does not grow with them, and the frame of an attempt is not destroyed inside its own
+        /// end.
+        CORDON_NOINLINE std::coroutine_handle<> pause() noexcept {
+            const bool waits = delay_ > clock::duration::zero();
+            sleep_.emplace(waits ? sleep_for(delay_) : sleep_operation(deadline::at(clock::now())));
             return sleep_->start(this->here());
+        }
+        CORDON_NOINLINE std::coroutine_handle<> once_more() noexcept {
+            sleep_.reset();
+            this->call_.again();
+            ++made_;
+            if (!this->call_.ready()) return this->call_.start(this->here());
+            return after_attempt();
         }
         static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
             auto& s = static_cast<state&>(self);
             if (stopped) [[unlikely]] return s.ended_stopped(child);
-            if (s.sleep_) {
-                s.sleep_.reset();
-                return s.attempts();
-            }
-            if (s.made_ > 1 && s.ended_inside_start()) return std::noop_coroutine();
-            return s.after_attempt();
+            return s.sleep_ ? s.once_more() : s.after_attempt();
         }
         CORDON_NOINLINE std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
             discard(child);
@@ -274,7 +257,6 @@ public:
                 const failure why(failed);
                 terms_.on_retry({number, delay_, why}, terms_.argument);
             }
-            this->call_.again();
             return true;
         }
         clock::duration hint(const outcome<value_type>* failed) const noexcept {
@@ -297,7 +279,6 @@ public:
         };
         double memory_;  ///< the backoff's, from the first failure on
         int made_ = 0;
-        const foreign_start* starting_ = nullptr;
         std::optional<sleep_operation::state> sleep_;
     };
 

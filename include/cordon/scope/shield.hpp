@@ -34,6 +34,7 @@ private:
     void on_arm() noexcept override {
         if (executor_ && !deadline::at(when).is_never()) executor_.timers().arm(*this);
     }
+    [[nodiscard]] bool stops_when_armed() const noexcept override { return false; }
     void on_expire(clock::time_point now) noexcept override {
         if (when <= now) lift();
     }

@@ -26,6 +26,7 @@ inline circuit_breaker::core::core(const circuit_breaker_options& o)
       fixed_(o.window.buckets() == 1),
       times_calls_(o.slow_call || fixed_),
       reads_clock_(o.slow_call || of_time_),
+      only_counts_(!reads_clock_ && streak_limit_ == 0),
       failure_rate_(o.failure_rate.value_or(HUGE_VAL)),
       slow_rate_(o.slow_call ? o.slow_rate : HUGE_VAL),
       counts_(of_time_ ? 1 : o.window.calls()),

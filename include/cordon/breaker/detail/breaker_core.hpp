@@ -43,7 +43,23 @@ public:
             return permit(this, seen, begin());
         return admit_slowly(why);
     }
+    [[nodiscard]] permit admit_if_closed() noexcept {
+        const std::uint64_t seen = word_.load(std::memory_order_acquire);  // B3
+        return state_of(seen) == breaker_state::closed ? permit(this, seen, begin()) : permit();
+    }
     void settle(std::uint64_t admitted, clock::time_point since, verdict v) noexcept {
+        if (!only_counts_ || v != verdict::success || state_of(admitted) != breaker_state::closed)
+            return settle_fully(admitted, since, v);
+        const std::uint64_t seen = word_.load(std::memory_order_acquire);
+        if (((seen ^ admitted) >> generation_shift) != 0) [[unlikely]]
+            return stale();  // B2
+        const std::uint64_t n = counts_.record(generation_of(admitted), false, false);
+        if (n == detail::count_log::refused) [[unlikely]]
+            return stale();
+        if (n == min_calls_) [[unlikely]]
+            judge(admitted, {}, false);
+    }
+    CORDON_NOINLINE void settle_fully(std::uint64_t admitted, clock::time_point since, verdict v) noexcept {
         const std::uint64_t seen = word_.load(std::memory_order_acquire);
         if (state_of(admitted) == breaker_state::half_open) [[unlikely]]
             return settle_probe(admitted, since, v);
@@ -151,6 +167,7 @@ private:
     const std::uint64_t min_calls_;
     const bool of_time_, fixed_;             // the window: of time; of one bucket
     const bool times_calls_, reads_clock_;   // at the beginning of a call; at its end
+    const bool only_counts_;                 // neither time nor failures in a row matter to a call that succeeds
     const double failure_rate_, slow_rate_;  // infinite: not looked at
     std::atomic<clock::time_point> until_{};
 

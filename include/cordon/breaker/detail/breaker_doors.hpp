@@ -91,6 +91,8 @@ public:
     static constexpr bool needs_executor = false;
 
     explicit admission_operation(core* c) noexcept : core_(c) {}
+    /// See `admits_at_once`.
+    permit at_once() noexcept { return core_->admit_if_closed(); }
     class state {
     public:
         explicit state(admission_operation&& a) noexcept : core_(a.core_) {}

@@ -27,18 +27,56 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// The executor of one wait, its timers, and the scope that stops it. The thread sleeps until an item comes, the timer
-/// is due or the deadline passes.
-class blocking_wait final : private timer_service {
+/// What waits on a thread is under it: it is stopped with what the wait heeds. It has no timer for the deadline: who
+/// waits calls `expire`.
+class heeded_scope final : public scope {
 public:
-    explicit blocking_wait(const blocking_scope& heeds)
-        : heeds_(heeds), scope_(heeds.ctx_ != nullptr ? context_access::scope_of(*heeds.ctx_) : nullptr),
-          ctx_(context_access::with_scope(context(executor_ref(*this)), scope_, heeds.until_)) {
-        scope_.arm();
+    explicit heeded_scope(const blocking_scope& heeds)
+        : scope(heeds.ctx_ != nullptr ? context_access::scope_of(*heeds.ctx_) : nullptr), heeds_(heeds) {
+        arm();
 #if defined(__cpp_lib_jthread)
-        if (heeds.stop_ != nullptr) adopted_.emplace(*heeds.stop_, scope_.source());
+        if (heeds.stop_ != nullptr) adopted_.emplace(*heeds.stop_, source());
 #endif
     }
+    ~heeded_scope() {
+#if defined(__cpp_lib_jthread)
+        adopted_.reset();
+#endif
+        unlink_from_parent();
+    }
+
+    [[nodiscard]] cordon::deadline deadline() const noexcept { return heeds_.until_; }
+    /// The executor of what is heeded, if there is one.
+    [[nodiscard]] executor_ref executor() const noexcept {
+        return heeds_.ctx_ != nullptr ? heeds_.ctx_->executor() : executor_ref();
+    }
+    /// What is heeded, on another executor and under this scope.
+    [[nodiscard]] context ctx_on(executor_ref e) noexcept {
+        const context outer = heeds_.ctx_ != nullptr ? context_access::with_executor(*heeds_.ctx_, e) : context(e);
+        return context_access::with_scope(outer, *this, heeds_.until_);
+    }
+    /// The deadline has passed. A scope above is asked first, for its own reason.
+    void expire() noexcept {
+        if (heeds_.ctx_ != nullptr) static_cast<void>(heeds_.ctx_->stop_requested());
+        source().request_stop(stop_reason{stop_kind::deadline, 0, {}});
+    }
+
+private:
+    void on_expire(clock::time_point now) noexcept override {
+        if (!heeds_.until_.is_never() && heeds_.until_.time() <= now) expire();
+    }
+
+    const blocking_scope& heeds_;
+#if defined(__cpp_lib_jthread)
+    std::optional<std_stop_parent> adopted_;
+#endif
+};
+
+/// The executor of one wait, and its timers. The thread sleeps until an item comes, the timer is due or the deadline
+/// passes.
+class blocking_wait final : private timer_service {
+public:
+    explicit blocking_wait(const blocking_scope& heeds) : scope_(heeds), ctx_(scope_.ctx_on(executor_ref(*this))) {}
     [[nodiscard]] const context& ctx() const noexcept { return ctx_; }
 
     void submit(work_item& item) noexcept {
@@ -52,9 +90,9 @@ public:
     /// Runs the item that the leaf submits, once it has ended.
     void wait() noexcept {
         std::unique_lock lock(mutex_);
-        bool may_pass = !heeds_.until_.is_never();
+        bool may_pass = !scope_.deadline().is_never();
         while (item_ == nullptr) {
-            const clock::time_point passes = may_pass ? heeds_.until_.time() : (clock::time_point::max)();
+            const clock::time_point passes = may_pass ? scope_.deadline().time() : (clock::time_point::max)();
             const clock::time_point due = timer_ != nullptr ? timer_->when : (clock::time_point::max)();
             const clock::time_point until = due < passes ? due : passes;
             if (until == (clock::time_point::max)()) {
@@ -66,7 +104,7 @@ public:
             } else {
                 lock.unlock();
                 may_pass = false;
-                expire();
+                scope_.expire();
                 lock.lock();
             }
         }
@@ -76,12 +114,6 @@ public:
     }
 
 private:
-    class own_scope final : public scope {
-    public:
-        using scope::scope;
-        ~own_scope() { unlink_from_parent(); }
-    };
-
     void arm(timer& t) noexcept override {
         const std::lock_guard lock(mutex_);
         if (timer_ != nullptr) [[unlikely]] fail("a blocking wait has one timer, and it is armed");
@@ -102,13 +134,6 @@ private:
         fired_.notify_all();
     }
 
-    /// Nobody fires a timer for it, unless the scope above has an executor: it is asked first, for its own reason.
-    void expire() noexcept {
-        if (heeds_.ctx_ != nullptr) static_cast<void>(heeds_.ctx_->stop_requested());
-        scope_.source().request_stop(stop_reason{stop_kind::deadline, 0, {}});
-    }
-
-    const blocking_scope& heeds_;
     std::mutex mutex_;
     std::condition_variable arrived_;
     work_item* item_ = nullptr;  // under mutex_
@@ -116,11 +141,8 @@ private:
     timer* firing_ = nullptr;    // under mutex_
     std::condition_variable fired_;
     const std::thread::id waits_ = std::this_thread::get_id();
-    own_scope scope_;
+    heeded_scope scope_;
     context ctx_;
-#if defined(__cpp_lib_jthread)
-    std::optional<std_stop_parent> adopted_;
-#endif
 };
 
 /// Who waits for the operation.

@@ -66,6 +66,7 @@ public:
     [[nodiscard]] verdict judged_by(const Judge& judge) noexcept {
         if constexpr (shows_value<state>) {
             if (state_.has_value()) {
+                shown_ = true;
                 if constexpr (std::is_void_v<value_type>) return verdict::success;
                 else return judge.of_value(state_.peek());
             }
@@ -84,9 +85,13 @@ public:
         else return static_cast<decltype(std::addressof(**kept_))>(nullptr);
     }
     /// Replaces the outcome, or gives one to a call that is never made.
-    void end_with(outcome<value_type>&& o) noexcept { kept_.emplace(std::move(o)); }
+    void end_with(outcome<value_type>&& o) noexcept {
+        shown_ = false;
+        kept_.emplace(std::move(o));
+    }
     /// Forgets the outcome and what led to it: `ready()` calls once more.
     void again() noexcept {
+        shown_ = false;
         kept_.reset();
         state_.drop();
     }
@@ -100,7 +105,7 @@ public:
     [[nodiscard]] bool has_value() const noexcept
         requires shows_value<state>
     {
-        return kept_ ? kept_->has_value() : state_.has_value();
+        return shown_ || (kept_ ? kept_->has_value() : state_.has_value());
     }
     [[nodiscard]] const auto& peek() const noexcept
         requires shows_value<state>
@@ -111,6 +116,7 @@ public:
 private:
     state state_;
     std::optional<outcome<value_type>> kept_;
+    bool shown_ = false;  ///< it was seen that the state has a value: whoever judges further out need not look as deep
 };
 
 /// What the states of all policies have in common: a judged call, and the receiver below it.
@@ -133,7 +139,7 @@ public:
     }
 
 protected:
-    policy_state(O&& op, done_function ended) : receiver(nullptr, nullptr, {}, ended), call_(std::move(op)) {}
+    policy_state(O&& op, done_function ended) : receiver(ended), call_(std::move(op)) {}
 
     void enter(receiver_ref r) noexcept {
         ctx = &r.ctx();

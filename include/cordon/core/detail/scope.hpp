@@ -44,6 +44,11 @@ public:
         if (!connection_) [[unlikely]] arm_chain();
     }
 
+    /// Whether a stop has arrived. Unlike a look at the token it connects nothing, and does not look at the clock.
+    [[nodiscard]] bool stop_arrived() const noexcept {
+        return connection_ ? source().stop_requested() : stops_when_armed();
+    }
+
     /// Stops every scope, from here outwards, whose own deadline is not later than `now`. Requires: armed.
     void expire(clock::time_point now) noexcept {
         const deferred_wakes until_the_end;
@@ -54,6 +59,8 @@ protected:
     ~scope() = default;
 
     void set_parent(scope* parent) noexcept { parent_ = parent; }
+    /// Whether what `on_arm` links to has stopped. Asked of one that is not armed.
+    [[nodiscard]] virtual bool stops_when_armed() const noexcept { return parent_ != nullptr && parent_->stop_arrived(); }
     [[nodiscard]] bool armed() const noexcept { return connection_.has_value(); }
     void link_to_parent() noexcept {
         if (parent_ != nullptr) connection_->link.attach(parent_->source().get_token(), source());

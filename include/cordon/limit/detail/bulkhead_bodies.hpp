@@ -84,6 +84,8 @@ public:
     static constexpr bool needs_executor = true;
 
     explicit acquire_operation(bulkhead& b) noexcept : bulkhead_(&b) {}
+    /// See `admits_at_once`.
+    permit at_once() noexcept { return permit(bulkhead_->take_uncontended() ? bulkhead_ : nullptr); }
     class state : public waiter {
     public:
         explicit state(acquire_operation&& a) noexcept : waiter(*a.bulkhead_) {}

@@ -132,18 +132,30 @@ public:
     static constexpr bool needs_executor = true;
 
     admission_operation(token_bucket& b, std::uint64_t n) noexcept : bucket_(&b), n_(n) {}
+    /// See `admits_at_once`.
+    permit at_once() noexcept {
+        receipt r;
+        const answer a = bucket_->take(n_, r);
+        has_to_wait_ = a == answer::refused;
+        return a == answer::granted ? permit(*bucket_, r) : permit();
+    }
     class state : public waiter {
     public:
-        explicit state(admission_operation&& a) noexcept : waiter(*a.bucket_, a.n_) {}
+        explicit state(admission_operation&& a) noexcept : waiter(*a.bucket_, a.n_), has_to_wait_(a.has_to_wait_) {}
+        bool ready() noexcept { return !has_to_wait_ && waiter::ready(); }
         outcome<permit> take() noexcept {
             if (this->refusal()) [[unlikely]] return *this->refusal();
             return outcome<permit>(std::in_place, this->take_permit());
         }
+
+    private:
+        bool has_to_wait_;
     };
 
 private:
     token_bucket* bucket_;
     std::uint64_t n_;
+    bool has_to_wait_ = false;  ///< found out by at_once
 };
 
 // --- making it, and the fast path -------------------------------------------------------------------------------

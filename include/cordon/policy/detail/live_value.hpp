@@ -6,10 +6,13 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -28,9 +31,6 @@ class live_value {
     using word = std::uint64_t;
     static constexpr std::size_t count = sizeof(T) / sizeof(word);
     static_assert(sizeof(T) % sizeof(word) == 0);
-    struct block {
-        word of[count];
-    };
 
 public:
     explicit live_value(const T& value) noexcept { store(value); }
@@ -38,28 +38,31 @@ public:
     live_value& operator=(const live_value&) = delete;
 
     [[nodiscard]] T load() const noexcept {
+        T value;
         for (spin_wait wait;; wait()) {
             const std::uint32_t before = version_.load(std::memory_order_acquire);
-            const block words = read(std::make_index_sequence<count>());
+            read(value, std::make_index_sequence<count>());
             if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) [[likely]]
-                return std::bit_cast<T>(words);
+                return value;
         }
     }
     void store(const T& value) noexcept {
-        const block words = std::bit_cast<block>(value);
+        const std::array<word, count> words = std::bit_cast<std::array<word, count>>(value);
         const spin_guard guard(writing_);
         const std::uint32_t before = version_.load(std::memory_order_relaxed);
         version_.store(before + 1, std::memory_order_relaxed);
-        for (std::size_t i = 0; i < count; ++i) words_[i].store(words.of[i], std::memory_order_release);
+        for (std::size_t i = 0; i < count; ++i) words_[i].store(words[i], std::memory_order_release);
         version_.store(before + 2, std::memory_order_release);
     }
 
 private:
-    /// Without a loop, which would keep it from being inlined.
+    /// Word by word to where the value is wanted, without a loop, which would keep it from being inlined.
     template <std::size_t... i>
-    block read(std::index_sequence<i...>) const noexcept {
-        return {{words_[i].load(std::memory_order_acquire)...}};
+    void read(T& value, std::index_sequence<i...>) const noexcept {
+        unsigned char* const bytes = reinterpret_cast<unsigned char*>(std::addressof(value));
+        (copy(bytes + i * sizeof(word), words_[i].load(std::memory_order_acquire)), ...);
     }
+    static void copy(unsigned char* to, word w) noexcept { std::memcpy(to, &w, sizeof w); }
 
     std::atomic<std::uint32_t> version_{0};
     spin_lock writing_;

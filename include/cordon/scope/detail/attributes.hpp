@@ -96,6 +96,9 @@ private:
         link_to_parent();
         second_.attach(token_, source());
     }
+    [[nodiscard]] bool stops_when_armed() const noexcept override {
+        return token_.stop_requested() || scope::stops_when_armed();
+    }
     inplace_stop_token token_;
     stop_link second_;
 };
