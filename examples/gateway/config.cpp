@@ -129,6 +129,21 @@ void read_bulkhead(reader& from, const std::string& path, std::optional<bulkhead
     numbers->waiting = from.number<std::size_t>(path + ".waiting", 0, 1'000'000, numbers->waiting);
 }
 
+/// Errors:        if there is no bound on the requests: nobody waits then
+void read_shedder(reader& from, guard_options& g) {
+    constexpr std::int64_t most = 60'000;
+    if (!from.section("shedder", g.shedder)) return;
+    shedder_numbers& s = *g.shedder;
+    s.target = from.ms("shedder.target_ms", most, s.target);
+    s.interval = from.ms("shedder.interval_ms", most, s.interval);
+    if (!g.requests) from.refuse_value("shedder", "one beside \"requests\", whose queue it looks at");
+    const std::string above = "a number above shedder.target_ms, which is " + std::to_string(s.target.count());
+    const std::string below = "a number below shedder.interval_ms, which is " + std::to_string(s.interval.count());
+    if (s.interval > s.target) return;
+    if (from.has("shedder.interval_ms")) from.refuse_value("shedder.interval_ms", above);
+    from.refuse_value("shedder.target_ms", below);
+}
+
 /// Whether a text is the beginning of a path (RFC 3986, 3.3).
 bool is_prefix(std::string_view text) {
     constexpr std::string_view letters =
@@ -190,6 +205,7 @@ void read_config(std::istream& in, const std::string& file, options& into) {
     read_route(from, "", g.rest);
     if (from.is_object("routes", "an object")) g.routes = read_routes(from, g.rest);
     read_bulkhead(from, "requests", g.requests);
+    read_shedder(from, g);
     if (from.is_object("client", "an object")) {
         g.client_burst = from.number<std::uint64_t>("client.burst", 1, 1'000'000, g.client_burst);
         g.client_header = from.header("client.header", g.client_header);

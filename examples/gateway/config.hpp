@@ -36,6 +36,10 @@
 //             "concurrent": 256,                     // memory. As "bulkhead"; if it is left out there is no bound but
 //             "waiting": 256                         // --max-connections
 //         },
+//         "shedder": {                               // only beside "requests", and only if it is there: when none of
+//             "target_ms": 5,                        // them got its place within the target, 1 to 60000, for a whole
+//             "interval_ms": 100                     // interval, above the target and up to 60000, those are refused
+//         },                                         // that have waited for more than twice the target
 //         "client": {                                // no limit if there is no per_second
 //             "per_second": 100,                     // 1 to 1000000 requests of one client
 //             "burst": 20,                           // 1 to 1000000 at once
@@ -44,7 +48,7 @@
 //         }
 //     }
 //
-// `false` in the place of attempt_ms, retry, breaker, bulkhead or requests: there is none. What no route takes is for
+// `false` in the place of attempt_ms, retry, breaker, bulkhead, requests or shedder: there is none. What no route takes is for
 // the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are written, without
 // decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all but `listen` changes for the
 // requests that come from then on.

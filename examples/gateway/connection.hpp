@@ -130,6 +130,7 @@ private:
         const co::deadline due = co::deadline::after(time_limit(asked, most));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
         if (due.expired()) co_return answer_too_late();
+        const co::clock::time_point came = co::clock::now();
         co::bulkhead::permit place;
         if (guard.opts.requests) {
             auto got = co_await co::as_outcome(co::with(guard.places.acquire(), co::until(due)));
@@ -137,6 +138,8 @@ private:
             if (!got.has_value()) co_return answer_too_late();
             place = *std::move(got);
         }
+        if (guard.opts.shedder && !guard.door.try_acquire(came))
+            co_return answer_to(co::rejection(co::reject_reason::full, guard.door.name()));
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(due)));
         if (!body.has_value()) co_return answer_to_broken_request(body.error());
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What stands between clients and upstreams, on all threads together: at the door a limit for each client and a bound
-// on the requests of all routes, and around the calls of each route retries, a circuit breaker, a bulkhead and a
-// timeout. New ones replace the old while calls go on.
+// What stands between clients and upstreams, on all threads together: at the door a limit for each client, a bound
+// on the requests of all routes and a shedder of those that have waited too long for it, and around the calls of each
+// route retries, a circuit breaker, a bulkhead and a timeout. New ones replace the old while calls go on.
 
 #include "admission.hpp"
 #include "message.hpp"
@@ -72,7 +72,10 @@ struct guards {
     explicit guards(const guard_options& o)
         : opts(o), clients(o.client_rate, o.client_burst, {.name = "clients"}),
           places(o.requests ? o.requests->concurrent : co::bulkhead::max_limit,
-                 {.name = "requests", .max_waiting = o.requests ? o.requests->waiting : 0}) {
+                 {.name = "requests", .max_waiting = o.requests ? o.requests->waiting : 0}),
+          door({.name = "door",
+                .target = o.shedder.value_or(shedder_numbers()).target,
+                .interval = o.shedder.value_or(shedder_numbers()).interval}) {
         for (const route_options& r : o.routes) routes.emplace_back(r);
         if (o.rest.upstream.port() != 0) routes.emplace_back(o.rest);
     }
@@ -88,6 +91,7 @@ struct guards {
     const guard_options opts;
     co::keyed_limiter<std::string> clients;
     co::bulkhead places;
+    co::load_shedder door;
     std::deque<route> routes;  // the longest prefixes first, and last, if there is one, that of the rest
 };
 
@@ -115,6 +119,7 @@ public:
         }
         if (!opts.client_rate.is_unlimited()) figures_.push_back(metrics_.add(fresh->clients));
         if (opts.requests) figures_.push_back(metrics_.add(fresh->places));
+        if (opts.shedder) figures_.push_back(metrics_.add(fresh->door));
         for (route& r : fresh->routes) {
             if (r.opts.retry) figures_.push_back(metrics_.add(r.budget));
             if (r.opts.breaker) figures_.push_back(metrics_.add(r.breaker));

@@ -64,6 +64,9 @@ struct breaker_numbers {
 struct bulkhead_numbers {
     std::size_t concurrent = 256, waiting = 256;
 };
+struct shedder_numbers {
+    std::chrono::milliseconds target{5}, interval{100};
+};
 
 /// Where the requests of a route go, and what guards the calls. What is empty is not there.
 struct route_options {
@@ -84,6 +87,7 @@ struct guard_options {
     route_options rest;
     std::vector<route_options> routes;         // the longest prefixes first
     std::optional<bulkhead_numbers> requests;  // of all routes together
+    std::optional<shedder_numbers> shedder;    // of those that have waited for a place among them
     cordon::rate client_rate = cordon::rate::unlimited();
     std::uint64_t client_burst = 1;
     std::string client_header;  // that says who the client is; empty, or not in a request: its address

@@ -60,6 +60,7 @@ TEST_CASE("a configuration says every number of the guards", "[gateway][config]"
         "breaker": { "window": 50, "min_calls": 10, "failure_rate": 1, "open_for_ms": 2500 },
         "bulkhead": { "concurrent": 8, "waiting": 0 },
         "requests": { "concurrent": 30, "waiting": 5 },
+        "shedder": { "target_ms": 20, "interval_ms": 300 },
         "client": { "per_second": 100, "burst": 20, "header": "x-api-key" }
     })");
     CHECK(o.listen.address().to_string() == "::1");
@@ -78,6 +79,8 @@ TEST_CASE("a configuration says every number of the guards", "[gateway][config]"
     CHECK(o.guards.rest.bulkhead->waiting == 0);
     CHECK(o.guards.requests->concurrent == 30);
     CHECK(o.guards.requests->waiting == 5);
+    CHECK(o.guards.shedder->target == 20ms);
+    CHECK(o.guards.shedder->interval == 300ms);
     CHECK(o.guards.client_rate == cordon::per_second(100));
     CHECK(o.guards.client_burst == 20);
     CHECK(o.guards.client_header == "x-api-key");
@@ -108,11 +111,29 @@ TEST_CASE("what is out of range is refused with line, field, value and range", "
               "breaker.open_for_ms is 3600001, allowed is a number from 1 to 3600000"},
              {"bulkhead", R"("concurrent": 0)", "bulkhead.concurrent is 0, allowed is a number from 1 to 1000000"},
              {"bulkhead", R"("waiting": -1)", "bulkhead.waiting is -1, allowed is a number from 0 to 1000000"},
+             {"shedder", R"("target_ms": 0)", "shedder.target_ms is 0, allowed is a number from 1 to 60000"},
+             {"shedder", R"("interval_ms": 60001)",
+              "shedder.interval_ms is 60001, allowed is a number from 1 to 60000"},
              {"client", R"("per_second": 0)", "client.per_second is 0, allowed is a number from 1 to 1000000"},
              {"client", R"("burst": 1000001)", "client.burst is 1000001, allowed is a number from 1 to 1000000"},
          }) {
         CHECK(problem_of(b.section, b.field) == std::string("g.json:2: ") + b.said);
     }
+}
+
+TEST_CASE("a shedder needs a queue to look at, and an interval above its target", "[gateway][config]") {
+    CHECK(problem("{\n\"shedder\": {} }") ==
+          "g.json:2: shedder is an object, allowed is one beside \"requests\", whose queue it looks at");
+    const auto beside_requests = [](const std::string& fields) {
+        return problem("{ \"requests\": {}, \"shedder\": {\n" + fields + "\n} }");
+    };
+    CHECK(beside_requests(R"("target_ms": 100)") ==
+          "g.json:2: shedder.target_ms is 100, allowed is a number below shedder.interval_ms, which is 100");
+    CHECK(beside_requests(R"("interval_ms": 5)") ==
+          "g.json:2: shedder.interval_ms is 5, allowed is a number above shedder.target_ms, which is 5");
+    CHECK(read(R"({ "shedder": {}, "requests": {} })").guards.shedder->interval == 100ms);
+    CHECK_FALSE(read(R"({ "requests": {} })").guards.shedder);
+    CHECK_FALSE(read(R"({ "shedder": false })").guards.shedder);
 }
 
 TEST_CASE("a value of another kind is refused like one that is out of range", "[gateway][config]") {

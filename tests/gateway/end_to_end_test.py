@@ -657,6 +657,24 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([i for i in ledger.read_text().split() if i.startswith("POST")],
                          [i for i in ids if status[i] == 200])  # fmt: skip
 
+    def test_a_queue_that_stands_is_shed_and_then_all_are_served_again(self):
+        options = self.configured(deadline_ms=5000, requests={"concurrent": 1, "waiting": 100},
+                                  shedder={"target_ms": 5, "interval_ms": 50})  # fmt: skip
+        gateway = self.start(*options)
+        self.control("latency?ms=20")
+        self.addCleanup(self.control, "latency?ms=1")
+        clients = [self.connect(gateway) for _ in range(30)]
+        for client in clients:
+            client.send_request()
+        seen = [client.answer() for client in clients]
+        shed = [body for status, _, body in seen if status == 503]
+        self.assertTrue(10 < len(shed) < 30, shed)  # at first, and until it is noticed, all are served
+        self.assertEqual(set(shed), {b"door: full\n"})
+        self.assertEqual(clients[0].ask()[0], 200)  # which had not to wait
+        figures = self.figures(gateway)
+        self.assertEqual([figures[f'cordon_load_shedder_{name}_total{{name="door"}}'] for name in ("admitted", "rejected")],
+                         [31 - len(shed), len(shed)])  # fmt: skip
+
     def test_the_figures_are_there_for_prometheus(self):
         options = self.configured(client={"per_second": 1, "burst": 3})
         gateway = self.start(*options, "--threads", 2)

@@ -4,7 +4,7 @@
   steady, paced, hang   standing.py   it serves, loses nothing, and answers in time while its upstream hangs
   drain                 drain.py      it ends without losing a request
   bulkhead              bulkhead.py   one of two dependencies hangs, with a bulkhead and without
-  surge                 surge.py      ten times the capacity is asked for, with a limiter and without
+  surge                 surge.py      ten times the capacity is asked for, with a limiter, with a shedder, and without
   breaker               breaker.py    the upstream fails for a while
 
 The last three are drawn as SVG in BUILD_DIR/demo, if gnuplot is installed.

@@ -47,7 +47,9 @@ plot {curves(seen["curves"])}
 set ylabel "requests served per second"
 set yrange [0:{1.25 * capacity}]
 set key outside bottom center horizontal width -2
-plot {capacity} title "capacity, {capacity}/s" linestyle 3, \\
+set style line 3 linecolor "#1e8449" linewidth 2 dashtype solid
+set style line 4 linecolor "#777777" linewidth 1 dashtype 2
+plot {capacity} title "capacity, {capacity}/s" linestyle 4, \\
     {curves(seen["curves"])}
 """)  # fmt: skip
 
