@@ -64,6 +64,9 @@ inline bool may_repeat(http::verb method) {
            method == http::verb::delete_;
 }
 
+/// Whether a request may go to the upstream twice at the same time: it changes nothing there.
+inline bool is_read(http::verb method) { return method == http::verb::get || method == http::verb::head; }
+
 /// Returns: what a client is told that a guard refuses. When to come back is rounded up: who comes at the full second
 /// must not be too early.
 inline response answer_to(const co::rejection& why) {

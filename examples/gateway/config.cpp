@@ -129,6 +129,15 @@ void read_bulkhead(reader& from, const std::string& path, std::optional<bulkhead
     numbers->waiting = from.number<std::size_t>(path + ".waiting", 0, 1'000'000, numbers->waiting);
 }
 
+void read_hedge(reader& from, const std::string& path, std::optional<hedge_numbers>& numbers) {
+    if (!from.section(path, numbers)) return;
+    const std::string share = path + ".percentile", delay = path + ".delay_ms";
+    numbers->percentile = from.number(share, 0.5, 0.999, numbers->percentile);
+    if (from.has(share)) numbers->delay.reset();
+    if (from.has(delay)) numbers->delay = from.ms(delay, 600'000, {});
+    if (from.has(delay) && from.has(share)) from.refuse_value(delay, "one of the two, this or percentile");
+}
+
 /// Errors:        if there is no bound on the requests: nobody waits then
 void read_shedder(reader& from, guard_options& g) {
     constexpr std::int64_t most = 60'000;
@@ -174,6 +183,7 @@ void read_route(reader& from, const std::string& at, route_options& r) {
             from.refuse_value(window, "a number from breaker.min_calls on, which is " + std::to_string(b.min_calls));
     }
     read_bulkhead(from, at + "bulkhead", r.bulkhead);
+    read_hedge(from, at + "hedge", r.hedge);
 }
 
 /// Returns:       the routes of the file, the longest prefixes first; what they do not say is as in `rest`

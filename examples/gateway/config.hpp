@@ -24,6 +24,10 @@
 //             "concurrent": 256,                     // 1 to 1000000 calls at a time
 //             "waiting": 256                         // 0 to 1000000 more that wait
 //         },
+//         "hedge": {                                 // of GET and HEAD, only if it is there: a second copy of a call
+//             "percentile": 0.95                     // that takes longer than that share of the last, 0.5 to 0.999; or
+//         },                                         // longer than "delay_ms", 1 to 600000. The first answer counts,
+//                                                    // the other call is stopped. The budget is that of "retry"
 //         "routes": {                                // by the beginning of the path; the longest that fits counts
 //             "/reports": {                          // and what is below it: /reports/5, but not /reports5
 //                 "upstream": "127.0.0.1:9001",      // the only thing that has to be said. Guards are of this route
@@ -48,10 +52,10 @@
 //         }
 //     }
 //
-// `false` in the place of attempt_ms, retry, breaker, bulkhead, requests or shedder: there is none. What no route takes is for
-// the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are written, without
-// decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all but `listen` changes for the
-// requests that come from then on.
+// `false` in the place of attempt_ms, retry, breaker, bulkhead, hedge, requests or shedder: there is none. What no route
+// takes is for the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are
+// written, without decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all but `listen`
+// changes for the requests that come from then on.
 
 #include "options.hpp"
 

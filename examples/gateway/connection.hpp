@@ -151,9 +151,20 @@ private:
             co::outcome<response> ended = co_await co::as_outcome(co::with(attempt(), co::until(due)));
             co_return answer_from(std::move(ended));
         }
+        if (to.opts.hedge && is_read(onward.method())) {
+            auto copy = [&] { return send_copy(onward, to.opts.upstream); };
+            co::outcome<response> ended = co_await co::as_outcome(co::with(to.hedged(copy), co::until(due)));
+            co_return answer_from(std::move(ended));
+        }
         const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? to.repeated : to.once;
         co::outcome<response> ended = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
         co_return answer_from(std::move(ended));
+    }
+
+    /// A call that may have another beside it: with a request and a link of its own.
+    co::task<response> send_copy(const request& onward, tcp::endpoint where) {
+        request own = onward;
+        co_return co_await links_.to(where).exchange(own, where);
     }
 
     response answer_from(co::outcome<response> upstream) {

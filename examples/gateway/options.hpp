@@ -64,6 +64,10 @@ struct breaker_numbers {
 struct bulkhead_numbers {
     std::size_t concurrent = 256, waiting = 256;
 };
+struct hedge_numbers {
+    double percentile = 0.95;                        // a copy goes out when a call takes longer than so many do,
+    std::optional<std::chrono::milliseconds> delay;  // or, if this is there, when it takes longer than that
+};
 struct shedder_numbers {
     std::chrono::milliseconds target{5}, interval{100};
 };
@@ -77,8 +81,9 @@ struct route_options {
     std::optional<retry_numbers> retry{std::in_place};
     std::optional<breaker_numbers> breaker{std::in_place};
     std::optional<bulkhead_numbers> bulkhead{std::in_place};
+    std::optional<hedge_numbers> hedge;  // of GET and HEAD
 
-    [[nodiscard]] bool has_guards() const noexcept { return attempt || retry || breaker || bulkhead; }
+    [[nodiscard]] bool has_guards() const noexcept { return attempt || retry || breaker || bulkhead || hedge; }
 };
 
 /// What can change while the gateway runs.
@@ -97,6 +102,11 @@ struct guard_options {
         std::set<tcp::endpoint> different{rest.upstream};
         for (const route_options& r : routes) different.insert(r.upstream);
         return std::max<std::size_t>(1, different.size() - different.count(tcp::endpoint()));
+    }
+    /// Returns: how many connections to upstreams one client can use: one to each, and one for a copy of its call.
+    [[nodiscard]] std::size_t links() const {
+        const auto has_copies = [](const route_options& r) { return r.hedge.has_value(); };
+        return upstreams() + (has_copies(rest) || std::any_of(routes.begin(), routes.end(), has_copies) ? 1 : 0);
     }
 };
 

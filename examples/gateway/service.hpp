@@ -20,7 +20,7 @@ namespace gateway {
 
 struct service {
     service(options o, commons& c)
-        : opts(std::move(o)), most_links(opts.guards.upstreams()), common(c), log(opts.log) {}
+        : opts(std::move(o)), most_links(opts.guards.links()), common(c), log(opts.log) {}
 
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 

@@ -657,6 +657,34 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([i for i in ledger.read_text().split() if i.startswith("POST")],
                          [i for i in ids if status[i] == 200])  # fmt: skip
 
+    def test_a_slow_call_has_a_copy_unless_it_changes_something(self):
+        options = ("--latency-ms", 2, "--latency-dist", "constant", "--slow-share", 0.2, "--slow-ms", 150)
+        upstream = Program(UPSTREAM, *options)
+        self.addCleanup(upstream.kill)
+        gateway = self.start(*self.configured(hedge={"delay_ms": 30}, bulkhead=False), port=upstream.port)
+        client = self.connect(gateway)
+
+        def asked(method, body=None):
+            """Returns: how many of twenty requests the upstream saw, how many copies were sent, and how many won."""
+            with contextlib.closing(Client(upstream.port)) as looks:
+                before, figures = json.loads(looks.ask("/control/stats")[2])["requests"], self.figures(gateway)
+                for n in range(20):
+                    status, headers, text = client.ask("/item", method, body, x_request_id=f"{method}-{n}")
+                    self.assertEqual((status, headers["x-request-id"]), (200, f"{method}-{n}"))
+                    if method != "HEAD":  # its own answer, and not a late one
+                        self.assertIn(f'"{method}-{n}"', text.decode())
+                after = self.figures(gateway)
+                series = [f'cordon_hedge_{name}_total{{name="upstream"}}' for name in ("sent", "won")]
+                now = json.loads(looks.ask("/control/stats")[2])["requests"]
+                return now - before, *(after[name] - figures[name] for name in series)
+
+        for method in ("GET", "HEAD"):
+            seen, sent, won = asked(method)
+            self.assertGreater(won, 0)
+            self.assertTrue(20 + won <= seen <= 20 + sent, (seen, sent, won))
+        for method in ("PUT", "POST"):
+            self.assertEqual(asked(method, b"x"), (20, 0, 0))
+
     def test_a_queue_that_stands_is_shed_and_then_all_are_served_again(self):
         options = self.configured(deadline_ms=5000, requests={"concurrent": 1, "waiting": 100},
                                   shedder={"target_ms": 5, "interval_ms": 50})  # fmt: skip
@@ -672,8 +700,8 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual(set(shed), {b"door: full\n"})
         self.assertEqual(clients[0].ask()[0], 200)  # which had not to wait
         figures = self.figures(gateway)
-        self.assertEqual([figures[f'cordon_load_shedder_{name}_total{{name="door"}}'] for name in ("admitted", "rejected")],
-                         [31 - len(shed), len(shed)])  # fmt: skip
+        counts = [figures[f'cordon_load_shedder_{name}_total{{name="door"}}'] for name in ("admitted", "rejected")]
+        self.assertEqual(counts, [31 - len(shed), len(shed)])
 
     def test_the_figures_are_there_for_prometheus(self):
         options = self.configured(client={"per_second": 1, "burst": 3})

@@ -53,6 +53,16 @@ plot {capacity} title "capacity, {capacity}/s" linestyle 4, \\
     {curves(seen["curves"])}
 """)  # fmt: skip
 
+    def hedging(self, seen):
+        self.draw("hedging", "One in fifty calls is slow", seen["curves"].items(), f"""
+set xlabel "milliseconds"
+set ylabel "requests that took longer, %"
+set logscale y
+set yrange [0.1:100]
+set key outside bottom center horizontal
+plot {curves(seen["curves"])}
+""")  # fmt: skip
+
     def breaker(self, seen):
         states = ", ".join(f'"{state.replace("_", "-")}" {n}' for n, state in enumerate(breaker.STATES))
         changes = [("seconds, percent, state", seen["changes"])]

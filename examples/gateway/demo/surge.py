@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A client asks for ten times what the upstream can do. Without a guard nearly all that is done is done too late: a
-queue grows until each request waits in it for longer than its client does. With a limiter what is too much is refused at
-once, and what is let in is done in time; but somebody has to know what the upstream can do. With a shedder what has
+queue grows until each request waits in it for longer than its client does. With a limiter what is too much is refused
+at once, and what is let in is done in time; but somebody has to know what the upstream can do. With a shedder what has
 waited too long is refused as soon as the queue is seen to stand, whatever the upstream can do. No other guard is there
 but the bound that makes the queue, so that what one sees is the limiter, or the shedder."""
 
