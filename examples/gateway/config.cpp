@@ -186,6 +186,14 @@ void read_route(reader& from, const std::string& at, route_options& r) {
     read_hedge(from, at + "hedge", r.hedge);
 }
 
+void read_redis(reader& from, const std::string& path, std::optional<redis_numbers>& numbers) {
+    if (!from.section(path, numbers)) return;
+    numbers->connections = from.number<std::size_t>(path + ".connections", 1, 10'000, numbers->connections);
+    numbers->keep = from.ms(path + ".keep_ms", 3'600'000, numbers->keep);
+    numbers->stale = std::chrono::milliseconds(
+        from.number<std::int64_t>(path + ".stale_ms", 0, 3'600'000, numbers->stale.count()));
+}
+
 /// Returns:       the routes of the file, the longest prefixes first; what they do not say is as in `rest`
 std::vector<route_options> read_routes(reader& from, const route_options& rest) {
     std::vector<route_options> routes;
@@ -198,6 +206,9 @@ std::vector<route_options> read_routes(reader& from, const route_options& rest) 
         route_options& r = routes.emplace_back(rest);
         r.prefix = prefix;
         read_route(from, path + '.', r);
+        read_redis(from, path + ".redis", r.redis);
+        if (r.redis && r.hedge && from.has(path + ".hedge")) from.refuse_value(path + ".hedge", "false beside redis");
+        if (r.redis) r.hedge.reset();
         if (from.has(path + ".deadline_ms")) r.deadline = from.ms(path + ".deadline_ms", 600'000, {});
     }
     std::sort(routes.begin(), routes.end(),

@@ -34,6 +34,14 @@
 //                 "deadline_ms": 3000,               // alone; what is not said is as above
 //                 "bulkhead": { "concurrent": 16 },
 //                 "retry": false
+//             },
+//             "/prices": {
+//                 "upstream": "127.0.0.1:6379",
+//                 "redis": {                         // the upstream is one: GET and HEAD have the value of the key
+//                     "connections": 8,              // that the path is. 1 to 10000 of each thread
+//                     "keep_ms": 1000,               // 1 to 3600000: how long a value is kept, and that there is none
+//                     "stale_ms": 0                  // 0 to 3600000: how long after that it answers if redis does not
+//                 }                                  // No "hedge"
 //             }
 //         },
 //         "requests": {                              // of all routes together: passed on at a time, their bodies in
@@ -52,8 +60,8 @@
 //         }
 //     }
 //
-// `false` in the place of attempt_ms, retry, breaker, bulkhead, hedge, requests or shedder: there is none. What no route
-// takes is for the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are
+// `false` in the place of attempt_ms, retry, breaker, bulkhead, hedge, requests, shedder or redis: there is none. What no
+// route takes is for the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are
 // written, without decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all but `listen`
 // changes for the requests that come from then on.
 

@@ -121,6 +121,7 @@ private:
         if (std::optional<response> reply = too_many_of(asked, *guard)) co_return *std::move(reply);
         route* const to = guard->route_of(asked.target());
         if (to == nullptr) co_return own_answer(http::status::not_found, "no route has this path");
+        if (to->opts.redis && !is_read(asked.method())) co_return answer_of_a_reader();
         co_return co_await pass_on(parser, *guard, *to);
     }
 
@@ -146,6 +147,7 @@ private:
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
         if (due.expired()) co_return answer_too_late();
+        if (to.opts.redis) co_return co_await look_up(onward, to, due);
         auto attempt = [&] { return links_.to(to.opts.upstream).exchange(onward, to.opts.upstream); };
         if (!to.opts.has_guards()) {
             co::outcome<response> ended = co_await co::as_outcome(co::with(attempt(), co::until(due)));
@@ -159,6 +161,20 @@ private:
         const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? to.repeated : to.once;
         co::outcome<response> ended = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
         co_return answer_from(std::move(ended));
+    }
+
+    /// The value of the key that the path is.
+    co::task<response> look_up(const request& asked, route& to, co::deadline due) {
+        redis_links::pool& from = shared_.lookups.of(to.opts, client_.get_executor());
+        const std::string key(path_of(asked.target()));
+        const auto ask = [&] { return redis_links::look_up(from, key); };
+        const auto guarded = to.around_look_up(key);
+        co::outcome<looked_up> ended = co_await co::as_outcome(co::with(guarded(ask), co::until(due)));
+        if (ended.is_rejected()) co_return answer_to(ended.rejection());
+        if (!ended.has_value()) co_return answer_without_upstream(ended.error());
+        looked_up value = *std::move(ended);
+        if (!value) co_return own_answer(http::status::not_found, "there is no such key");
+        co_return answer_with(*std::move(value));
     }
 
     /// A call that may have another beside it: with a request and a link of its own.
@@ -269,6 +285,9 @@ private:
         } catch (const system_error& e) {
             ++shared_.upstream_failures;
             return own_answer(http::status::bad_gateway, "no answer from the upstream: " + e.code().message());
+        } catch (const redis::error& e) {
+            ++shared_.upstream_failures;
+            return own_answer(http::status::bad_gateway, std::string("no answer from the upstream: ") + e.what());
         }
     }
     response answer_too_late() {

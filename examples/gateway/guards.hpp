@@ -2,13 +2,14 @@
 #pragma once
 
 // What stands between clients and upstreams, on all threads together: at the door a limit for each client, a bound on
-// the requests of all routes and a shedder of those that have waited too long for it, and around the calls of each route
+// the requests of all routes and a shedder of those that waited too long for it, and around the calls of each route
 // retries, copies of what is slow, a circuit breaker, a bulkhead and a timeout. New ones replace the old while calls go
 // on.
 
 #include "admission.hpp"
 #include "message.hpp"
 #include "options.hpp"
+#include "redis_link.hpp"
 
 #include <cordon/cordon.hpp>
 
@@ -18,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,7 +41,19 @@ public:
                 {.name = name, .max_waiting = o.bulkhead ? o.bulkhead->waiting : 0}),
           copies(with_numbers(o.hedge.value_or(hedge_numbers()), name, budget)),
           repeated(around(o.retry ? o.retry->attempts : 1)), once(around(1)),
-          hedged(around_copies(o.retry ? o.retry->attempts : 1)) {}
+          hedged(around_copies(o.retry ? o.retry->attempts : 1)),
+          kept(o.redis.value_or(redis_numbers()).keep,
+               {.name = name, .stale_for = o.redis.value_or(redis_numbers()).stale}),
+          flights({.name = name}),
+          lookups(co::pipeline(tried(o.retry ? o.retry->attempts : 1), breaker, slots, each_in_time())
+                      .ignoring([](const co::rejection&) { return true; })
+                      .ignoring([](const std::exception& e) { return is_no_text(e); })) {}
+
+    /// Around a look-up: a value that is kept is not asked for, and one that several want only once. All that fails,
+    /// and what the inner guards refuse, is answered by a stale one.
+    [[nodiscard]] auto around_look_up(const std::string& key) {
+        return co::pipeline(kept.for_key(key), flights.for_key(key), lookups);
+    }
 
     const route_options opts;
     const std::string name;
@@ -49,6 +63,9 @@ public:
     co::hedge_policy copies;
     const co::any_pipeline<response> repeated, once;  // the second for what may have an effect each time
     const co::any_pipeline<response> hedged;          // for what has none: two calls at the same time
+    co::cache<std::string, looked_up> kept;           // this and the rest for a redis
+    co::single_flight<std::string, looked_up> flights;
+    const co::any_pipeline<looked_up> lookups;
 
 private:
     static co::circuit_breaker_options with_numbers(const std::optional<breaker_numbers>& o, std::string_view name) {
@@ -151,6 +168,8 @@ public:
         for (route& r : fresh->routes) {
             if (r.opts.retry || r.opts.hedge) figures_.push_back(metrics_.add(r.budget));
             if (r.opts.hedge) figures_.push_back(metrics_.add(r.copies));
+            if (r.opts.redis) figures_.push_back(metrics_.add(r.kept));
+            if (r.opts.redis) figures_.push_back(metrics_.add(r.flights));
             if (r.opts.breaker) figures_.push_back(metrics_.add(r.breaker));
             if (r.opts.bulkhead) figures_.push_back(metrics_.add(r.slots));
         }

@@ -6,6 +6,7 @@
 #include "access_log.hpp"
 #include "guards.hpp"
 #include "options.hpp"
+#include "redis_link.hpp"
 
 #include <cordon/cordon.hpp>
 
@@ -34,6 +35,7 @@ struct service {
     commons& common;
     access_log log;
     std::mt19937_64 random{std::random_device{}()};
+    redis_links lookups;
     co::inplace_stop_source draining;  // stopped when the gateway is to end: idle connections notice by it
 
     std::uint64_t connections = 0, requests = 0, malformed = 0, answered_while_draining = 0;

@@ -138,7 +138,7 @@ class upstream_links {
 public:
     upstream_links(asio::any_io_executor io, std::size_t most) : io_(std::move(io)), most_(most) {}
 
-    /// Returns: a link that has no request: one that goes there already, a new one if there may be more, or else the one
+    /// Returns: a link without a request: one that goes there already, a new one if there may be more, or else the one
     /// that was not used for longest. If there is none, the gateway began without hedges: one more than there may be.
     upstream_link& to(const tcp::endpoint& where) {
         const auto is_idle = [](const upstream_link& link) { return !link.is_busy(); };

@@ -256,6 +256,32 @@ TEST_CASE("what a route does not say is as at the top of the file", "[gateway][c
     CHECK(all.breaker->window == 50);
 }
 
+TEST_CASE("a route to a redis says what it keeps", "[gateway][config]") {
+    const auto of_route = [](const std::string& rest) {
+        return "{ \"hedge\": {}, \"routes\": { \"/a\": { \"upstream\": \"127.0.0.1:1\",\n" + rest + "\n} } }";
+    };
+    const gateway::options o = read(of_route(R"("redis": { "connections": 3, "keep_ms": 20, "stale_ms": 30 })"));
+    const gateway::route_options& a = o.guards.routes.at(0);
+    CHECK(a.redis->connections == 3);
+    CHECK(a.redis->keep == 20ms);
+    CHECK(a.redis->stale == 30ms);
+    CHECK_FALSE(a.hedge);
+    CHECK(o.guards.pooled() == 3);
+    CHECK(read(of_route(R"("redis": false)")).guards.routes.at(0).hedge);
+    CHECK(read(of_route(R"("redis": {}, "hedge": false)")).guards.routes.at(0).redis->keep == 1s);
+    const std::string at = "g.json:2: routes[\"/a\"].";
+    CHECK(problem(of_route(R"("redis": { "connections": 0 })")) ==
+          at + "redis.connections is 0, allowed is a number from 1 to 10000");
+    CHECK(problem(of_route(R"("redis": { "keep_ms": 0 })")) ==
+          at + "redis.keep_ms is 0, allowed is a number from 1 to 3600000");
+    CHECK(problem(of_route(R"("redis": { "stale_ms": -1 })")) ==
+          at + "redis.stale_ms is -1, allowed is a number from 0 to 3600000");
+    CHECK(problem(of_route(R"("redis": {}, "hedge": {})")) ==
+          at + "hedge is an object, allowed is false beside redis");
+    CHECK(problem("{\n\"redis\": {} }") ==
+          "g.json:2: redis is an object, allowed is what config.hpp lists: there is no such field");
+}
+
 TEST_CASE("what is wrong with a route is said with its path", "[gateway][config]") {
     const auto of_route = [](const std::string& field) {
         const std::string before = R"({ "breaker": { "min_calls": 40 }, "routes": { "/a": { "upstream": "127.0.0.1:1",)";

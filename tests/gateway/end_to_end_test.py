@@ -24,6 +24,9 @@ import threading
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "redis"))
+from redis_server import SERVER, Redis  # noqa: E402
+
 GATEWAY, UPSTREAM = (pathlib.Path(program).resolve() for program in sys.argv[1:3])
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -836,6 +839,58 @@ class EndToEnd(unittest.TestCase):
             self.assertEqual({client.ask(target)[0] for _ in range(50)}, {500})
         names = [series.partition("{")[0] for series in self.figures(gateway) if "/all" in series or "/some" in series]
         self.assertEqual({name.partition("_budget")[0] for name in names}, {"cordon_retry"})
+
+    @unittest.skipUnless(SERVER, "redis-server is not installed")
+    def test_a_route_to_redis_answers_with_values_that_it_keeps(self):
+        redis = self.enterContext(Redis())
+        route = {"upstream": f"127.0.0.1:{redis.port}", "redis": {"connections": 2, "keep_ms": 600_000}}
+        gateway = self.start_with_routes({"/prices": route}, "--threads", 2)
+        client = self.connect(gateway)
+        for key, value in ((b"/prices/tea", b"5"), (b"/prices/%20", b"\0\r\n"), (b"/other", b"x")):
+            self.assertEqual(redis.command(b"SET", key, value), b"+OK\r\n")
+        status, headers, body = client.ask("/prices/tea?unit=g")
+        self.assertEqual((status, headers["content-type"], body), (200, "application/octet-stream", b"5"))
+        self.assertEqual(client.ask("/prices/%20")[2], b"\0\r\n")
+        status, headers, _ = client.ask("/prices/tea", "HEAD")
+        self.assertEqual((status, headers["content-length"]), (200, "1"))
+        self.assertEqual(client.ask("/prices/none")[::2], (404, b"there is no such key\n"))
+        self.assertEqual(client.ask("/other")[0], 404)  # no route
+
+        redis.command(b"LPUSH", b"/prices/list", b"1")
+        status, _, body = client.ask("/prices/list")
+        self.assertEqual(status, 502)
+        self.assertIn(b"no answer from the upstream: redis: -WRONGTYPE", body)
+        status, headers, _ = self.connect(gateway).ask("/prices/tea", "PUT", b"6")
+        self.assertEqual((status, headers["allow"]), (405, "GET, HEAD"))
+
+        redis.command(b"CLIENT", b"PAUSE", b"100")  # so that they all want it at the same time
+        clients = [self.connect(gateway) for _ in range(10)]
+        for each in clients:
+            each.send_request("/prices/new")
+        self.assertEqual({each.answer()[0] for each in clients}, {404})
+        figures = self.figures(gateway)
+        self.assertEqual(figures['cordon_single_flight_calls_total{name="/prices"}'], 5)
+        self.assertEqual(figures['cordon_cache_entries{name="/prices"}'], 4)
+        redis.end()
+        self.assertEqual([client.ask(f"/prices/{key}")[0] for key in ("tea", "none", "new", "late")],
+                         [200, 404, 404, 502])  # fmt: skip
+        gateway.signal()
+        for each in (client, *clients):
+            each.close()
+        self.assertEqual(self.ended(gateway)[0]["failed"], "0")
+
+    @unittest.skipUnless(SERVER, "redis-server is not installed")
+    def test_an_old_value_answers_for_a_redis_that_is_gone(self):
+        redis = self.enterContext(Redis())
+        route = {"upstream": f"127.0.0.1:{redis.port}", "redis": {"keep_ms": 1, "stale_ms": 600_000}}
+        gateway = self.start_with_routes({"/": route}, retry=False, breaker={"window": 2, "min_calls": 2})
+        client = self.connect(gateway)
+        redis.command(b"SET", b"/tea", b"5")
+        self.assertEqual(client.ask("/tea")[::2], (200, b"5"))
+        redis.end()
+        self.assertEqual([client.ask("/tea")[::2] for _ in range(4)], [(200, b"5")] * 4)
+        self.assertEqual(self.figures(gateway)['cordon_circuit_breaker_state{name="/",state="open"}'], 1)
+        self.assertEqual(client.ask("/coffee")[::2], (503, b"/: circuit open\n"))
 
     def test_sighup_changes_routes_and_keeps_what_their_breakers_know(self):
         def script(connection):
