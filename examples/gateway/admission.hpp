@@ -64,6 +64,16 @@ inline bool may_repeat(http::verb method) {
            method == http::verb::delete_;
 }
 
+/// Whether a request may go to the upstream twice at the same time: it changes nothing there.
+inline bool is_read(http::verb method) { return method == http::verb::get || method == http::verb::head; }
+
+/// Returns: what who wants to change something behind such a route is told.
+inline response answer_of_a_reader() {
+    response made = own_answer(http::status::method_not_allowed, "there is only GET and HEAD here");
+    made.set(http::field::allow, "GET, HEAD");
+    return made;
+}
+
 /// Returns: what a client is told that a guard refuses. When to come back is rounded up: who comes at the full second
 /// must not be too early.
 inline response answer_to(const co::rejection& why) {

@@ -129,6 +129,30 @@ void read_bulkhead(reader& from, const std::string& path, std::optional<bulkhead
     numbers->waiting = from.number<std::size_t>(path + ".waiting", 0, 1'000'000, numbers->waiting);
 }
 
+void read_hedge(reader& from, const std::string& path, std::optional<hedge_numbers>& numbers) {
+    if (!from.section(path, numbers)) return;
+    const std::string share = path + ".percentile", delay = path + ".delay_ms";
+    numbers->percentile = from.number(share, 0.5, 0.999, numbers->percentile);
+    if (from.has(share)) numbers->delay.reset();
+    if (from.has(delay)) numbers->delay = from.ms(delay, 600'000, {});
+    if (from.has(delay) && from.has(share)) from.refuse_value(delay, "one of the two, this or percentile");
+}
+
+/// Errors:        if there is no bound on the requests: nobody waits then
+void read_shedder(reader& from, guard_options& g) {
+    constexpr std::int64_t most = 60'000;
+    if (!from.section("shedder", g.shedder)) return;
+    shedder_numbers& s = *g.shedder;
+    s.target = from.ms("shedder.target_ms", most, s.target);
+    s.interval = from.ms("shedder.interval_ms", most, s.interval);
+    if (!g.requests) from.refuse_value("shedder", "one beside \"requests\", whose queue it looks at");
+    const std::string above = "a number above shedder.target_ms, which is " + std::to_string(s.target.count());
+    const std::string below = "a number below shedder.interval_ms, which is " + std::to_string(s.interval.count());
+    if (s.interval > s.target) return;
+    if (from.has("shedder.interval_ms")) from.refuse_value("shedder.interval_ms", above);
+    from.refuse_value("shedder.target_ms", below);
+}
+
 /// Whether a text is the beginning of a path (RFC 3986, 3.3).
 bool is_prefix(std::string_view text) {
     constexpr std::string_view letters =
@@ -159,6 +183,15 @@ void read_route(reader& from, const std::string& at, route_options& r) {
             from.refuse_value(window, "a number from breaker.min_calls on, which is " + std::to_string(b.min_calls));
     }
     read_bulkhead(from, at + "bulkhead", r.bulkhead);
+    read_hedge(from, at + "hedge", r.hedge);
+}
+
+void read_redis(reader& from, const std::string& path, std::optional<redis_numbers>& numbers) {
+    if (!from.section(path, numbers)) return;
+    numbers->connections = from.number<std::size_t>(path + ".connections", 1, 10'000, numbers->connections);
+    numbers->keep = from.ms(path + ".keep_ms", 3'600'000, numbers->keep);
+    numbers->stale = std::chrono::milliseconds(
+        from.number<std::int64_t>(path + ".stale_ms", 0, 3'600'000, numbers->stale.count()));
 }
 
 /// Returns:       the routes of the file, the longest prefixes first; what they do not say is as in `rest`
@@ -173,6 +206,9 @@ std::vector<route_options> read_routes(reader& from, const route_options& rest) 
         route_options& r = routes.emplace_back(rest);
         r.prefix = prefix;
         read_route(from, path + '.', r);
+        read_redis(from, path + ".redis", r.redis);
+        if (r.redis && r.hedge && from.has(path + ".hedge")) from.refuse_value(path + ".hedge", "false beside redis");
+        if (r.redis) r.hedge.reset();
         if (from.has(path + ".deadline_ms")) r.deadline = from.ms(path + ".deadline_ms", 600'000, {});
     }
     std::sort(routes.begin(), routes.end(),
@@ -190,6 +226,7 @@ void read_config(std::istream& in, const std::string& file, options& into) {
     read_route(from, "", g.rest);
     if (from.is_object("routes", "an object")) g.routes = read_routes(from, g.rest);
     read_bulkhead(from, "requests", g.requests);
+    read_shedder(from, g);
     if (from.is_object("client", "an object")) {
         g.client_burst = from.number<std::uint64_t>("client.burst", 1, 1'000'000, g.client_burst);
         g.client_header = from.header("client.header", g.client_header);

@@ -24,18 +24,34 @@
 //             "concurrent": 256,                     // 1 to 1000000 calls at a time
 //             "waiting": 256                         // 0 to 1000000 more that wait
 //         },
+//         "hedge": {                                 // of GET and HEAD, only if it is there: a second copy of a call
+//             "percentile": 0.95                     // that takes longer than that share of the last, 0.5 to 0.999; or
+//         },                                         // longer than "delay_ms", 1 to 600000. The first answer counts,
+//                                                    // the other call is stopped. The budget is that of "retry"
 //         "routes": {                                // by the beginning of the path; the longest that fits counts
 //             "/reports": {                          // and what is below it: /reports/5, but not /reports5
 //                 "upstream": "127.0.0.1:9001",      // the only thing that has to be said. Guards are of this route
 //                 "deadline_ms": 3000,               // alone; what is not said is as above
 //                 "bulkhead": { "concurrent": 16 },
 //                 "retry": false
+//             },
+//             "/prices": {
+//                 "upstream": "127.0.0.1:6379",
+//                 "redis": {                         // the upstream is one: GET and HEAD have the value of the key
+//                     "connections": 8,              // that the path is. 1 to 10000 of each thread
+//                     "keep_ms": 1000,               // 1 to 3600000: how long a value is kept, and that there is none
+//                     "stale_ms": 0                  // 0 to 3600000: how long after that it answers if redis does not
+//                 }                                  // No "hedge"
 //             }
 //         },
 //         "requests": {                              // of all routes together: passed on at a time, their bodies in
 //             "concurrent": 256,                     // memory. As "bulkhead"; if it is left out there is no bound but
 //             "waiting": 256                         // --max-connections
 //         },
+//         "shedder": {                               // only beside "requests", and only if it is there: when none of
+//             "target_ms": 5,                        // them got its place within the target, 1 to 60000, for a whole
+//             "interval_ms": 100                     // interval, above the target and up to 60000, those are refused
+//         },                                         // that have waited for more than twice the target
 //         "client": {                                // no limit if there is no per_second
 //             "per_second": 100,                     // 1 to 1000000 requests of one client
 //             "burst": 20,                           // 1 to 1000000 at once
@@ -44,10 +60,10 @@
 //         }
 //     }
 //
-// `false` in the place of attempt_ms, retry, breaker, bulkhead or requests: there is none. What no route takes is for
-// the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as they are written, without
-// decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all but `listen` changes for the
-// requests that come from then on.
+// `false` in the place of attempt_ms, retry, breaker, bulkhead, hedge, requests, shedder or redis: there is none. What
+// no route takes is for the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as
+// they are written, without decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all
+// but `listen` changes for the requests that come from then on.
 
 #include "options.hpp"
 

@@ -121,6 +121,7 @@ private:
         if (std::optional<response> reply = too_many_of(asked, *guard)) co_return *std::move(reply);
         route* const to = guard->route_of(asked.target());
         if (to == nullptr) co_return own_answer(http::status::not_found, "no route has this path");
+        if (to->opts.redis && !is_read(asked.method())) co_return answer_of_a_reader();
         co_return co_await pass_on(parser, *guard, *to);
     }
 
@@ -130,6 +131,7 @@ private:
         const co::deadline due = co::deadline::after(time_limit(asked, most));
         request onward = passed_on(asked);  // before the body, whose trailers are no headers
         if (due.expired()) co_return answer_too_late();
+        const co::clock::time_point came = co::clock::now();
         co::bulkhead::permit place;
         if (guard.opts.requests) {
             auto got = co_await co::as_outcome(co::with(guard.places.acquire(), co::until(due)));
@@ -137,20 +139,48 @@ private:
             if (!got.has_value()) co_return answer_too_late();
             place = *std::move(got);
         }
+        if (guard.opts.shedder && !guard.door.try_acquire(came))
+            co_return answer_to(co::rejection(co::reject_reason::full, guard.door.name()));
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(due)));
         if (!body.has_value()) co_return answer_to_broken_request(body.error());
 
         onward.body() = std::move(asked.body());
         onward.prepare_payload();
         if (due.expired()) co_return answer_too_late();
+        if (to.opts.redis) co_return co_await look_up(onward, to, due);
         auto attempt = [&] { return links_.to(to.opts.upstream).exchange(onward, to.opts.upstream); };
         if (!to.opts.has_guards()) {
             co::outcome<response> ended = co_await co::as_outcome(co::with(attempt(), co::until(due)));
             co_return answer_from(std::move(ended));
         }
+        if (to.opts.hedge && is_read(onward.method())) {
+            auto copy = [&] { return send_copy(onward, to.opts.upstream); };
+            co::outcome<response> ended = co_await co::as_outcome(co::with(to.hedged(copy), co::until(due)));
+            co_return answer_from(std::move(ended));
+        }
         const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? to.repeated : to.once;
         co::outcome<response> ended = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
         co_return answer_from(std::move(ended));
+    }
+
+    /// The value of the key that the path is.
+    co::task<response> look_up(const request& asked, route& to, co::deadline due) {
+        redis_links::pool& from = shared_.lookups.of(to.opts, client_.get_executor());
+        const std::string key(path_of(asked.target()));
+        const auto ask = [&] { return redis_links::look_up(from, key); };
+        const auto guarded = to.around_look_up(key);
+        co::outcome<looked_up> ended = co_await co::as_outcome(co::with(guarded(ask), co::until(due)));
+        if (ended.is_rejected()) co_return answer_to(ended.rejection());
+        if (!ended.has_value()) co_return answer_without_upstream(ended.error());
+        looked_up value = *std::move(ended);
+        if (!value) co_return own_answer(http::status::not_found, "there is no such key");
+        co_return answer_with(*std::move(value));
+    }
+
+    /// A call that may have another beside it: with a request and a link of its own.
+    co::task<response> send_copy(const request& onward, tcp::endpoint where) {
+        request own = onward;
+        co_return co_await links_.to(where).exchange(own, where);
     }
 
     response answer_from(co::outcome<response> upstream) {
@@ -255,6 +285,9 @@ private:
         } catch (const system_error& e) {
             ++shared_.upstream_failures;
             return own_answer(http::status::bad_gateway, "no answer from the upstream: " + e.code().message());
+        } catch (const redis::error& e) {
+            ++shared_.upstream_failures;
+            return own_answer(http::status::bad_gateway, std::string("no answer from the upstream: ") + e.what());
         }
     }
     response answer_too_late() {

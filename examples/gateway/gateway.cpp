@@ -110,11 +110,11 @@ co::task<> reload_on_sighup(asio::io_context& io, int argc, char** argv, const o
     }
 }
 
-/// Sees to it that every connection can have its socket and one for each upstream, and that there are more for those
-/// who come last.
+/// Sees to it that every connection can have its socket and its links, and that there are more for those who come last.
 /// Returns:       how many more for each thread, one at least
 std::size_t raise_file_limit(const options& opts) {
-    const rlim_t needed = (1 + opts.guards.upstreams()) * opts.max_connections + 8 * opts.threads + 32;
+    const rlim_t each = 8 + opts.guards.pooled();
+    const rlim_t needed = (1 + opts.guards.links()) * opts.max_connections + each * opts.threads + 32;
     const rlim_t wanted = needed + SOMAXCONN * opts.threads;  // a whole queue
     rlimit limit{};
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) throw std::system_error(errno, std::generic_category(), "getrlimit");

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What stands between clients and upstreams, on all threads together: at the door a limit for each client and a bound
-// on the requests of all routes, and around the calls of each route retries, a circuit breaker, a bulkhead and a
-// timeout. New ones replace the old while calls go on.
+// What stands between clients and upstreams, on all threads together: at the door a limit for each client, a bound on
+// the requests of all routes and a shedder of those that waited too long for it, and around the calls of each route
+// retries, copies of what is slow, a circuit breaker, a bulkhead and a timeout. New ones replace the old while calls go
+// on.
 
 #include "admission.hpp"
 #include "message.hpp"
 #include "options.hpp"
+#include "redis_link.hpp"
 
 #include <cordon/cordon.hpp>
 
@@ -17,11 +19,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace gateway {
@@ -35,14 +39,33 @@ public:
           breaker(with_numbers(o.breaker, name)),
           slots(o.bulkhead ? o.bulkhead->concurrent : co::bulkhead::max_limit,
                 {.name = name, .max_waiting = o.bulkhead ? o.bulkhead->waiting : 0}),
-          repeated(around(o.retry ? o.retry->attempts : 1)), once(around(1)) {}
+          copies(with_numbers(o.hedge.value_or(hedge_numbers()), name, budget)),
+          repeated(around(o.retry ? o.retry->attempts : 1)), once(around(1)),
+          hedged(around_copies(o.retry ? o.retry->attempts : 1)),
+          kept(o.redis.value_or(redis_numbers()).keep,
+               {.name = name, .stale_for = o.redis.value_or(redis_numbers()).stale}),
+          flights({.name = name}),
+          lookups(co::pipeline(tried(o.retry ? o.retry->attempts : 1), breaker, slots, each_in_time())
+                      .ignoring([](const co::rejection&) { return true; })
+                      .ignoring([](const std::exception& e) { return is_no_text(e); })) {}
+
+    /// Around a look-up: a value that is kept is not asked for, and one that several want only once. All that fails,
+    /// and what the inner guards refuse, is answered by a stale one.
+    [[nodiscard]] auto around_look_up(const std::string& key) {
+        return co::pipeline(kept.for_key(key), flights.for_key(key), lookups);
+    }
 
     const route_options opts;
     const std::string name;
     co::retry_budget budget;
     co::circuit_breaker breaker;
     co::bulkhead slots;
+    co::hedge_policy copies;
     const co::any_pipeline<response> repeated, once;  // the second for what may have an effect each time
+    const co::any_pipeline<response> hedged;          // for what has none: two calls at the same time
+    co::cache<std::string, looked_up> kept;           // this and the rest for a redis
+    co::single_flight<std::string, looked_up> flights;
+    const co::any_pipeline<looked_up> lookups;
 
 private:
     static co::circuit_breaker_options with_numbers(const std::optional<breaker_numbers>& o, std::string_view name) {
@@ -54,14 +77,35 @@ private:
                 .open_for = o->open_for};
     }
 
+    static co::hedge_options with_numbers(const hedge_numbers& o, std::string_view name, co::retry_budget& budget) {
+        return {.name = name,
+                .after = o.delay ? co::hedge_delay(*o.delay) : co::percentile(o.percentile),
+                .budget = &budget,
+                .within_retry = true};
+    }
+
     /// The timeout of the whole is the request's own: who calls says `until`. An answer that says that the upstream
     /// failed counts like none at all. A refusal is final: the client is told at once, and can ask elsewhere. Guards
     /// that are not wanted let everything through, so that all routes have one type of pipeline.
     co::any_pipeline<response> around(int attempts) {
+        return judged(co::pipeline(tried(attempts), breaker, slots, each_in_time()));
+    }
+    /// The same, with the copies inside of the retries: a copy is guarded like the call.
+    co::any_pipeline<response> around_copies(int attempts) {
+        auto copied = [this](auto&& call, const auto& classify) {
+            return copies(std::forward<decltype(call)>(call), classify);
+        };
+        return judged(co::pipeline(tried(attempts), copied, breaker, slots, each_in_time()));
+    }
+    co::retry_policy<> tried(int attempts) {
         const std::chrono::milliseconds base = opts.retry.value_or(retry_numbers()).backoff;
         const co::backoff waits = co::exponential(base, 10 * base, co::full_jitter);
-        return co::pipeline(co::retry(attempts, {.backoff = waits, .budget = &budget}), breaker, slots,
-                            co::timeout(opts.attempt.value_or(longest_deadline)))
+        return co::retry(attempts, {.backoff = waits, .budget = &budget});
+    }
+    co::timeout_policy each_in_time() const { return co::timeout(opts.attempt.value_or(longest_deadline)); }
+    template <class Pipeline>
+    static co::any_pipeline<response> judged(Pipeline around) {
+        return std::move(around)
             .failing_when([](const response& r) { return r.result_int() >= 500; })
             .ignoring([](const co::rejection&) { return true; });
     }
@@ -72,7 +116,10 @@ struct guards {
     explicit guards(const guard_options& o)
         : opts(o), clients(o.client_rate, o.client_burst, {.name = "clients"}),
           places(o.requests ? o.requests->concurrent : co::bulkhead::max_limit,
-                 {.name = "requests", .max_waiting = o.requests ? o.requests->waiting : 0}) {
+                 {.name = "requests", .max_waiting = o.requests ? o.requests->waiting : 0}),
+          door({.name = "door",
+                .target = o.shedder.value_or(shedder_numbers()).target,
+                .interval = o.shedder.value_or(shedder_numbers()).interval}) {
         for (const route_options& r : o.routes) routes.emplace_back(r);
         if (o.rest.upstream.port() != 0) routes.emplace_back(o.rest);
     }
@@ -88,6 +135,7 @@ struct guards {
     const guard_options opts;
     co::keyed_limiter<std::string> clients;
     co::bulkhead places;
+    co::load_shedder door;
     std::deque<route> routes;  // the longest prefixes first, and last, if there is one, that of the rest
 };
 
@@ -101,7 +149,8 @@ public:
         return now_;
     }
 
-    /// For the calls that begin from now on. What a breaker knows stays, if route and upstream do; clients begin anew.
+    /// For the calls that begin from now on. What a breaker knows stays, if route and upstream do; the others
+    /// begin anew.
     /// Threads:       one at a time
     void replace(const guard_options& opts) {
         const auto fresh = std::make_shared<guards>(opts);
@@ -115,8 +164,12 @@ public:
         }
         if (!opts.client_rate.is_unlimited()) figures_.push_back(metrics_.add(fresh->clients));
         if (opts.requests) figures_.push_back(metrics_.add(fresh->places));
+        if (opts.shedder) figures_.push_back(metrics_.add(fresh->door));
         for (route& r : fresh->routes) {
-            if (r.opts.retry) figures_.push_back(metrics_.add(r.budget));
+            if (r.opts.retry || r.opts.hedge) figures_.push_back(metrics_.add(r.budget));
+            if (r.opts.hedge) figures_.push_back(metrics_.add(r.copies));
+            if (r.opts.redis) figures_.push_back(metrics_.add(r.kept));
+            if (r.opts.redis) figures_.push_back(metrics_.add(r.flights));
             if (r.opts.breaker) figures_.push_back(metrics_.add(r.breaker));
             if (r.opts.bulkhead) figures_.push_back(metrics_.add(r.slots));
         }

@@ -135,6 +135,15 @@ inline response own_answer(http::status status, std::string text) {
     return made;
 }
 
+/// An answer whose body is a value of unknown type.
+inline response answer_with(std::string value) {
+    response made;
+    made.set(http::field::content_type, "application/octet-stream");
+    made.body() = std::move(value);
+    made.content_length(made.body().size());
+    return made;
+}
+
 /// The same, after which the connection ends: where the next request begins is uncertain.
 inline response refusal(http::status status, std::string text) {
     response made = own_answer(status, std::move(text));

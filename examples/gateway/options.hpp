@@ -64,6 +64,18 @@ struct breaker_numbers {
 struct bulkhead_numbers {
     std::size_t concurrent = 256, waiting = 256;
 };
+struct hedge_numbers {
+    double percentile = 0.95;                        // a copy goes out when a call takes longer than so many do,
+    std::optional<std::chrono::milliseconds> delay;  // or, if this is there, when it takes longer than that
+};
+struct redis_numbers {
+    std::size_t connections = 8;            // of each thread
+    std::chrono::milliseconds keep{1000};   // how long a value is good; that there is none as well
+    std::chrono::milliseconds stale{0};     // how long after that it answers if redis does not
+};
+struct shedder_numbers {
+    std::chrono::milliseconds target{5}, interval{100};
+};
 
 /// Where the requests of a route go, and what guards the calls. What is empty is not there.
 struct route_options {
@@ -74,8 +86,10 @@ struct route_options {
     std::optional<retry_numbers> retry{std::in_place};
     std::optional<breaker_numbers> breaker{std::in_place};
     std::optional<bulkhead_numbers> bulkhead{std::in_place};
+    std::optional<hedge_numbers> hedge;  // of GET and HEAD
+    std::optional<redis_numbers> redis;  // the upstream is one
 
-    [[nodiscard]] bool has_guards() const noexcept { return attempt || retry || breaker || bulkhead; }
+    [[nodiscard]] bool has_guards() const noexcept { return attempt || retry || breaker || bulkhead || hedge; }
 };
 
 /// What can change while the gateway runs.
@@ -84,15 +98,28 @@ struct guard_options {
     route_options rest;
     std::vector<route_options> routes;         // the longest prefixes first
     std::optional<bulkhead_numbers> requests;  // of all routes together
+    std::optional<shedder_numbers> shedder;    // of those that have waited for a place among them
     cordon::rate client_rate = cordon::rate::unlimited();
     std::uint64_t client_burst = 1;
     std::string client_header;  // that says who the client is; empty, or not in a request: its address
 
-    /// Returns: how many different ones there are, at least 1.
+    /// Returns: how many different ones that speak HTTP there are, at least 1.
     [[nodiscard]] std::size_t upstreams() const {
         std::set<tcp::endpoint> different{rest.upstream};
-        for (const route_options& r : routes) different.insert(r.upstream);
+        for (const route_options& r : routes)
+            if (!r.redis) different.insert(r.upstream);
         return std::max<std::size_t>(1, different.size() - different.count(tcp::endpoint()));
+    }
+    /// Returns: how many connections to redis servers each thread may have.
+    [[nodiscard]] std::size_t pooled() const {
+        std::size_t sum = 0;
+        for (const route_options& r : routes) sum += r.redis ? r.redis->connections : 0;
+        return sum;
+    }
+    /// Returns: how many connections to upstreams one client can use: one to each, and one for a copy of its call.
+    [[nodiscard]] std::size_t links() const {
+        const auto has_copies = [](const route_options& r) { return r.hedge.has_value(); };
+        return upstreams() + (has_copies(rest) || std::any_of(routes.begin(), routes.end(), has_copies) ? 1 : 0);
     }
 };
 

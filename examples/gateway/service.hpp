@@ -6,6 +6,7 @@
 #include "access_log.hpp"
 #include "guards.hpp"
 #include "options.hpp"
+#include "redis_link.hpp"
 
 #include <cordon/cordon.hpp>
 
@@ -20,7 +21,7 @@ namespace gateway {
 
 struct service {
     service(options o, commons& c)
-        : opts(std::move(o)), most_links(opts.guards.upstreams()), common(c), log(opts.log) {}
+        : opts(std::move(o)), most_links(opts.guards.links()), common(c), log(opts.log) {}
 
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 
@@ -34,6 +35,7 @@ struct service {
     commons& common;
     access_log log;
     std::mt19937_64 random{std::random_device{}()};
+    redis_links lookups;
     co::inplace_stop_source draining;  // stopped when the gateway is to end: idle connections notice by it
 
     std::uint64_t connections = 0, requests = 0, malformed = 0, answered_while_draining = 0;

@@ -35,6 +35,8 @@ constexpr std::string_view usage = R"(usage: upstream [option value]...
   --latency-ms MS      mean time that a request takes, 0 to 60000 (default 40)
   --latency-dist NAME  constant, uniform (half to one and a half times the mean) or exponential (cut at its own
                        99th percentile, 4.6 times the mean) (default uniform)
+  --slow-share P       share of requests that take --slow-ms instead, as if a slow replica had them, 0 to 1 (default 0)
+  --slow-ms MS         0 to 60000 (default 400)
   --concurrent N       requests at a time, 1 to 1000000; more of them wait in the order in which they came
                        (default: no bound)
   --error-rate P       share of requests answered 500 instead of being executed, 0 to 1 (default 0)
@@ -48,6 +50,7 @@ struct options {
     unsigned short port = 0;
     double latency_ms = 40;
     std::string shape = "uniform";
+    double slow_share = 0, slow_ms = 400;
     std::size_t concurrent = SIZE_MAX;
     double error_rate = 0;
     std::size_t body_bytes = 1024;
@@ -78,6 +81,8 @@ options parse(int argc, char** argv) {
         if (name == "--port") parsed.port = number<unsigned short>(name, value, 0, 65535);
         else if (name == "--latency-ms") parsed.latency_ms = latency(name, value);
         else if (name == "--latency-dist") parsed.shape = value;
+        else if (name == "--slow-share") parsed.slow_share = share(name, value);
+        else if (name == "--slow-ms") parsed.slow_ms = latency(name, value);
         else if (name == "--concurrent") parsed.concurrent = number<std::size_t>(name, value, 1, 1'000'000);
         else if (name == "--error-rate") parsed.error_rate = share(name, value);
         else if (name == "--body-bytes") parsed.body_bytes = number<std::size_t>(name, value, 0, 16'777'216);
@@ -267,6 +272,8 @@ private:
 
     milliseconds draw_latency() {
         const double mean = options_.latency_ms;
+        if (options_.slow_share > 0 && std::bernoulli_distribution{options_.slow_share}(random_))
+            return milliseconds{options_.slow_ms};
         if (mean == 0 || options_.shape == "constant") return milliseconds{mean};
         if (options_.shape == "uniform")
             return milliseconds{std::uniform_real_distribution<double>{mean / 2, mean * 3 / 2}(random_)};

@@ -28,12 +28,15 @@ public:
 
     /// Returns: whom the last request went to.
     [[nodiscard]] const tcp::endpoint& where() const noexcept { return where_; }
+    /// Whether a request is on it.
+    [[nodiscard]] bool is_busy() const noexcept { return busy_; }
 
     /// Sends a request to `where` and reads the answer. Request id, trace and deadline are those of the context. An idempotent
     /// request goes out once more if a connection that had been kept turns out to be closed.
     /// Errors:        system_error if the upstream refuses, breaks off or does not speak HTTP
     /// Cancellation:  a cancel point; stopped, the connection is closed, since an answer may still be on its way
     co::task<response> exchange(request& asked, tcp::endpoint where) {
+        const in_use until_it_ends(busy_);
         const bool repeatable = asked.method() != http::verb::post && asked.method() != http::verb::patch;
         if (where != where_) close();
         where_ = where;
@@ -57,6 +60,13 @@ public:
 private:
     static constexpr std::uint32_t max_header_bytes = 64 << 10;
     static constexpr std::uint64_t max_body_bytes = 64 << 20;
+
+    struct in_use {
+        explicit in_use(bool& b) noexcept : busy(b) { busy = true; }
+        in_use(const in_use&) = delete;
+        ~in_use() { busy = false; }
+        bool& busy;
+    };
 
     /// Closes the connection unless it can be used again.
     class closing {
@@ -120,6 +130,7 @@ private:
     tcp::socket socket_;
     tcp::endpoint where_;
     flat_buffer buffer_;
+    bool busy_ = false;
 };
 
 /// Links to several upstreams, so that a client that goes from one to another finds each of its connections again.
@@ -127,15 +138,17 @@ class upstream_links {
 public:
     upstream_links(asio::any_io_executor io, std::size_t most) : io_(std::move(io)), most_(most) {}
 
-    /// Returns: the link that goes there already, a new one if there may be more, or else the one that was not used for
-    /// longest.
+    /// Returns: a link without a request: one that goes there already, a new one if there may be more, or else the one
+    /// that was not used for longest. If there is none, the gateway began without hedges: one more than there may be.
     upstream_link& to(const tcp::endpoint& where) {
-        const auto goes_there = [&](const upstream_link& link) { return link.where() == where; };
+        const auto is_idle = [](const upstream_link& link) { return !link.is_busy(); };
+        const auto goes_there = [&](const upstream_link& link) { return is_idle(link) && link.where() == where; };
         auto link = std::find_if(links_.begin(), links_.end(), goes_there);
-        if (link == links_.end()) {
-            if (links_.size() < most_) links_.emplace_back(io_);
-            link = std::prev(links_.end());
+        if (link == links_.end() && links_.size() >= most_) {
+            const auto oldest = std::find_if(links_.rbegin(), links_.rend(), is_idle);
+            if (oldest != links_.rend()) link = std::prev(oldest.base());
         }
+        if (link == links_.end()) link = links_.emplace(link, io_);
         links_.splice(links_.begin(), links_, link);
         return links_.front();
     }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// One connection to a redis server: a request at a time, on Asio. Source: the Redis serialization protocol, RESP2.
+// A connection to a redis server: a request at a time, on Boost.Asio. Source: the Redis serialization protocol, RESP2.
 
 #include <cordon/cordon.hpp>
-#include <cordon/interop/asio.hpp>
+#include <cordon/interop/boost_asio.hpp>
 
-#include <asio.hpp>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/write.hpp>
 
 #include <charconv>
 #include <cstddef>
@@ -14,20 +17,26 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace redis {
 
+namespace asio = boost::asio;
 using asio::ip::tcp;
+
+/// The server says that something is wrong, or what this client does not understand.
+struct error : std::runtime_error {
+    explicit error(const std::string& what) : runtime_error("redis: " + what) {}
+};
 
 // [connection]
 class connection {
 public:
-    static cordon::task<connection> open(asio::io_context& io, tcp::endpoint server) {
-        tcp::socket socket(io);
+    static cordon::task<connection> open(asio::any_io_executor io, tcp::endpoint server) {
+        tcp::socket socket(std::move(io));
         co_await socket.async_connect(server, cordon::use_cordon);
         socket.set_option(tcp::no_delay(true));
+        socket.non_blocking(true);
         socket.set_option(tcp::socket::linger(true, 0));  // closed in the middle of a reply it is reset
         co_return connection(std::move(socket));
     }
@@ -48,6 +57,15 @@ public:
     /// Whether a part of a reply has come, and the rest is awaited.
     bool in_mid_reply() const noexcept { return awaiting_ && bytes_ != 0; }
 
+    /// Whether the connection stands, and the server said nothing that nobody asked for.
+    bool is_quiet() {
+        char byte = 0;
+        boost::system::error_code why;
+        if (!in_.empty()) return false;
+        socket_.receive(asio::buffer(&byte, 1), tcp::socket::message_peek, why);
+        return why == asio::error::would_block;
+    }
+
 private:
     explicit connection(tcp::socket s) : socket_(std::move(s)) {}
 
@@ -62,7 +80,7 @@ private:
         } else if (head[0] == '+' || head[0] == ':') {
             reply = head.substr(1);
         } else {
-            throw std::runtime_error("redis: " + head);  // an error, or what this client does not understand
+            throw error(head);
         }
         awaiting_ = false;
         co_return reply;
@@ -74,7 +92,7 @@ private:
     static std::size_t number(const std::string& head) {
         long long n = 0;
         const auto parsed = std::from_chars(head.data() + 1, head.data() + head.size(), n);
-        if (parsed.ec != std::errc() || n < -1) throw std::runtime_error("redis: no length: " + head);
+        if (parsed.ec != std::errc() || n < -1) throw error("no length: " + head);
         return static_cast<std::size_t>(n);
     }
     cordon::task<> more() {
@@ -88,7 +106,7 @@ private:
         while ((end = in_.find("\r\n")) == std::string::npos) co_await more();
         std::string first = in_.substr(0, end);
         in_.erase(0, end + 2);
-        if (first.empty()) throw std::runtime_error("redis: an empty line");
+        if (first.empty()) throw error("an empty line");
         co_return first;
     }
     cordon::task<std::string> exactly(std::size_t size) {

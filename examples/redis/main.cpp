@@ -5,6 +5,8 @@
 // --mark-clean the pool is told to keep the connections of those requests, which goes wrong at once.
 #include "connection.hpp"
 
+#include <boost/asio/io_context.hpp>
+
 #include <chrono>
 #include <cstdlib>
 #include <exception>
@@ -13,6 +15,7 @@
 #include <string_view>
 
 using namespace std::chrono_literals;
+namespace asio = boost::asio;
 namespace co = cordon;
 using redis_pool = co::resource_pool<redis::connection>;
 
@@ -63,7 +66,7 @@ co::task<> go_on(redis_pool& pool, int first, tally& t) {
 co::task<> run(asio::io_context& io, unsigned short port, tally& t) {
     // [pool]
     const redis::tcp::endpoint server(asio::ip::address_v4::loopback(), port);
-    const auto connect = [&io, server] { return redis::connection::open(io, server); };
+    const auto connect = [&io, server] { return redis::connection::open(io.get_executor(), server); };
     redis_pool pool{4, connect, {.name = "redis", .max_idle_time = 10min, .held_too_long = 5s}};
     // [/pool]
     {

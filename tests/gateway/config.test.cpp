@@ -4,6 +4,7 @@
 #include "catch.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -60,6 +61,8 @@ TEST_CASE("a configuration says every number of the guards", "[gateway][config]"
         "breaker": { "window": 50, "min_calls": 10, "failure_rate": 1, "open_for_ms": 2500 },
         "bulkhead": { "concurrent": 8, "waiting": 0 },
         "requests": { "concurrent": 30, "waiting": 5 },
+        "hedge": { "percentile": 0.9 },
+        "shedder": { "target_ms": 20, "interval_ms": 300 },
         "client": { "per_second": 100, "burst": 20, "header": "x-api-key" }
     })");
     CHECK(o.listen.address().to_string() == "::1");
@@ -78,6 +81,10 @@ TEST_CASE("a configuration says every number of the guards", "[gateway][config]"
     CHECK(o.guards.rest.bulkhead->waiting == 0);
     CHECK(o.guards.requests->concurrent == 30);
     CHECK(o.guards.requests->waiting == 5);
+    CHECK(o.guards.rest.hedge->percentile == 0.9);
+    CHECK_FALSE(o.guards.rest.hedge->delay);
+    CHECK(o.guards.shedder->target == 20ms);
+    CHECK(o.guards.shedder->interval == 300ms);
     CHECK(o.guards.client_rate == cordon::per_second(100));
     CHECK(o.guards.client_burst == 20);
     CHECK(o.guards.client_header == "x-api-key");
@@ -108,11 +115,57 @@ TEST_CASE("what is out of range is refused with line, field, value and range", "
               "breaker.open_for_ms is 3600001, allowed is a number from 1 to 3600000"},
              {"bulkhead", R"("concurrent": 0)", "bulkhead.concurrent is 0, allowed is a number from 1 to 1000000"},
              {"bulkhead", R"("waiting": -1)", "bulkhead.waiting is -1, allowed is a number from 0 to 1000000"},
+             {"hedge", R"("percentile": 0.49)", "hedge.percentile is 0.49, allowed is a number from 0.5 to 0.999"},
+             {"hedge", R"("percentile": 1)", "hedge.percentile is 1, allowed is a number from 0.5 to 0.999"},
+             {"hedge", R"("delay_ms": 0)", "hedge.delay_ms is 0, allowed is a number from 1 to 600000"},
+             {"shedder", R"("target_ms": 0)", "shedder.target_ms is 0, allowed is a number from 1 to 60000"},
+             {"shedder", R"("interval_ms": 60001)",
+              "shedder.interval_ms is 60001, allowed is a number from 1 to 60000"},
              {"client", R"("per_second": 0)", "client.per_second is 0, allowed is a number from 1 to 1000000"},
              {"client", R"("burst": 1000001)", "client.burst is 1000001, allowed is a number from 1 to 1000000"},
          }) {
         CHECK(problem_of(b.section, b.field) == std::string("g.json:2: ") + b.said);
     }
+}
+
+TEST_CASE("a shedder needs a queue to look at, and an interval above its target", "[gateway][config]") {
+    CHECK(problem("{\n\"shedder\": {} }") ==
+          "g.json:2: shedder is an object, allowed is one beside \"requests\", whose queue it looks at");
+    const auto beside_requests = [](const std::string& fields) {
+        return problem("{ \"requests\": {}, \"shedder\": {\n" + fields + "\n} }");
+    };
+    CHECK(beside_requests(R"("target_ms": 100)") ==
+          "g.json:2: shedder.target_ms is 100, allowed is a number below shedder.interval_ms, which is 100");
+    CHECK(beside_requests(R"("interval_ms": 5)") ==
+          "g.json:2: shedder.interval_ms is 5, allowed is a number above shedder.target_ms, which is 5");
+    CHECK(read(R"({ "shedder": {}, "requests": {} })").guards.shedder->interval == 100ms);
+    CHECK_FALSE(read(R"({ "requests": {} })").guards.shedder);
+    CHECK_FALSE(read(R"({ "shedder": false })").guards.shedder);
+}
+
+TEST_CASE("a hedge waits for a time or for a share of the calls, and its copies have links", "[gateway][config]") {
+    CHECK(problem("{ \"hedge\": { \"percentile\": 0.9,\n\"delay_ms\": 20 } }") ==
+          "g.json:2: hedge.delay_ms is 20, allowed is one of the two, this or percentile");
+    CHECK_FALSE(read("{}").guards.rest.hedge);
+    CHECK(read("{}").guards.links() == 1);
+    const gateway::options o = read(R"({
+        "hedge": { "delay_ms": 20 },
+        "routes": {
+            "/none": { "upstream": "127.0.0.1:1", "hedge": false },
+            "/share": { "upstream": "127.0.0.1:2", "hedge": { "percentile": 0.9 } },
+            "/time": { "upstream": "127.0.0.1:3", "hedge": { "delay_ms": 30 } },
+            "/as-above": { "upstream": "127.0.0.1:4" }
+        }
+    })");
+    CHECK(o.guards.links() == 5);
+    const auto& routes = o.guards.routes;
+    REQUIRE(routes.size() == 4);
+    CHECK(routes[0].hedge->delay == 20ms);
+    CHECK(routes[1].hedge->percentile == 0.9);
+    CHECK_FALSE(routes[1].hedge->delay);
+    const std::size_t time = routes[2].prefix == "/time" ? 2 : 3;  // as long as /none
+    CHECK(routes[time].hedge->delay == 30ms);
+    CHECK_FALSE(routes[5 - time].hedge);
 }
 
 TEST_CASE("a value of another kind is refused like one that is out of range", "[gateway][config]") {
@@ -201,6 +254,32 @@ TEST_CASE("what a route does not say is as at the top of the file", "[gateway][c
     CHECK(all.prefix == "/");
     CHECK_FALSE(all.deadline);
     CHECK(all.breaker->window == 50);
+}
+
+TEST_CASE("a route to a redis says what it keeps", "[gateway][config]") {
+    const auto of_route = [](const std::string& rest) {
+        return "{ \"hedge\": {}, \"routes\": { \"/a\": { \"upstream\": \"127.0.0.1:1\",\n" + rest + "\n} } }";
+    };
+    const gateway::options o = read(of_route(R"("redis": { "connections": 3, "keep_ms": 20, "stale_ms": 30 })"));
+    const gateway::route_options& a = o.guards.routes.at(0);
+    CHECK(a.redis->connections == 3);
+    CHECK(a.redis->keep == 20ms);
+    CHECK(a.redis->stale == 30ms);
+    CHECK_FALSE(a.hedge);
+    CHECK(o.guards.pooled() == 3);
+    CHECK(read(of_route(R"("redis": false)")).guards.routes.at(0).hedge);
+    CHECK(read(of_route(R"("redis": {}, "hedge": false)")).guards.routes.at(0).redis->keep == 1s);
+    const std::string at = "g.json:2: routes[\"/a\"].";
+    CHECK(problem(of_route(R"("redis": { "connections": 0 })")) ==
+          at + "redis.connections is 0, allowed is a number from 1 to 10000");
+    CHECK(problem(of_route(R"("redis": { "keep_ms": 0 })")) ==
+          at + "redis.keep_ms is 0, allowed is a number from 1 to 3600000");
+    CHECK(problem(of_route(R"("redis": { "stale_ms": -1 })")) ==
+          at + "redis.stale_ms is -1, allowed is a number from 0 to 3600000");
+    CHECK(problem(of_route(R"("redis": {}, "hedge": {})")) ==
+          at + "hedge is an object, allowed is false beside redis");
+    CHECK(problem("{\n\"redis\": {} }") ==
+          "g.json:2: redis is an object, allowed is what config.hpp lists: there is no such field");
 }
 
 TEST_CASE("what is wrong with a route is said with its path", "[gateway][config]") {

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "gateway" / "demo"))
+import hedging  # noqa: E402
 import load  # noqa: E402
 import plots  # noqa: E402
 
@@ -38,6 +39,9 @@ class Figures(unittest.TestCase):
         hundred = list(range(1, 101))
         self.assertEqual([load.quantile(hundred, share) for share in (0.01, 0.5, 0.99, 0.995)], [1, 50, 99, 100])
 
+    def test_of_the_slowest_no_share_is_shown(self):
+        self.assertEqual(hedging.slower_than([10, 20, 30, 400]), [(10, 75), (20, 50), (30, 25)])
+
     def test_pieces_of_time_have_what_is_in_them_and_nothing_else(self):
         moments = [4.9, 5.0, 5.05, 5.19, 5.31, 5.4]
         self.assertEqual(load.bins(moments, 5.0, 5.4, 0.1), [[1, 2], [3], [], [4]])
@@ -53,6 +57,7 @@ class Plots(unittest.TestCase):
         curves = {"without": [(0, 100), (0.1, 900)], "with": [(0, 100), (0.1, 110)]}
         self.plots.bulkhead({"curves": curves, "hang": (0.05, 0.1), "deadline_ms": 1000})
         self.plots.surge({"curves": curves, "capacity": 200})
+        self.plots.hedging({"curves": curves})
         self.plots.answers({"sent": curves})
         self.plots.breaker({"changes": [(0, 0, 0), (0.1, 80, 2), (0.2, 80, 1)]})
 
@@ -67,7 +72,7 @@ class Plots(unittest.TestCase):
     def test_without_gnuplot_there_are_figures_but_no_plots_and_that_is_said(self):
         self.plots.gnuplot = None
         self.draw_all()
-        self.assertEqual(sorted(path.suffix for path in self.plots.folder.iterdir()), [".dat"] * 4 + [".gp"] * 4)
+        self.assertEqual(sorted(path.suffix for path in self.plots.folder.iterdir()), [".dat"] * 5 + [".gp"] * 5)
         first, second = self.plots.places()
         self.assertIn("gnuplot is not installed", first)
         self.assertIn(str(self.plots.folder), second)
@@ -76,7 +81,7 @@ class Plots(unittest.TestCase):
         if not self.plots.gnuplot:
             self.skipTest("gnuplot is not installed")
         self.draw_all()
-        self.assertEqual(len(self.plots.places()), 4)
+        self.assertEqual(len(self.plots.places()), 5)
         for path in self.plots.drawn:
             self.assertIn("<svg", path.read_text())
 

@@ -24,6 +24,9 @@ import threading
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "redis"))
+from redis_server import SERVER, Redis  # noqa: E402
+
 GATEWAY, UPSTREAM = (pathlib.Path(program).resolve() for program in sys.argv[1:3])
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -657,6 +660,51 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([i for i in ledger.read_text().split() if i.startswith("POST")],
                          [i for i in ids if status[i] == 200])  # fmt: skip
 
+    def test_a_slow_call_has_a_copy_unless_it_changes_something(self):
+        options = ("--latency-ms", 2, "--latency-dist", "constant", "--slow-share", 0.4, "--slow-ms", 80)
+        upstream = Program(UPSTREAM, *options)
+        self.addCleanup(upstream.kill)
+        gateway = self.start(*self.configured(hedge={"delay_ms": 20}, bulkhead=False), port=upstream.port)
+        client = self.connect(gateway)
+
+        def asked(requests, *methods, body=None):
+            """Returns: how many calls the upstream saw, how many of them were copies, and how many of those won."""
+            with contextlib.closing(Client(upstream.port)) as looks:
+                before, figures = json.loads(looks.ask("/control/stats")[2])["requests"], self.figures(gateway)
+                for n in range(requests):
+                    method = methods[n % len(methods)]
+                    status, headers, text = client.ask("/item", method, body, x_request_id=f"{method}-{n}")
+                    self.assertEqual((status, headers["x-request-id"]), (200, f"{method}-{n}"))
+                    if method != "HEAD":  # its own answer, and not a late one
+                        self.assertIn(f'"{method}-{n}"', text.decode())
+                after = self.figures(gateway)
+                series = [f'cordon_hedge_{name}_total{{name="upstream"}}' for name in ("sent", "won")]
+                now = json.loads(looks.ask("/control/stats")[2])["requests"]
+                return now - before, *(after[name] - figures[name] for name in series)
+
+        seen, sent, won = asked(40, "GET", "HEAD")
+        self.assertGreater(won, 0)
+        self.assertTrue(40 + won <= seen <= 40 + sent, (seen, sent, won))
+        self.assertEqual(asked(10, "PUT", "POST", body=b"x"), (10, 0, 0))
+
+    def test_a_queue_that_stands_is_shed_and_then_all_are_served_again(self):
+        options = self.configured(deadline_ms=5000, requests={"concurrent": 1, "waiting": 100},
+                                  shedder={"target_ms": 5, "interval_ms": 100})  # fmt: skip
+        gateway = self.start(*options)
+        self.control("latency?ms=20")
+        self.addCleanup(self.control, "latency?ms=1")
+        clients = [self.connect(gateway) for _ in range(60)]
+        for client in clients:
+            client.send_request()
+        seen = [client.answer() for client in clients]
+        shed = [body for status, _, body in seen if status == 503]
+        self.assertTrue(10 < len(shed) < 60, shed)  # at first, and until it is noticed, all are served
+        self.assertEqual(set(shed), {b"door: full\n"})
+        self.assertEqual(clients[0].ask()[0], 200)  # which had not to wait
+        figures = self.figures(gateway)
+        counts = [figures[f'cordon_load_shedder_{name}_total{{name="door"}}'] for name in ("admitted", "rejected")]
+        self.assertEqual(counts, [61 - len(shed), len(shed)])
+
     def test_the_figures_are_there_for_prometheus(self):
         options = self.configured(client={"per_second": 1, "burst": 3})
         gateway = self.start(*options, "--threads", 2)
@@ -790,6 +838,58 @@ class EndToEnd(unittest.TestCase):
             self.assertEqual({client.ask(target)[0] for _ in range(50)}, {500})
         names = [series.partition("{")[0] for series in self.figures(gateway) if "/all" in series or "/some" in series]
         self.assertEqual({name.partition("_budget")[0] for name in names}, {"cordon_retry"})
+
+    @unittest.skipUnless(SERVER, "redis-server is not installed")
+    def test_a_route_to_redis_answers_with_values_that_it_keeps(self):
+        redis = self.enterContext(Redis())
+        route = {"upstream": f"127.0.0.1:{redis.port}", "redis": {"connections": 2, "keep_ms": 600_000}}
+        gateway = self.start_with_routes({"/prices": route}, "--threads", 2)
+        client = self.connect(gateway)
+        for key, value in ((b"/prices/tea", b"5"), (b"/prices/%20", b"\0\r\n"), (b"/other", b"x")):
+            self.assertEqual(redis.command(b"SET", key, value), b"+OK\r\n")
+        status, headers, body = client.ask("/prices/tea?unit=g")
+        self.assertEqual((status, headers["content-type"], body), (200, "application/octet-stream", b"5"))
+        self.assertEqual(client.ask("/prices/%20")[2], b"\0\r\n")
+        status, headers, _ = client.ask("/prices/tea", "HEAD")
+        self.assertEqual((status, headers["content-length"]), (200, "1"))
+        self.assertEqual(client.ask("/prices/none")[::2], (404, b"there is no such key\n"))
+        self.assertEqual(client.ask("/other")[0], 404)  # no route
+
+        redis.command(b"LPUSH", b"/prices/list", b"1")
+        status, _, body = client.ask("/prices/list")
+        self.assertEqual(status, 502)
+        self.assertIn(b"no answer from the upstream: redis: -WRONGTYPE", body)
+        status, headers, _ = self.connect(gateway).ask("/prices/tea", "PUT", b"6")
+        self.assertEqual((status, headers["allow"]), (405, "GET, HEAD"))
+
+        redis.command(b"CLIENT", b"PAUSE", b"100")  # so that they all want it at the same time
+        clients = [self.connect(gateway) for _ in range(10)]
+        for each in clients:
+            each.send_request("/prices/new")
+        self.assertEqual({each.answer()[0] for each in clients}, {404})
+        figures = self.figures(gateway)
+        self.assertEqual(figures['cordon_single_flight_calls_total{name="/prices"}'], 5)
+        self.assertEqual(figures['cordon_cache_entries{name="/prices"}'], 4)
+        redis.end()
+        self.assertEqual([client.ask(f"/prices/{key}")[0] for key in ("tea", "none", "new", "late")],
+                         [200, 404, 404, 502])  # fmt: skip
+        gateway.signal()
+        for each in (client, *clients):
+            each.close()
+        self.assertEqual(self.ended(gateway)[0]["failed"], "0")
+
+    @unittest.skipUnless(SERVER, "redis-server is not installed")
+    def test_an_old_value_answers_for_a_redis_that_is_gone(self):
+        redis = self.enterContext(Redis())
+        route = {"upstream": f"127.0.0.1:{redis.port}", "redis": {"keep_ms": 1, "stale_ms": 600_000}}
+        gateway = self.start_with_routes({"/": route}, retry=False, breaker={"window": 2, "min_calls": 2})
+        client = self.connect(gateway)
+        redis.command(b"SET", b"/tea", b"5")
+        self.assertEqual(client.ask("/tea")[::2], (200, b"5"))
+        redis.end()
+        self.assertEqual([client.ask("/tea")[::2] for _ in range(4)], [(200, b"5")] * 4)
+        self.assertEqual(self.figures(gateway)['cordon_circuit_breaker_state{name="/",state="open"}'], 1)
+        self.assertEqual(client.ask("/coffee")[::2], (503, b"/: circuit open\n"))
 
     def test_sighup_changes_routes_and_keeps_what_their_breakers_know(self):
         def script(connection):

@@ -6,62 +6,13 @@ Cites [PO-16], a connection that is in the middle of something is not lent again
 """
 
 import pathlib
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
+from redis_server import SERVER, Redis
+
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
-SERVER = shutil.which("redis-server")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Redis:
-    """A server that keeps nothing on disk and ends with the test."""
-
-    def __enter__(self):
-        self.folder = tempfile.TemporaryDirectory()
-        for _ in range(5):  # somebody else may take the port
-            self.port = free_port()
-            self.process = subprocess.Popen(
-                [SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                 "--daemonize", "no", "--dir", self.folder.name], stdout=subprocess.DEVNULL)
-            if self.answers():
-                return self
-            self.end()
-        raise RuntimeError("redis-server does not answer")
-
-    def answers(self):
-        for _ in range(200):
-            if self.process.poll() is not None:
-                return False
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as s:
-                    s.sendall(b"PING\r\n")
-                    return s.recv(16) == b"+PONG\r\n"
-            except OSError:
-                time.sleep(0.02)
-        return False
-
-    def end(self):
-        self.process.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def __exit__(self, *_):
-        self.end()
-        self.folder.cleanup()
 
 
 @unittest.skipUnless(SERVER, "redis-server is not installed")

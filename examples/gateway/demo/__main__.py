@@ -4,10 +4,11 @@
   steady, paced, hang   standing.py   it serves, loses nothing, and answers in time while its upstream hangs
   drain                 drain.py      it ends without losing a request
   bulkhead              bulkhead.py   one of two dependencies hangs, with a bulkhead and without
-  surge                 surge.py      ten times the capacity is asked for, with a limiter and without
+  surge                 surge.py      ten times the capacity is asked for, with a limiter, with a shedder, and without
+  hedging               hedging.py    some calls are slow, with a second copy of them and without
   breaker               breaker.py    the upstream fails for a while
 
-The last three are drawn as SVG in BUILD_DIR/demo, if gnuplot is installed.
+The last four are drawn as SVG in BUILD_DIR/demo, if gnuplot is installed.
 Exit code: 0 if all of it holds, 1 if not (each failure is named), 2 if the demo could not run.
 """
 
@@ -20,6 +21,7 @@ import tempfile
 
 import breaker
 import bulkhead
+import hedging
 import plots
 import standing
 import surge
@@ -33,6 +35,7 @@ ACTS = {
     "standing": lambda stage, drawing: standing.run(stage),
     "bulkhead": lambda stage, drawing: drawing.bulkhead(bulkhead.run(stage)),
     "surge": lambda stage, drawing: drawing.surge(surge.run(stage)),
+    "hedging": lambda stage, drawing: drawing.hedging(hedging.run(stage)),
     "breaker": lambda stage, drawing: draw_breaker(drawing, breaker.run(stage)),
 }
 

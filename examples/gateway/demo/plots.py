@@ -47,8 +47,20 @@ plot {curves(seen["curves"])}
 set ylabel "requests served per second"
 set yrange [0:{1.25 * capacity}]
 set key outside bottom center horizontal width -2
-plot {capacity} title "capacity, {capacity}/s" linestyle 3, \\
+set style line 3 linecolor "#1e8449" linewidth 2 dashtype solid
+set style line 4 linecolor "#777777" linewidth 1 dashtype 2
+plot {capacity} title "capacity, {capacity}/s" linestyle 4, \\
     {curves(seen["curves"])}
+""")  # fmt: skip
+
+    def hedging(self, seen):
+        self.draw("hedging", "One in fifty calls is slow", seen["curves"].items(), f"""
+set xlabel "milliseconds"
+set ylabel "requests that took longer, %"
+set logscale y
+set yrange [0.1:100]
+set key outside bottom center horizontal
+plot {curves(seen["curves"])}
 """)  # fmt: skip
 
     def breaker(self, seen):
