@@ -831,7 +831,7 @@ class EndToEnd(unittest.TestCase):
 
         fails = {"upstream": f"127.0.0.1:{self.stub(script).port}"}
         gateway = self.start_with_routes({"/all": fails, "/some": fails | {"retry": {}, "breaker": False}},
-                                         "--deadline-ms", 200, attempt_ms=False, retry=False, breaker=False,
+                                         "--deadline-ms", 5000, attempt_ms=False, retry=False, breaker=False,
                                          bulkhead=False)  # fmt: skip
         client = self.connect(gateway)
         for target in ("/all", "/some"):
