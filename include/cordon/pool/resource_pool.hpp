@@ -185,7 +185,7 @@ public:
     void reap() noexcept { resource_core::reap(); }
 
     /// Refuses all who wait and all who come, lets go what is idle, stops creations of the pool's own, and waits until
-    /// everything else has come back, too.
+    /// everything else has come back, too, and those who waited have gone on. If nobody comes it may then be destroyed.
     /// Cancellation:  a cancel point; stopped, it reports each lease that is still out by `on_held_too_long`. The pool
     ///                stays closed; close it again to wait again
     [[nodiscard]] auto close() noexcept { return close_operation(*this); }

@@ -9,8 +9,9 @@
 //    It grows only below limit_, so never more than that exist, also while an old one is being destroyed.
 // K2 What is idle or free is given to who waits, oldest first, whenever the lock is given up (`change`): while somebody
 //    waits nothing is idle, and there is room only beyond what may be made at the same time.
-// K3 A pool whose close has ended has no place. Giving the last one back is the last access to the pool, under the
-//    lock; the closer takes the lock once more before it goes on.
+// K3 A pool whose close has ended has no place, and nobody is at its turn. Giving back the last place, or leaving the
+//    last turn, is the last access to the pool, under the lock; the closer takes the lock once more before it goes on.
+//    So who leaves a turn without a place knows by then how it ended; a place is given up for a turn as that begins.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -75,12 +76,14 @@ public:
     place() noexcept = default;
     place(resource_core& pool, pooled* resource) noexcept : pool_(&pool), resource_(resource) {}
     place(place&& other) noexcept
-        : pool_(std::exchange(other.pool_, nullptr)), resource_(other.resource_), uncertain_(other.uncertain_) {}
+        : pool_(std::exchange(other.pool_, nullptr)), resource_(other.resource_), uncertain_(other.uncertain_),
+          surplus_(other.surplus_) {}
     place& operator=(place&& other) noexcept {
         place old(std::move(*this));
         pool_ = std::exchange(other.pool_, nullptr);
         resource_ = other.resource_;
         uncertain_ = other.uncertain_;
+        surplus_ = other.surplus_;
         return *this;
     }
     ~place();
@@ -89,12 +92,15 @@ public:
     [[nodiscard]] pooled* resource() const noexcept { return resource_; }
     /// While a check or a creation is under way, which a stop may end midway.
     void uncertain(bool u) noexcept { uncertain_ = u; }
+    /// There is no room for it any more: it is to be given up.
+    [[nodiscard]] bool surplus() const noexcept { return surplus_; }
 
 private:
     friend class resource_core;
     resource_core* pool_ = nullptr;
     pooled* resource_ = nullptr;  ///< null: one is to be made
     bool uncertain_ = false;
+    bool surplus_ = false;
 };
 
 class resource_core {
@@ -138,7 +144,7 @@ public:
     [[nodiscard]] std::optional<gone> outdated(const pooled& p, clock::time_point now) const noexcept;
     /// Destroys what is in the place, which stays.
     void empty(place& p, gone why) noexcept;
-    /// For an emptied place: another resource, or that it may be filled, or no place any more.
+    /// For an emptied place: another resource, or that it may be filled, or that it is surplus.
     [[nodiscard]] place trade(place p) noexcept;
     /// Fills a place that had room.
     void fill(place& p, pooled& made) noexcept;
@@ -200,6 +206,7 @@ private:
     void serve() noexcept;
     void arm_reaper(clock::time_point now) noexcept;
     void give_up(place& p) noexcept;
+    void drop(place& p) noexcept;
     void begin_close() noexcept;
     void end_reaper() noexcept;
     void born(pooled& made) noexcept;
@@ -228,7 +235,8 @@ private:
     counted_list<pooled> out_;
     counted_list<turn> waiters_;
     intrusive_list<closer> closers_;
-    std::size_t present_ = 0;  // in waiters_ and closers_, or woken and not gone on yet
+    std::size_t turns_ = 0;    // in waiters_, or woken and not gone on yet
+    std::size_t closing_ = 0;  // the same of closers_
     counters totals_;
     reaper reaper_{*this};
 };

@@ -44,7 +44,8 @@ inline void resource_core::end_reaper() noexcept {
 inline void resource_core::fail_if_in_use() noexcept {
     end_reaper();
     const figures now = look();
-    if (present_ != 0) [[unlikely]] fail_in_use("resource_pool", name_, now.waiting, present_);
+    if (const std::size_t present = turns_ + closing_; present != 0) [[unlikely]]
+        fail_in_use("resource_pool", name_, now.waiting, present);
     if (now.size == now.idle) return;
     std::string text = "resource_pool \"" + name_ + "\" destroyed while " + std::to_string(now.size - now.idle) +
                        " of its places are in use: co_await close() first";
@@ -72,7 +73,7 @@ inline void resource_core::serve() noexcept {
     if (!waiters_.empty()) label_.held_by(out_.size());
     if (closed_) {
         if (!closers_.empty()) close_label_.held_by(size_);
-        while (size_ == 0 && !closers_.empty()) closers_.pop_front().complete();
+        while (size_ == 0 && turns_ == 0 && !closers_.empty()) closers_.pop_front().complete();  // K3
         return;
     }
     if (!terms_.runs_on) return;
@@ -120,10 +121,8 @@ inline place resource_core::trade(place p) noexcept {
         --size_;
         --creating_;
         p.resource_ = &last;
-    } else if (closed_ || terms_.runs_on || size_ > limit_ || creating_ > terms_.max_creating) {
-        --size_;
-        --creating_;
-        p.pool_ = nullptr;
+    } else {
+        p.surplus_ = closed_ || terms_.runs_on || size_ > limit_ || creating_ > terms_.max_creating;
     }
     return p;
 }
@@ -142,9 +141,16 @@ inline void resource_core::give_up(place& p) noexcept {
         return forget(1, p.uncertain_ ? gone::broken : gone::surplus);
     }
     const change now(*this);
+    if (p.uncertain_) ++totals_.failed;
+    drop(p);
+}
+
+/// Under the lock: gives up a place without a resource, if it is one.
+inline void resource_core::drop(place& p) noexcept {
+    if (p.pool_ == nullptr) return;
+    p.pool_ = nullptr;
     --size_;
     --creating_;
-    if (p.uncertain_) ++totals_.failed;
 }
 
 inline void resource_core::forget(std::size_t places, gone why) noexcept {
@@ -382,7 +388,7 @@ inline void resource_core::begin_close() noexcept {
     {
         const change now(*this);
         closed_ = true;
-        while (!waiters_.empty()) waiters_.pop_front().complete();
+        while (!waiters_.empty()) waiters_.pop_front().refuse();
         while (!idle_.empty()) idle.push_back(idle_.pop_front());
     }
     end_reaper();

@@ -47,13 +47,16 @@ public:
             detail::place p;
             const found there = pool_->find(p, now);
             if (there == found::good) got_ = pool_->lend(p, by, now);
-            if (there == found::good || there == found::is_closed) return r.complete();
+            if (there == found::good || there == found::is_closed) {
+                if (!got_) refused_ = pool_->refusal();  // while there is a pool, as `p` has a place
+                return r.complete();
+            }
             slow_.emplace(acquire_slowly(pool_, std::move(p), by));
             return slow_->start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<lease> take() noexcept {
             if (got_) return outcome<lease>(std::in_place, std::move(got_));
-            if (!slow_) return pool_->refusal();
+            if (!slow_) return refused_;
             outcome<outcome<lease>> ended = slow_->take();
             return ended.has_value() ? *std::move(ended) : detail::as_failure<lease>(ended);
         }
@@ -69,6 +72,7 @@ public:
         resource_pool* pool_;
         std::source_location where_;
         lease got_;
+        cordon::rejection refused_;
         std::optional<typename task<outcome<lease>>::state> slow_;
     };
 
@@ -90,7 +94,7 @@ typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, clock:
         empty(p, why);
         p = trade(std::move(p));
     }
-    return p ? found::room : found::nothing;
+    return p && !p.surplus() ? found::room : found::nothing;
 }
 
 template <class T>
@@ -133,16 +137,15 @@ task<bool> resource_pool<T>::ask(resource_pool* pool, detail::place* p) {
     co_return said.has_value() && *said;
 }
 
-/// `p` is empty, or has a resource that is to be asked, or room.
+/// `p` is empty or surplus, or has a resource that is to be asked, or room.
 template <class T>
 task<outcome<typename resource_pool<T>::lease>> resource_pool<T>::acquire_slowly(resource_pool* pool, detail::place p,
                                                                                detail::borrower by) {
     quality q = quality::to_be_asked;
     detail::gone why = detail::gone::unusable;
-    for (bool again = static_cast<bool>(p);; again = true) {
-        if (!p) {
-            p = co_await turn_operation(*pool, again);
-            if (!p) co_return outcome<lease>(pool->refusal());
+    for (bool again = p && !p.surplus();; again = true) {
+        if (!p || p.surplus()) {
+            p = co_await turn_operation(*pool, std::move(p), again);
             if (p.resource() != nullptr) q = pool->judge(p, clock::now(), why);
         }
         if (p.resource() == nullptr) {
