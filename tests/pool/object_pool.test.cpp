@@ -225,6 +225,23 @@ TEST_CASE("what nobody needs for an epoch is destroyed after it, and not later t
     simulation().run(root());
 }
 
+TEST_CASE("an epoch that the clock cannot hold never ends", "[pool][object_pool]") {
+    simulation sim;
+    const auto root = [&]() -> co::task<> {
+        for (const auto epoch : {(co::clock::duration::max)(), (co::clock::duration::max)() - 1ns}) {
+            object_pool<int> pool{{.max_spare_per_thread = 2, .epoch = epoch, .runs_on = co::executor_ref(sim)}};
+            take(pool, 100).clear();
+            for (int i = 0; i < 3; ++i) {
+                co_await simulation::advance(24h);
+                pool.age();
+            }
+            CHECK(pool.stats().spare == 100);
+            CHECK(sim.armed_timers() == 0);
+        }
+    };
+    sim.run(root());
+}
+
 TEST_CASE("a thread that goes on giving back lets old objects go by itself, a chain at a time", "[pool][object_pool]") {
     const auto root = []() -> co::task<> {
         object_pool<int> pool{{.max_spare_per_thread = 4, .epoch = 1s}};

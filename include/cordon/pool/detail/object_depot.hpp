@@ -4,6 +4,7 @@
 // What all threads share of an object_pool: chains of spare objects, and when those that nobody needs go.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/executor.hpp>
@@ -37,7 +38,7 @@ public:
     };
 
     explicit object_depot(const terms& t) noexcept
-        : timer(&object_depot::fired), terms_(t), next_epoch_(clock::now() + t.epoch) {}
+        : timer(&object_depot::fired), terms_(t), next_epoch_(deadline::after(t.epoch).time()) {}
 
     [[nodiscard]] const terms& limits() const noexcept { return terms_; }
 
@@ -90,7 +91,7 @@ public:
         if (now >= next_epoch_) {
             due_ = unneeded_ > terms_.fewest ? unneeded_ - terms_.fewest : 0;
             unneeded_ = spares_;
-            next_epoch_ = now + terms_.epoch;
+            next_epoch_ = deadline::after(terms_.epoch).time();
         }
         if (top_ == nullptr || due_ < top_->length) return nullptr;
         due_ -= top_->length;
@@ -146,8 +147,10 @@ private:
     }
     void arm_if_needed() noexcept {
         if (!terms_.runs_on || armed_ || spares_ <= terms_.fewest) return;
+        const deadline end = deadline::after(terms_.epoch);
+        if (end.is_never()) return;
         armed_ = true;
-        when = clock::now() + terms_.epoch;
+        when = end.time();
         terms_.runs_on.timers().arm(*this);
     }
     static void fired(timer& t) noexcept {
