@@ -16,6 +16,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -172,6 +173,35 @@ TEST_CASE("a smaller limit lets go what comes back, a larger one lets a waiter g
         CHECK(s.alive == 0);
     };
     in_simulations(root);
+}
+
+TEST_CASE("what comes back while surplus ones are destroyed is not surplus, too", "[pool][resource_pool][PO-06]") {
+    static std::function<void()> meanwhile;  // called by the next destructor
+    struct slow {
+        slow() = default;
+        slow(slow&& other) noexcept : lives(std::exchange(other.lives, false)) {}
+        slow& operator=(slow&&) = delete;
+        ~slow() {
+            if (lives && meanwhile) std::exchange(meanwhile, nullptr)();
+        }
+        bool lives = true;
+    };
+    const auto root = []() -> task<> {
+        const auto make = []() -> task<slow> { co_return slow(); };
+        co::resource_pool<slow> p{4, make};
+        auto a = co_await p.acquire(), b = co_await p.acquire(), c = co_await p.acquire(), d = co_await p.acquire();
+        p.resize(3);
+        meanwhile = [&] { b.release(); };  // as another thread may
+        a.release();
+        CHECK(p.stats().size == 3);
+        CHECK(p.stats().idle == 1);
+        c.release();
+        meanwhile = [&] { d.release(); };
+        p.resize(1);  // the two that are idle go
+        CHECK(p.stats().size == 1);
+        CHECK(p.stats().closed_surplus == 3);
+    };
+    simulation().run(root());
 }
 
 TEST_CASE("a limit that was none and is one again keeps what was lent meanwhile", "[pool][resource_pool][PO-06]") {

@@ -42,7 +42,7 @@ struct object_pool_options {
     std::uint32_t max_spare_per_thread = 64;            ///< 2 to a million; half of it travels to other threads at once
     std::size_t max_spare_shared = 4096;                ///< beyond what threads keep; more is destroyed
     std::size_t min_spare_shared = 0;                   ///< that aging leaves
-    clock::duration epoch = std::chrono::seconds(1);    ///< what nobody needed for so long goes; more than 0
+    clock::duration epoch = std::chrono::seconds(1);    ///< what nobody needed for so long is destroyed; more than 0
     executor_ref runs_on = {};                          ///< ages what is shared by its timers, without further calls
 };
 

@@ -6,7 +6,8 @@
 // A place is room for one resource: what is idle, lent, looked at or being made has one. All below is under one lock,
 // during which nothing of the user's runs, and resources are made and destroyed without it, in their places:
 // K1 size_ is the number of places: idle_, out_, and those that a `place` object or a creation of the pool's own has.
-//    It grows only below limit_, so never more than that exist, also while an old one is being destroyed.
+//    It grows only below limit_, so never more than that exist, also while an old one is being destroyed. A limit that
+//    has come down is kept to by those that stay: going_ of the places have a resource that is being destroyed.
 // K2 What is idle or free is given to who waits, oldest first, whenever the lock is given up (`change`): while somebody
 //    waits nothing is idle, and there is room only beyond what may be made at the same time.
 // K3 A pool whose close has ended has no place, and nobody is at its turn. Giving back the last place, or leaving the
@@ -212,6 +213,8 @@ private:
     void born(pooled& made) noexcept;
     void destroy_all(clean_up& resources, gone why) noexcept;
     void forget(std::size_t places, gone why) noexcept;
+    /// Under the lock.
+    [[nodiscard]] bool too_many() const noexcept { return size_ - going_ > limit_; }
     void report(const pooled& p, clock::time_point now, bool returned) noexcept;
     [[nodiscard]] pool_holder holder(const pooled& p, clock::time_point now) const;
     [[nodiscard]] clock::time_point expiry(const pooled& p) const noexcept;
@@ -226,6 +229,7 @@ private:
     mutable spin_lock lock_;  // for what follows
     std::size_t limit_;
     std::size_t size_ = 0;      // K1
+    std::size_t going_ = 0;     // places that are given up as soon as their resource is destroyed
     std::size_t creating_ = 0;  // places that are being filled
     std::size_t to_create_ = 0;
     bool closed_ = false;

@@ -132,10 +132,11 @@ inline void resource_core::give_up(place& p) noexcept {
     if (p.resource_ != nullptr) {
         {
             const change now(*this);
-            if (!p.uncertain_ && !closed_ && size_ <= limit_) {
+            if (!p.uncertain_ && !closed_ && !too_many()) {
                 idle_.push_back(*p.resource_);
                 return;
             }
+            ++going_;
         }
         destroy(*p.resource_);
         return forget(1, p.uncertain_ ? gone::broken : gone::surplus);
@@ -156,6 +157,7 @@ inline void resource_core::drop(place& p) noexcept {
 inline void resource_core::forget(std::size_t places, gone why) noexcept {
     const change now(*this);
     size_ -= places;
+    going_ -= places;
     totals_.destroyed[static_cast<std::size_t>(why)] += places;
 }
 inline void resource_core::destroy_all(clean_up& resources, gone why) noexcept {
@@ -190,7 +192,8 @@ inline void resource_core::created(pooled& made) noexcept {
         made.generation = generation_;
         ++totals_.created;
         --creating_;
-        if (!closed_ && size_ <= limit_) return idle_.push_back(made);
+        if (!closed_ && !too_many()) return idle_.push_back(made);
+        ++going_;
     }
     destroy(made);
     forget(1, gone::surplus);
@@ -248,8 +251,9 @@ inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noex
         out_.remove(p);
         p.last_used = now_is;
         if (!spoilt && now_is >= p.expires) spoilt = gone::old;
-        if (!spoilt && (closed_ || size_ > limit_ || p.generation != generation_)) spoilt = gone::surplus;
+        if (!spoilt && (closed_ || too_many() || p.generation != generation_)) spoilt = gone::surplus;
         if (!spoilt) return idle_.push_back(p);
+        ++going_;
     }
     destroy(p);
     forget(1, *spoilt);
@@ -315,7 +319,7 @@ inline void resource_core::resize(std::size_t limit) noexcept {
     {
         const change now(*this);
         limit_ = limit;
-        for (std::size_t n = size_; n > limit_ && !idle_.empty(); --n) surplus.push_back(idle_.pop_front());
+        for (; too_many() && !idle_.empty(); ++going_) surplus.push_back(idle_.pop_front());
     }
     destroy_all(surplus, gone::surplus);
 }
@@ -325,7 +329,7 @@ inline void resource_core::invalidate() noexcept {
     {
         const change now(*this);
         ++generation_;
-        while (!idle_.empty()) old.push_back(idle_.pop_front());
+        for (; !idle_.empty(); ++going_) old.push_back(idle_.pop_front());
     }
     destroy_all(old, gone::surplus);
 }
@@ -356,6 +360,7 @@ inline void resource_core::reap() noexcept {
             if (!is_old && (now_is < expiry(seen) || stay <= terms_.min_idle)) continue;
             idle_.remove(seen);
             (is_old ? old : idle).push_back(seen);
+            ++going_;
             --stay;
         }
     }
@@ -389,7 +394,7 @@ inline void resource_core::begin_close() noexcept {
         const change now(*this);
         closed_ = true;
         while (!waiters_.empty()) waiters_.pop_front().refuse();
-        while (!idle_.empty()) idle.push_back(idle_.pop_front());
+        for (; !idle_.empty(); ++going_) idle.push_back(idle_.pop_front());
     }
     end_reaper();
     stop_creating();
