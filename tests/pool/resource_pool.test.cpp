@@ -148,6 +148,31 @@ TEST_CASE("what is idle is let go by a predicate, what is lent is not", "[pool][
     simulation().run(root());
 }
 
+TEST_CASE("a predicate that throws leaves what stays in its order", "[pool][resource_pool][PO-05]") {
+    const auto root = []() -> task<> {
+        server s;
+        pool p{4, s.connect()};
+        {
+            std::vector<lease> all;
+            for (int i = 0; i < 4; ++i) all.push_back(co_await p.acquire());
+            for (lease& l : all) l.release();
+        }
+        CHECK_THROWS_AS(p.retain([](server::connection& c) {
+            if (c.id == 1) throw std::runtime_error("no");
+            return c.id != 0;
+        }), std::runtime_error);
+        CHECK(of(p) == figures{3, 0, 3});
+        std::vector<lease> all;
+        std::vector<int> order;
+        for (int i = 0; i < 3; ++i) {
+            all.push_back(co_await p.acquire());
+            order.push_back(all.back()->id);
+        }
+        CHECK(order == std::vector<int>{3, 2, 1});
+    };
+    simulation().run(root());
+}
+
 TEST_CASE("a smaller limit lets go what comes back, a larger one lets a waiter go on", "[pool][resource_pool][PO-06]") {
     const auto root = []() -> task<> {
         server s;
@@ -673,8 +698,8 @@ TEST_CASE("figures say who was served at once, who waited, and who gave up", "[p
         auto write = [&](const co::metric& m) { (text += m.name) += ' '; };
         co::metric_sink sink(write);
         p.report(sink);
-        CHECK(text == "acquired waited gave_up created creations_failed closed_broken closed_unusable closed_old "
-                      "closed_idle closed_surplus limit idle in_use creating waiting ");
+        CHECK(text == "acquired waited gave_up created creations_failed report_errors closed_broken closed_unusable "
+                      "closed_old closed_idle closed_surplus limit idle in_use creating waiting ");
     };
     simulation().run(root());
 }

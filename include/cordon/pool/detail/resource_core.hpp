@@ -114,7 +114,7 @@ public:
         std::uint64_t seed;
     };
     struct counters {
-        std::uint64_t acquired = 0, waited = 0, gave_up = 0, created = 0, failed = 0;
+        std::uint64_t acquired = 0, waited = 0, gave_up = 0, created = 0, failed = 0, untold = 0;
         std::array<std::uint64_t, reasons_to_go> destroyed{};
     };
     struct figures {
@@ -216,6 +216,9 @@ private:
     /// Under the lock.
     [[nodiscard]] bool too_many() const noexcept { return size_ - going_ > limit_; }
     void report(const pooled& p, clock::time_point now, bool returned) noexcept;
+    void report_all() noexcept;
+    template <class F>
+    void telling(F f) noexcept;
     [[nodiscard]] pool_holder holder(const pooled& p, clock::time_point now) const;
     [[nodiscard]] clock::time_point expiry(const pooled& p) const noexcept;
 

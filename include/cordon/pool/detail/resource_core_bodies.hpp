@@ -274,11 +274,33 @@ inline pool_holder resource_core::holder(const pooled& p, clock::time_point now)
 }
 inline void resource_core::report(const pooled& p, clock::time_point now, bool returned) noexcept {
     if (!tell_) return;
-    pool_holder h = holder(p, now);
-    h.pool = name_;
-    h.returned = returned;
-    find_task(h);
-    tell_(h);
+    telling([&] {
+        pool_holder h = holder(p, now);
+        h.pool = name_;
+        h.returned = returned;
+        find_task(h);
+        tell_(h);
+    });
+}
+inline void resource_core::report_all() noexcept {
+    if (!tell_) return;
+    telling([&] {
+        for (const pool_holder& h : holders()) telling([&] { tell_(h); });
+    });
+}
+/// What `f` throws is dropped and counted.
+template <class F>
+void resource_core::telling(F f) noexcept {
+#if defined(__cpp_exceptions)
+    try {
+        f();
+    } catch (...) {
+        const spin_guard guard(lock_);
+        ++totals_.untold;
+    }
+#else
+    f();
+#endif
 }
 inline void pooled::held_too_long(timer& t) noexcept {
     auto& self = static_cast<pooled&>(t);

@@ -298,8 +298,15 @@ resource_pool<T>::~resource_pool() {
 template <class T>
 template <std::predicate<T&> F>
 std::size_t resource_pool<T>::retain(F keep) {
-    std::size_t went = 0;
-    for (std::size_t n = look().idle; detail::pooled* const p = withdraw_idle(n);) {
+    std::size_t went = 0, n = look().idle;
+    struct turned_round {  // if `keep` throws: once round, all are in the order in which they were
+        resource_pool& pool;
+        std::size_t& left;
+        ~turned_round() {
+            while (detail::pooled* const p = pool.withdraw_idle(left)) detail::place(pool, p);
+        }
+    } const all{*this, n};
+    while (detail::pooled* const p = withdraw_idle(n)) {
         detail::place here(*this, p);
         if (keep(value_of(*p))) continue;
         empty(here, detail::gone::surplus);
@@ -325,6 +332,7 @@ typename resource_pool<T>::snapshot resource_pool<T>::stats() const noexcept {
     s.gave_up = f.totals.gave_up;
     s.created = f.totals.created;
     s.creations_failed = f.totals.failed;
+    s.report_errors = f.totals.untold;
     s.closed_broken = destroyed(detail::gone::broken);
     s.closed_unusable = destroyed(detail::gone::unusable);
     s.closed_old = destroyed(detail::gone::old);
@@ -342,6 +350,7 @@ void resource_pool<T>::report(Sink& sink) const {
     sink.counter("gave_up", now.gave_up, "Those of them that were stopped while they waited for their turn.");
     sink.counter("created", now.created, "Resources that were made.");
     sink.counter("creations_failed", now.creations_failed, "Creations that failed or were stopped.");
+    sink.counter("report_errors", now.report_errors, "Reports of leases held too long that threw.");
     sink.counter("closed_broken", now.closed_broken, "Resources that were discarded, or stopped while in use.");
     sink.counter("closed_unusable", now.closed_unusable, "Resources that a check found unusable.");
     sink.counter("closed_old", now.closed_old, "Resources that went for their age.");

@@ -121,8 +121,7 @@ private:
             const spin_guard guard(core_->lock_);  // K3
             core_->closers_.remove(*this);
         }
-        if (was_stopped && core_->tell_)
-            for (const pool_holder& h : core_->holders()) core_->tell_(h);
+        if (was_stopped) core_->report_all();
         const spin_guard guard(core_->lock_);
         --core_->closing_;
     }
