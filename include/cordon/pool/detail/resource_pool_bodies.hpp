@@ -205,9 +205,10 @@ private:
         pool_->creations_->ctx().executor().submit(*this);  // no frame is destroyed inside its own await_suspend
     }
     static void finish(work_item& item) noexcept {
-        const std::unique_ptr<creation> self(static_cast<creation*>(&item));
+        std::unique_ptr<creation> self(static_cast<creation*>(&item));
         resource_pool* const pool = self->pool_;
         outcome<T> made = self->take();
+        self.reset();  // it is below the pool's scope, and its place keeps the pool: K3
         pool->creation_ended(std::move(made));
     }
     resource_pool* pool_;
