@@ -38,19 +38,38 @@ co::task<> ask(redis_pool& pool, int key, tally& t) {
 }
 // [/request]
 
+/// What a request lets be seen of itself.
+struct request {
+    redis::connection* connection = nullptr;  ///< as long as it has one
+    bool replied = false, ended = false;
+};
+
+/// In the frame of a request, behind its lease: says that it ends, however it does.
+struct ending {
+    request& of;
+    ~ending() {
+        of.connection = nullptr;
+        of.ended = true;
+    }
+};
+
 /// Asks, and is stopped as soon as a part of the reply has come.
 co::task<> ask_and_stop(redis_pool& pool, int key, tally& t) {
-    redis::connection* mine = nullptr;
+    request mine;
     const auto asks = [&]() -> co::task<> {
-        auto connection = co_await pool.acquire();
-        mine = &*connection;
+        redis_pool::lease connection;
+        const ending says{mine};
+        connection = co_await pool.acquire();
+        mine.connection = &*connection;
         if (t.mark_clean) connection.mark_clean();
-        static_cast<void>(co_await mine->command("GET", key_of(key)));
-        mine = nullptr;
+        static_cast<void>(co_await mine.connection->command("GET", key_of(key)));
+        mine.replied = true;
     };
     const auto midway = [&]() -> co::task<> {
-        while (mine == nullptr || !mine->in_mid_reply()) co_await co::this_task::yield();
-        ++t.stopped;
+        while (!mine.ended && (mine.connection == nullptr || !mine.connection->in_mid_reply()))
+            co_await co::this_task::yield();
+        if (!mine.ended) ++t.stopped;
+        else if (!mine.replied) ++t.failed;  // and no error of this: a watcher that has ended is a success
     };
     co_await co::when_any(asks(), midway());  // the loser is stopped, and waited for
 }

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <optional>
 #include <source_location>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,6 +64,26 @@ TEST_CASE("a lease that is held too long is reported once, with who and where, a
         }
         co_await co::sleep_for(1h);
         CHECK(told.size() == 2);
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("a report that throws is dropped and counted", "[pool][resource_pool]") {
+    const auto root = []() -> task<> {
+        server s;
+        const auto tell = [](const co::pool_holder&) { throw std::runtime_error("no"); };
+        pool p{2, s.connect(), {.held_too_long = 1s, .on_held_too_long = tell}};
+        auto a = co_await p.acquire();
+        co_await co::sleep_for(1s);
+        CHECK(p.stats().report_errors == 1);
+        auto b = co_await p.acquire();
+        auto late = co_await co::as_outcome(co::with_timeout(1ms, p.close()));  // tells of both
+        CHECK(late.is_error());
+        CHECK(p.stats().report_errors == 3);
+        a.release();
+        CHECK(p.stats().report_errors == 4);
+        b.release();
+        co_await p.close();
     };
     simulation().run(root());
 }

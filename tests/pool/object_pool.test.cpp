@@ -225,6 +225,23 @@ TEST_CASE("what nobody needs for an epoch is destroyed after it, and not later t
     simulation().run(root());
 }
 
+TEST_CASE("an epoch that the clock cannot hold never ends", "[pool][object_pool]") {
+    simulation sim;
+    const auto root = [&]() -> co::task<> {
+        for (const auto epoch : {(co::clock::duration::max)(), (co::clock::duration::max)() - 1ns}) {
+            object_pool<int> pool{{.max_spare_per_thread = 2, .epoch = epoch, .runs_on = co::executor_ref(sim)}};
+            take(pool, 100).clear();
+            for (int i = 0; i < 3; ++i) {
+                co_await simulation::advance(24h);
+                pool.age();
+            }
+            CHECK(pool.stats().spare == 100);
+            CHECK(sim.armed_timers() == 0);
+        }
+    };
+    sim.run(root());
+}
+
 TEST_CASE("a thread that goes on giving back lets old objects go by itself, a chain at a time", "[pool][object_pool]") {
     const auto root = []() -> co::task<> {
         object_pool<int> pool{{.max_spare_per_thread = 4, .epoch = 1s}};
@@ -262,6 +279,49 @@ TEST_CASE("with an executor idle objects go without any call, down to the floor"
     };
     sim.run(root());
     CHECK(sim.armed_timers() == 0);  // its end leaves none
+}
+
+TEST_CASE("aging comes down to the floor, also in the middle of a chain", "[pool][object_pool][PO-41]") {
+    simulation sim;
+    for (const bool timer : {false, true}) {
+        const auto root = [&]() -> co::task<> {
+            object_pool<int> pool{{.max_spare_per_thread = 64, .min_spare_shared = 10, .epoch = 1s,
+                                   .runs_on = timer ? co::executor_ref(sim) : co::executor_ref()}};
+            take(pool, 96).clear();
+            CHECK(pool.stats().spare_shared == 32);  // a chain
+            bool more = true;
+            for (int i = 0; i < 3; ++i) {
+                co_await simulation::advance(1s);
+                more = !timer && pool.age();
+            }
+            CHECK_FALSE(more);
+            CHECK(pool.stats().spare_shared == 10);
+            CHECK(sim.armed_timers() == 0);
+            const auto again = take(pool, 74);
+            CHECK(pool.stats().made == 96);
+            CHECK(pool.stats().spare == 0);
+        };
+        sim.run(root());
+    }
+}
+
+TEST_CASE("objects of a thread that keeps none age as others do", "[pool][object_pool]") {
+    namespace detail = co::detail;
+    const auto root = []() -> co::task<> {
+        const auto destroy = [](detail::spare* s) noexcept { delete s; };
+        detail::object_depot depot({.chain_length = 8, .most = 100, .fewest = 0, .epoch = 1s, .runs_on = {},
+                                    .destroy = destroy});
+        for (int i = 0; i < 5; ++i) CHECK(depot.put_one(new detail::spare));
+        co_await simulation::advance(1s);
+        depot.age(co::clock::now());
+        depot.destroy(depot.take_one());
+        CHECK(depot.put_one(new detail::spare));  // so four lay there all the time
+        co_await simulation::advance(1s);
+        depot.age(co::clock::now());
+        CHECK(depot.spares() == 1);
+        depot.destroy(depot.take());
+    };
+    simulation().run(root());
 }
 
 TEST_CASE("a pool ends while threads that used it live on, and their numbers serve the next one",

@@ -16,6 +16,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -147,6 +148,31 @@ TEST_CASE("what is idle is let go by a predicate, what is lent is not", "[pool][
     simulation().run(root());
 }
 
+TEST_CASE("a predicate that throws leaves what stays in its order", "[pool][resource_pool][PO-05]") {
+    const auto root = []() -> task<> {
+        server s;
+        pool p{4, s.connect()};
+        {
+            std::vector<lease> all;
+            for (int i = 0; i < 4; ++i) all.push_back(co_await p.acquire());
+            for (lease& l : all) l.release();
+        }
+        CHECK_THROWS_AS(p.retain([](server::connection& c) {
+            if (c.id == 1) throw std::runtime_error("no");
+            return c.id != 0;
+        }), std::runtime_error);
+        CHECK(of(p) == figures{3, 0, 3});
+        std::vector<lease> all;
+        std::vector<int> order;
+        for (int i = 0; i < 3; ++i) {
+            all.push_back(co_await p.acquire());
+            order.push_back(all.back()->id);
+        }
+        CHECK(order == std::vector<int>{3, 2, 1});
+    };
+    simulation().run(root());
+}
+
 TEST_CASE("a smaller limit lets go what comes back, a larger one lets a waiter go on", "[pool][resource_pool][PO-06]") {
     const auto root = []() -> task<> {
         server s;
@@ -172,6 +198,35 @@ TEST_CASE("a smaller limit lets go what comes back, a larger one lets a waiter g
         CHECK(s.alive == 0);
     };
     in_simulations(root);
+}
+
+TEST_CASE("what comes back while surplus ones are destroyed is not surplus, too", "[pool][resource_pool][PO-06]") {
+    static std::function<void()> meanwhile;  // called by the next destructor
+    struct slow {
+        slow() = default;
+        slow(slow&& other) noexcept : lives(std::exchange(other.lives, false)) {}
+        slow& operator=(slow&&) = delete;
+        ~slow() {
+            if (lives && meanwhile) std::exchange(meanwhile, nullptr)();
+        }
+        bool lives = true;
+    };
+    const auto root = []() -> task<> {
+        const auto make = []() -> task<slow> { co_return slow(); };
+        co::resource_pool<slow> p{4, make};
+        auto a = co_await p.acquire(), b = co_await p.acquire(), c = co_await p.acquire(), d = co_await p.acquire();
+        p.resize(3);
+        meanwhile = [&] { b.release(); };  // as another thread may
+        a.release();
+        CHECK(p.stats().size == 3);
+        CHECK(p.stats().idle == 1);
+        c.release();
+        meanwhile = [&] { d.release(); };
+        p.resize(1);  // the two that are idle go
+        CHECK(p.stats().size == 1);
+        CHECK(p.stats().closed_surplus == 3);
+    };
+    simulation().run(root());
 }
 
 TEST_CASE("a limit that was none and is one again keeps what was lent meanwhile", "[pool][resource_pool][PO-06]") {
@@ -643,8 +698,8 @@ TEST_CASE("figures say who was served at once, who waited, and who gave up", "[p
         auto write = [&](const co::metric& m) { (text += m.name) += ' '; };
         co::metric_sink sink(write);
         p.report(sink);
-        CHECK(text == "acquired waited gave_up created creations_failed closed_broken closed_unusable closed_old "
-                      "closed_idle closed_surplus limit idle in_use creating waiting ");
+        CHECK(text == "acquired waited gave_up created creations_failed report_errors closed_broken closed_unusable "
+                      "closed_old closed_idle closed_surplus limit idle in_use creating waiting ");
     };
     simulation().run(root());
 }

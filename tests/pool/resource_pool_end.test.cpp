@@ -20,6 +20,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -36,6 +37,7 @@ using co::task;
 using co::testing::simulation;
 using pool = server::pool;
 using lease = pool::lease;
+using server_options = co::resource_pool_options<server::connection>;
 
 }  // namespace
 
@@ -296,6 +298,35 @@ TEST_CASE("in every order of two users, a stop of one and a close, the pool ends
         CHECK(seen.complete);
         CHECK_FALSE(seen.failing);
         CHECK(seen.schedules > 20);
+    }
+}
+
+TEST_CASE("a close waits for those whom it refuses: then the pool may be destroyed at once",
+          "[pool][resource_pool][PO-28]") {
+    for (const std::size_t limit : {0u, 1u}) {
+        const auto root = [limit]() -> task<> {
+            server s;
+            auto p = std::make_unique<pool>(limit, s.connect(), server_options{.name = "db"});
+            lease held;
+            if (limit != 0) held = co_await p->acquire();
+            const auto waits = [&]() -> task<> {
+                auto got = co_await co::as_outcome(p->acquire());
+                if (limit == 0) CHECK(got.is_rejected());  // otherwise one may have it before the close
+                if (got.is_rejected()) CHECK(got.rejection().who() == "db");
+            };
+            co_await co::with_group([&](co::task_group& group) -> task<> {
+                for (int i = 0; i < 3; ++i) group.spawn(waits);
+                co_await until_waiting(*p, 3);
+                const auto gives = [&]() -> task<> {
+                    held.release();
+                    co_return;
+                };
+                co_await co::when_all(p->close(), gives());
+                p.reset();
+            });
+            CHECK(s.alive == 0);
+        };
+        in_simulations(root);
     }
 }
 

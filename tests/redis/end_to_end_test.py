@@ -8,6 +8,7 @@ Cites [PO-16], a connection that is in the middle of something is not lent again
 import pathlib
 import subprocess
 import sys
+import time
 import unittest
 
 from redis_server import SERVER, Redis
@@ -31,6 +32,19 @@ class StoppedInMidReply(unittest.TestCase):
     def test_the_same_goes_wrong_if_the_pool_is_told_to_keep_the_connections(self):
         done = self.run_against("100", "--mark-clean")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+
+    def test_a_server_that_goes_away_fails_the_requests_and_ends_the_program(self):
+        with Redis() as redis:
+            program = subprocess.Popen([PROGRAM, str(redis.port), "100000000"], stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, text=True)
+            time.sleep(0.3)
+            redis.process.kill()
+            try:
+                said, _ = program.communicate(timeout=20)
+            finally:
+                program.kill()
+        self.assertEqual(program.returncode, 1, said)
+        self.assertRegex(said, r"0 of them wrong, [1-9]\d* failed")
 
 
 if __name__ == "__main__":

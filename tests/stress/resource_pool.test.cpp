@@ -133,3 +133,41 @@ TEST_CASE("a close meets borrowers on other threads, and is the end of the pool"
         REQUIRE(alive == 0);
     }
 }
+
+TEST_CASE("who has closed a pool may destroy it, whoever it has refused on other threads",
+          "[stress][pool][resource_pool][PO-28]") {
+    stress::dice dice;
+    stress::crew<3> crew;
+    const auto make_one = []() -> task<thing> { co_return thing(); };
+    for (int round = 0; round < stress::rounds(1200); ++round) {
+        co::resource_pool_options<thing> options{.usable = [](thing& t) { return t.uses++ % 3 != 1; }};
+        if (round % 3 == 0) options.runs_on = co::executor_ref(crew.loop(2));
+        auto p = std::make_unique<pool>(1u, make_one, std::move(options));
+        const auto waits = [](pool& of) -> task<> {
+            auto got = co_await co::as_outcome(of.acquire());
+            if (!got.has_value()) co_return;
+            (*got)->free = false;
+            got->release();
+        };
+        const auto ends = [](std::unique_ptr<pool>& owned, std::uint32_t pause) -> task<> {
+            stress::dawdle(pause);
+            co_await owned->close();
+            owned.reset();
+        };
+        const auto gives = [](pool::lease held, std::uint32_t pause) -> task<> {
+            stress::dawdle(pause);
+            held.release();
+            co_return;
+        };
+        std::optional<pool::lease> held;
+        const auto takes = [](pool& of, std::optional<pool::lease>& to) -> task<> { to = co_await of.acquire(); };
+        crew.start(2, takes(*p, held));
+        crew.wait();
+        for (std::size_t i = 0; i < 4; ++i) crew.start(i % 2, waits(*p));
+        while (p->stats().waiting != 4) std::this_thread::yield();  // nobody comes any more
+        crew.start(2, gives(*std::move(held), dice.below(2'000)));
+        crew.start(round % 2 == 0 ? 1 : 0, ends(p, dice.below(2'000)));
+        crew.wait();
+        REQUIRE(alive == 0);
+    }
+}

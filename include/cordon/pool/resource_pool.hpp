@@ -141,6 +141,7 @@ public:
         std::uint64_t gave_up = 0;            ///< of those, stopped or timed out while they waited for their turn
         std::uint64_t created = 0;
         std::uint64_t creations_failed = 0;   ///< or stopped
+        std::uint64_t report_errors = 0;      ///< what `on_held_too_long` threw, which was dropped
         std::uint64_t closed_broken = 0;      ///< destroyed since they were discarded, or stopped while in use
         std::uint64_t closed_unusable = 0;    ///< ... since `usable` said so
         std::uint64_t closed_old = 0;         ///< ... for their lifetime
@@ -176,7 +177,7 @@ public:
     void resize(std::size_t max_size) noexcept { resource_core::resize(max_size); }
     /// Keeps of what is idle those for which `keep(t)` is true.
     /// Returns:       how many went
-    /// Errors:        what `keep` throws: that one and those not yet asked stay
+    /// Errors:        what `keep` throws: that one and those not yet asked stay. Those that stay are in their order
     template <std::predicate<T&> F>
     std::size_t retain(F keep);
     /// Lends none of the present resources any more: those that are idle go at once, the others as they come back.
@@ -185,7 +186,7 @@ public:
     void reap() noexcept { resource_core::reap(); }
 
     /// Refuses all who wait and all who come, lets go what is idle, stops creations of the pool's own, and waits until
-    /// everything else has come back, too.
+    /// everything else has come back, too, and those who waited have gone on. If nobody comes it may then be destroyed.
     /// Cancellation:  a cancel point; stopped, it reports each lease that is still out by `on_held_too_long`. The pool
     ///                stays closed; close it again to wait again
     [[nodiscard]] auto close() noexcept { return close_operation(*this); }
@@ -234,7 +235,8 @@ private:
 
 /// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception unwinds, it takes
 /// the resource with it: what was begun with it may not be at its end. Not if it was not touched since it was got, or
-/// since `mark_clean`.
+/// since `mark_clean`. It does not see a stop whose outcome is looked at in its own frame, as by
+/// `co_await as_outcome(with_timeout(5ms, mine->query()))`: call `discard()` then, or let `usable` know.
 /// Lifetime:      the pool outlives it. References to the resource do not
 template <class T>
 class resource_pool<T>::lease {

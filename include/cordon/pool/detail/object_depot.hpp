@@ -4,6 +4,7 @@
 // What all threads share of an object_pool: chains of spare objects, and when those that nobody needs go.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/executor.hpp>
@@ -37,7 +38,7 @@ public:
     };
 
     explicit object_depot(const terms& t) noexcept
-        : timer(&object_depot::fired), terms_(t), next_epoch_(clock::now() + t.epoch) {}
+        : timer(&object_depot::fired), terms_(t), next_epoch_(deadline::after(t.epoch).time()) {}
 
     [[nodiscard]] const terms& limits() const noexcept { return terms_; }
 
@@ -55,15 +56,17 @@ public:
     [[nodiscard]] bool put_one(spare* one) noexcept {
         const spin_guard guard(lock_);
         if (spares_ == terms_.most) return false;
-        spare* const first = top_;
         one->next = nullptr;
         one->length = 1;
-        if (first != nullptr && first->length < terms_.chain_length) {
-            pop();
-            one->next = first;
-            one->length = first->length + 1;
+        if (top_ != nullptr && top_->length < terms_.chain_length) {
+            one->next = top_;
+            one->length = top_->length + 1;
+            one->next_chain = top_->next_chain;
+            top_ = one;
+            ++spares_;
+        } else {
+            push(one);
         }
-        push(one);
         arm_if_needed();
         return true;
     }
@@ -75,24 +78,21 @@ public:
     }
     [[nodiscard]] spare* take_one() noexcept {
         const spin_guard guard(lock_);
-        if (top_ == nullptr) return nullptr;
-        spare* const one = pop();
-        if (spare* const rest = one->next; rest != nullptr) {
-            rest->length = one->length - 1;
-            push(rest);
-        }
-        one->next = nullptr;
-        return one;
+        return top_ == nullptr ? nullptr : pop_one();
     }
-    /// Takes a chain that nobody needed for an epoch, or null.
+    /// Takes a chain that nobody needed for an epoch, or one object of a chain of which some were needed, or null.
     [[nodiscard]] spare* take_unneeded(clock::time_point now) noexcept {
         const spin_guard guard(lock_);
         if (now >= next_epoch_) {
             due_ = unneeded_ > terms_.fewest ? unneeded_ - terms_.fewest : 0;
             unneeded_ = spares_;
-            next_epoch_ = now + terms_.epoch;
+            next_epoch_ = deadline::after(terms_.epoch).time();
         }
-        if (top_ == nullptr || due_ < top_->length) return nullptr;
+        if (top_ == nullptr || due_ == 0) return nullptr;
+        if (due_ < top_->length) {
+            --due_;
+            return pop_one();
+        }
         due_ -= top_->length;
         return pop();
     }
@@ -139,15 +139,31 @@ private:
     spare* pop() noexcept {
         spare* const chain = top_;
         top_ = chain->next_chain;
-        spares_ -= chain->length;
+        went(chain->length);
+        return chain;
+    }
+    spare* pop_one() noexcept {
+        spare* const one = top_;
+        spare* const rest = std::exchange(one->next, nullptr);
+        top_ = rest == nullptr ? one->next_chain : rest;
+        if (rest != nullptr) {
+            rest->length = one->length - 1;
+            rest->next_chain = one->next_chain;
+        }
+        went(1);
+        return one;
+    }
+    void went(std::size_t n) noexcept {
+        spares_ -= n;
         if (unneeded_ > spares_) unneeded_ = spares_;
         if (due_ > spares_) due_ = spares_;
-        return chain;
     }
     void arm_if_needed() noexcept {
         if (!terms_.runs_on || armed_ || spares_ <= terms_.fewest) return;
+        const deadline end = deadline::after(terms_.epoch);
+        if (end.is_never()) return;
         armed_ = true;
-        when = clock::now() + terms_.epoch;
+        when = end.time();
         terms_.runs_on.timers().arm(*this);
     }
     static void fired(timer& t) noexcept {

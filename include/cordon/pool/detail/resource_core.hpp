@@ -6,11 +6,13 @@
 // A place is room for one resource: what is idle, lent, looked at or being made has one. All below is under one lock,
 // during which nothing of the user's runs, and resources are made and destroyed without it, in their places:
 // K1 size_ is the number of places: idle_, out_, and those that a `place` object or a creation of the pool's own has.
-//    It grows only below limit_, so never more than that exist, also while an old one is being destroyed.
+//    It grows only below limit_, so never more than that exist, also while an old one is being destroyed. A limit that
+//    has come down is kept to by those that stay: going_ of the places have a resource that is being destroyed.
 // K2 What is idle or free is given to who waits, oldest first, whenever the lock is given up (`change`): while somebody
 //    waits nothing is idle, and there is room only beyond what may be made at the same time.
-// K3 A pool whose close has ended has no place. Giving the last one back is the last access to the pool, under the
-//    lock; the closer takes the lock once more before it goes on.
+// K3 A pool whose close has ended has no place, and nobody is at its turn. Giving back the last place, or leaving the
+//    last turn, is the last access to the pool, under the lock; the closer takes the lock once more before it goes on.
+//    So who leaves a turn without a place knows by then how it ended; a place is given up for a turn as that begins.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -75,12 +77,14 @@ public:
     place() noexcept = default;
     place(resource_core& pool, pooled* resource) noexcept : pool_(&pool), resource_(resource) {}
     place(place&& other) noexcept
-        : pool_(std::exchange(other.pool_, nullptr)), resource_(other.resource_), uncertain_(other.uncertain_) {}
+        : pool_(std::exchange(other.pool_, nullptr)), resource_(other.resource_), uncertain_(other.uncertain_),
+          surplus_(other.surplus_) {}
     place& operator=(place&& other) noexcept {
         place old(std::move(*this));
         pool_ = std::exchange(other.pool_, nullptr);
         resource_ = other.resource_;
         uncertain_ = other.uncertain_;
+        surplus_ = other.surplus_;
         return *this;
     }
     ~place();
@@ -89,12 +93,15 @@ public:
     [[nodiscard]] pooled* resource() const noexcept { return resource_; }
     /// While a check or a creation is under way, which a stop may end midway.
     void uncertain(bool u) noexcept { uncertain_ = u; }
+    /// There is no room for it any more: it is to be given up.
+    [[nodiscard]] bool surplus() const noexcept { return surplus_; }
 
 private:
     friend class resource_core;
     resource_core* pool_ = nullptr;
     pooled* resource_ = nullptr;  ///< null: one is to be made
     bool uncertain_ = false;
+    bool surplus_ = false;
 };
 
 class resource_core {
@@ -107,7 +114,7 @@ public:
         std::uint64_t seed;
     };
     struct counters {
-        std::uint64_t acquired = 0, waited = 0, gave_up = 0, created = 0, failed = 0;
+        std::uint64_t acquired = 0, waited = 0, gave_up = 0, created = 0, failed = 0, untold = 0;
         std::array<std::uint64_t, reasons_to_go> destroyed{};
     };
     struct figures {
@@ -138,7 +145,7 @@ public:
     [[nodiscard]] std::optional<gone> outdated(const pooled& p, clock::time_point now) const noexcept;
     /// Destroys what is in the place, which stays.
     void empty(place& p, gone why) noexcept;
-    /// For an emptied place: another resource, or that it may be filled, or no place any more.
+    /// For an emptied place: another resource, or that it may be filled, or that it is surplus.
     [[nodiscard]] place trade(place p) noexcept;
     /// Fills a place that had room.
     void fill(place& p, pooled& made) noexcept;
@@ -200,12 +207,18 @@ private:
     void serve() noexcept;
     void arm_reaper(clock::time_point now) noexcept;
     void give_up(place& p) noexcept;
+    void drop(place& p) noexcept;
     void begin_close() noexcept;
     void end_reaper() noexcept;
     void born(pooled& made) noexcept;
     void destroy_all(clean_up& resources, gone why) noexcept;
     void forget(std::size_t places, gone why) noexcept;
+    /// Under the lock.
+    [[nodiscard]] bool too_many() const noexcept { return size_ - going_ > limit_; }
     void report(const pooled& p, clock::time_point now, bool returned) noexcept;
+    void report_all() noexcept;
+    template <class F>
+    void telling(F f) noexcept;
     [[nodiscard]] pool_holder holder(const pooled& p, clock::time_point now) const;
     [[nodiscard]] clock::time_point expiry(const pooled& p) const noexcept;
 
@@ -219,6 +232,7 @@ private:
     mutable spin_lock lock_;  // for what follows
     std::size_t limit_;
     std::size_t size_ = 0;      // K1
+    std::size_t going_ = 0;     // places that are given up as soon as their resource is destroyed
     std::size_t creating_ = 0;  // places that are being filled
     std::size_t to_create_ = 0;
     bool closed_ = false;
@@ -228,7 +242,8 @@ private:
     counted_list<pooled> out_;
     counted_list<turn> waiters_;
     intrusive_list<closer> closers_;
-    std::size_t present_ = 0;  // in waiters_ and closers_, or woken and not gone on yet
+    std::size_t turns_ = 0;    // in waiters_, or woken and not gone on yet
+    std::size_t closing_ = 0;  // the same of closers_
     counters totals_;
     reaper reaper_{*this};
 };

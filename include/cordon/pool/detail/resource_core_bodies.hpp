@@ -44,7 +44,8 @@ inline void resource_core::end_reaper() noexcept {
 inline void resource_core::fail_if_in_use() noexcept {
     end_reaper();
     const figures now = look();
-    if (present_ != 0) [[unlikely]] fail_in_use("resource_pool", name_, now.waiting, present_);
+    if (const std::size_t present = turns_ + closing_; present != 0) [[unlikely]]
+        fail_in_use("resource_pool", name_, now.waiting, present);
     if (now.size == now.idle) return;
     std::string text = "resource_pool \"" + name_ + "\" destroyed while " + std::to_string(now.size - now.idle) +
                        " of its places are in use: co_await close() first";
@@ -72,7 +73,7 @@ inline void resource_core::serve() noexcept {
     if (!waiters_.empty()) label_.held_by(out_.size());
     if (closed_) {
         if (!closers_.empty()) close_label_.held_by(size_);
-        while (size_ == 0 && !closers_.empty()) closers_.pop_front().complete();
+        while (size_ == 0 && turns_ == 0 && !closers_.empty()) closers_.pop_front().complete();  // K3
         return;
     }
     if (!terms_.runs_on) return;
@@ -120,10 +121,8 @@ inline place resource_core::trade(place p) noexcept {
         --size_;
         --creating_;
         p.resource_ = &last;
-    } else if (closed_ || terms_.runs_on || size_ > limit_ || creating_ > terms_.max_creating) {
-        --size_;
-        --creating_;
-        p.pool_ = nullptr;
+    } else {
+        p.surplus_ = closed_ || terms_.runs_on || size_ > limit_ || creating_ > terms_.max_creating;
     }
     return p;
 }
@@ -133,23 +132,32 @@ inline void resource_core::give_up(place& p) noexcept {
     if (p.resource_ != nullptr) {
         {
             const change now(*this);
-            if (!p.uncertain_ && !closed_ && size_ <= limit_) {
+            if (!p.uncertain_ && !closed_ && !too_many()) {
                 idle_.push_back(*p.resource_);
                 return;
             }
+            ++going_;
         }
         destroy(*p.resource_);
         return forget(1, p.uncertain_ ? gone::broken : gone::surplus);
     }
     const change now(*this);
+    if (p.uncertain_) ++totals_.failed;
+    drop(p);
+}
+
+/// Under the lock: gives up a place without a resource, if it is one.
+inline void resource_core::drop(place& p) noexcept {
+    if (p.pool_ == nullptr) return;
+    p.pool_ = nullptr;
     --size_;
     --creating_;
-    if (p.uncertain_) ++totals_.failed;
 }
 
 inline void resource_core::forget(std::size_t places, gone why) noexcept {
     const change now(*this);
     size_ -= places;
+    going_ -= places;
     totals_.destroyed[static_cast<std::size_t>(why)] += places;
 }
 inline void resource_core::destroy_all(clean_up& resources, gone why) noexcept {
@@ -184,7 +192,8 @@ inline void resource_core::created(pooled& made) noexcept {
         made.generation = generation_;
         ++totals_.created;
         --creating_;
-        if (!closed_ && size_ <= limit_) return idle_.push_back(made);
+        if (!closed_ && !too_many()) return idle_.push_back(made);
+        ++going_;
     }
     destroy(made);
     forget(1, gone::surplus);
@@ -242,8 +251,9 @@ inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noex
         out_.remove(p);
         p.last_used = now_is;
         if (!spoilt && now_is >= p.expires) spoilt = gone::old;
-        if (!spoilt && (closed_ || size_ > limit_ || p.generation != generation_)) spoilt = gone::surplus;
+        if (!spoilt && (closed_ || too_many() || p.generation != generation_)) spoilt = gone::surplus;
         if (!spoilt) return idle_.push_back(p);
+        ++going_;
     }
     destroy(p);
     forget(1, *spoilt);
@@ -264,11 +274,33 @@ inline pool_holder resource_core::holder(const pooled& p, clock::time_point now)
 }
 inline void resource_core::report(const pooled& p, clock::time_point now, bool returned) noexcept {
     if (!tell_) return;
-    pool_holder h = holder(p, now);
-    h.pool = name_;
-    h.returned = returned;
-    find_task(h);
-    tell_(h);
+    telling([&] {
+        pool_holder h = holder(p, now);
+        h.pool = name_;
+        h.returned = returned;
+        find_task(h);
+        tell_(h);
+    });
+}
+inline void resource_core::report_all() noexcept {
+    if (!tell_) return;
+    telling([&] {
+        for (const pool_holder& h : holders()) telling([&] { tell_(h); });
+    });
+}
+/// What `f` throws is dropped and counted.
+template <class F>
+void resource_core::telling(F f) noexcept {
+#if defined(__cpp_exceptions)
+    try {
+        f();
+    } catch (...) {
+        const spin_guard guard(lock_);
+        ++totals_.untold;
+    }
+#else
+    f();
+#endif
 }
 inline void pooled::held_too_long(timer& t) noexcept {
     auto& self = static_cast<pooled&>(t);
@@ -309,7 +341,7 @@ inline void resource_core::resize(std::size_t limit) noexcept {
     {
         const change now(*this);
         limit_ = limit;
-        for (std::size_t n = size_; n > limit_ && !idle_.empty(); --n) surplus.push_back(idle_.pop_front());
+        for (; too_many() && !idle_.empty(); ++going_) surplus.push_back(idle_.pop_front());
     }
     destroy_all(surplus, gone::surplus);
 }
@@ -319,7 +351,7 @@ inline void resource_core::invalidate() noexcept {
     {
         const change now(*this);
         ++generation_;
-        while (!idle_.empty()) old.push_back(idle_.pop_front());
+        for (; !idle_.empty(); ++going_) old.push_back(idle_.pop_front());
     }
     destroy_all(old, gone::surplus);
 }
@@ -350,6 +382,7 @@ inline void resource_core::reap() noexcept {
             if (!is_old && (now_is < expiry(seen) || stay <= terms_.min_idle)) continue;
             idle_.remove(seen);
             (is_old ? old : idle).push_back(seen);
+            ++going_;
             --stay;
         }
     }
@@ -382,8 +415,8 @@ inline void resource_core::begin_close() noexcept {
     {
         const change now(*this);
         closed_ = true;
-        while (!waiters_.empty()) waiters_.pop_front().complete();
-        while (!idle_.empty()) idle.push_back(idle_.pop_front());
+        while (!waiters_.empty()) waiters_.pop_front().refuse();
+        for (; !idle_.empty(); ++going_) idle.push_back(idle_.pop_front());
     }
     end_reaper();
     stop_creating();

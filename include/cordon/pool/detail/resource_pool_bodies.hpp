@@ -47,13 +47,16 @@ public:
             detail::place p;
             const found there = pool_->find(p, now);
             if (there == found::good) got_ = pool_->lend(p, by, now);
-            if (there == found::good || there == found::is_closed) return r.complete();
+            if (there == found::good || there == found::is_closed) {
+                if (!got_) refused_ = pool_->refusal();  // while there is a pool, as `p` has a place
+                return r.complete();
+            }
             slow_.emplace(acquire_slowly(pool_, std::move(p), by));
             return slow_->start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<lease> take() noexcept {
             if (got_) return outcome<lease>(std::in_place, std::move(got_));
-            if (!slow_) return pool_->refusal();
+            if (!slow_) return refused_;
             outcome<outcome<lease>> ended = slow_->take();
             return ended.has_value() ? *std::move(ended) : detail::as_failure<lease>(ended);
         }
@@ -69,6 +72,7 @@ public:
         resource_pool* pool_;
         std::source_location where_;
         lease got_;
+        cordon::rejection refused_;
         std::optional<typename task<outcome<lease>>::state> slow_;
     };
 
@@ -90,7 +94,7 @@ typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, clock:
         empty(p, why);
         p = trade(std::move(p));
     }
-    return p ? found::room : found::nothing;
+    return p && !p.surplus() ? found::room : found::nothing;
 }
 
 template <class T>
@@ -133,16 +137,15 @@ task<bool> resource_pool<T>::ask(resource_pool* pool, detail::place* p) {
     co_return said.has_value() && *said;
 }
 
-/// `p` is empty, or has a resource that is to be asked, or room.
+/// `p` is empty or surplus, or has a resource that is to be asked, or room.
 template <class T>
 task<outcome<typename resource_pool<T>::lease>> resource_pool<T>::acquire_slowly(resource_pool* pool, detail::place p,
                                                                                detail::borrower by) {
     quality q = quality::to_be_asked;
     detail::gone why = detail::gone::unusable;
-    for (bool again = static_cast<bool>(p);; again = true) {
-        if (!p) {
-            p = co_await turn_operation(*pool, again);
-            if (!p) co_return outcome<lease>(pool->refusal());
+    for (bool again = p && !p.surplus();; again = true) {
+        if (!p || p.surplus()) {
+            p = co_await turn_operation(*pool, std::move(p), again);
             if (p.resource() != nullptr) q = pool->judge(p, clock::now(), why);
         }
         if (p.resource() == nullptr) {
@@ -202,9 +205,10 @@ private:
         pool_->creations_->ctx().executor().submit(*this);  // no frame is destroyed inside its own await_suspend
     }
     static void finish(work_item& item) noexcept {
-        const std::unique_ptr<creation> self(static_cast<creation*>(&item));
+        std::unique_ptr<creation> self(static_cast<creation*>(&item));
         resource_pool* const pool = self->pool_;
         outcome<T> made = self->take();
+        self.reset();  // it is below the pool's scope, and its place keeps the pool: K3
         pool->creation_ended(std::move(made));
     }
     resource_pool* pool_;
@@ -295,8 +299,15 @@ resource_pool<T>::~resource_pool() {
 template <class T>
 template <std::predicate<T&> F>
 std::size_t resource_pool<T>::retain(F keep) {
-    std::size_t went = 0;
-    for (std::size_t n = look().idle; detail::pooled* const p = withdraw_idle(n);) {
+    std::size_t went = 0, n = look().idle;
+    struct turned_round {  // if `keep` throws: once round, all are in the order in which they were
+        resource_pool& pool;
+        std::size_t& left;
+        ~turned_round() {
+            while (detail::pooled* const p = pool.withdraw_idle(left)) detail::place(pool, p);
+        }
+    } const all{*this, n};
+    while (detail::pooled* const p = withdraw_idle(n)) {
         detail::place here(*this, p);
         if (keep(value_of(*p))) continue;
         empty(here, detail::gone::surplus);
@@ -322,6 +333,7 @@ typename resource_pool<T>::snapshot resource_pool<T>::stats() const noexcept {
     s.gave_up = f.totals.gave_up;
     s.created = f.totals.created;
     s.creations_failed = f.totals.failed;
+    s.report_errors = f.totals.untold;
     s.closed_broken = destroyed(detail::gone::broken);
     s.closed_unusable = destroyed(detail::gone::unusable);
     s.closed_old = destroyed(detail::gone::old);
@@ -339,6 +351,7 @@ void resource_pool<T>::report(Sink& sink) const {
     sink.counter("gave_up", now.gave_up, "Those of them that were stopped while they waited for their turn.");
     sink.counter("created", now.created, "Resources that were made.");
     sink.counter("creations_failed", now.creations_failed, "Creations that failed or were stopped.");
+    sink.counter("report_errors", now.report_errors, "Reports of leases held too long that threw.");
     sink.counter("closed_broken", now.closed_broken, "Resources that were discarded, or stopped while in use.");
     sink.counter("closed_unusable", now.closed_unusable, "Resources that a check found unusable.");
     sink.counter("closed_old", now.closed_old, "Resources that went for their age.");

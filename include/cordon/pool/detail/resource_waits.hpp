@@ -20,18 +20,20 @@ namespace cordon::inline CORDON_ABI {
 namespace detail {
 
 /// Waits for a place: with a resource, or, if the pool has no executor of its own, with room for one.
+/// Errors:        refused as `closed`
 class resource_core::turn : public leaf<turn>, public list_hook {
 public:
-    turn(resource_core& c, bool again) noexcept : core_(&c), again_(again) {}
+    turn(resource_core& c, place surplus, bool again) noexcept
+        : core_(&c), surplus_(std::move(surplus)), again_(again) {}
     ~turn() {
         if (owes_) [[unlikely]] place(*core_, resource_);  // got, and never taken: it lost a race
     }
     bool ready() const noexcept { return false; }
     std::coroutine_handle<> start(receiver_ref r) noexcept { return suspend(r); }
-    /// An empty place: the pool is closed.
     outcome<place> take() noexcept {
-        if (error_ != nullptr) [[unlikely]] return outcome<place>(std::move(error_));
-        return outcome<place>(std::in_place, std::exchange(owes_, false) ? place(*core_, resource_) : place());
+        if (std::exchange(owes_, false)) return outcome<place>(std::in_place, *core_, resource_);
+        if (error_ != nullptr) return outcome<place>(std::move(error_));
+        return refused_;  // there is no pool any more, perhaps: K3
     }
 
 private:
@@ -39,9 +41,10 @@ private:
     friend class resource_core;
     void enqueue() noexcept {
         const change now(*core_);
-        ++core_->present_;
+        ++core_->turns_;
+        core_->drop(surplus_);
         if (core_->closed_) {
-            complete();
+            refuse();
             return;
         }
         if (again_) {
@@ -53,20 +56,27 @@ private:
     }
     void dequeue(bool was_stopped) noexcept {
         const change now(*core_);
-        --core_->present_;
+        --core_->turns_;
         if (was_stopped) ++core_->totals_.gave_up;
         core_->waiters_.remove(*this);
+    }
+    /// Under the lock.
+    void refuse() noexcept {
+        refused_ = core_->refusal();
+        complete();
     }
     void leave_queue() noexcept { dequeue(true); }
     [[nodiscard]] bool ends_stopped() const noexcept { return stopped_; }
     const wait_label& label() const noexcept { return core_->label_; }
 
     resource_core* core_;
+    place surplus_;              ///< that it had, and gives up as it gets in line
     const bool again_;           ///< was served once, and goes first
     bool owes_ = false;          ///< has a place that nobody has been told of
     bool stopped_ = false;       ///< the creation was, for which it waits
     pooled* resource_ = nullptr;
     std::exception_ptr error_;
+    rejection refused_;
 };
 
 class resource_core::turn_operation : public operation_base<turn_operation> {
@@ -74,14 +84,16 @@ public:
     using value_type = place;
     static constexpr bool needs_executor = true;
 
-    turn_operation(resource_core& c, bool again) noexcept : core_(&c), again_(again) {}
+    turn_operation(resource_core& c, place surplus, bool again) noexcept
+        : core_(&c), surplus_(std::move(surplus)), again_(again) {}
     class state : public turn {
     public:
-        explicit state(turn_operation&& t) noexcept : turn(*t.core_, t.again_) {}
+        explicit state(turn_operation&& t) noexcept : turn(*t.core_, std::move(t.surplus_), t.again_) {}
     };
 
 private:
     resource_core* core_;
+    place surplus_;
     bool again_;
 };
 
@@ -101,7 +113,7 @@ private:
     friend class resource_core;
     void enqueue() noexcept {
         const change now(*core_);
-        ++core_->present_;
+        ++core_->closing_;
         core_->closers_.push_back(*this);
     }
     void dequeue(bool was_stopped) noexcept {
@@ -109,10 +121,9 @@ private:
             const spin_guard guard(core_->lock_);  // K3
             core_->closers_.remove(*this);
         }
-        if (was_stopped && core_->tell_)
-            for (const pool_holder& h : core_->holders()) core_->tell_(h);
+        if (was_stopped) core_->report_all();
         const spin_guard guard(core_->lock_);
-        --core_->present_;
+        --core_->closing_;
     }
     const wait_label& label() const noexcept { return core_->close_label_; }
 
