@@ -96,19 +96,19 @@ private:
     /// What a waiting call is told: the outcome, or nothing, and then it makes the call itself.
     using told = std::optional<outcome<T>>;
 
-    [[nodiscard]] list& list_of(const Key& key) noexcept {
+    [[nodiscard]] list& list_of(const Key& key) {
         return flights_[static_cast<std::size_t>(detail::mixed(std::hash<Key>()(key))) % flights_.size()];
     }
     /// Returns:       whether it is the first
-    [[nodiscard]] bool join(member& m) noexcept;
+    [[nodiscard]] bool join(member& m);
     void finish(member& first, const outcome<T>& ended) noexcept;
     void leave(member& m) noexcept;
     template <class Call>
     task<outcome<T>> run(Key key, Call call);
 
-    // F1 A member is in a list of flights_ if it is the first for its key, else in the list of the one that is, else in
-    //    none: all under the mutex. So there is one first for each key.
-    // F2 A member is told under the mutex, and takes itself out under it before it dies.
+    // F1 A member is in a list of flights_ if it is the first for its key, else in the list of the one that is, or was
+    //    and tells the others, else in none: all under the mutex. So there is one first for each key.
+    // F2 A member is told under the mutex, and takes itself out under it before it dies; copies are made without it.
     mutable std::mutex mutex_;
     std::array<list, 64> flights_;  // this and the rest under mutex_
     snapshot counts_;
@@ -177,7 +177,7 @@ private:
 };
 
 template <class Key, std::copyable T>
-bool single_flight<Key, T>::join(member& m) noexcept {
+bool single_flight<Key, T>::join(member& m) {
     const std::lock_guard lock(mutex_);
     list& flights = list_of(*m.key);
     member* first = flights.empty() ? nullptr : &flights.front();
@@ -194,17 +194,25 @@ bool single_flight<Key, T>::join(member& m) noexcept {
 }
 template <class Key, std::copyable T>
 void single_flight<Key, T>::finish(member& first, const outcome<T>& ended) noexcept {
-    const detail::deferred_wakes until_unlocked;
-    const std::lock_guard lock(mutex_);
-    list::remove(first);
-    first.over = true;
-    --counts_.in_flight;
-    while (!first.behind.empty()) {
+    bool more = false;
+    {
+        const std::lock_guard lock(mutex_);
+        list::remove(first);  // who comes now makes a call of its own
+        first.over = true;
+        --counts_.in_flight;
+        more = !first.behind.empty();
+    }
+    while (more) {
+        auto copy = detail::outcome_of([&] { return told(ended); });  // which may throw, or use this
+        outcome<told> result = copy.has_value() ? std::move(copy) : outcome<told>(told(detail::as_failure<T>(copy)));
+        const detail::deferred_wakes until_unlocked;
+        const std::lock_guard lock(mutex_);
+        if (first.behind.empty()) return;  // F2: they have left meanwhile
         member& next = first.behind.pop_front();
         --counts_.waiting;
         ++counts_.shared;
-        auto copy = detail::outcome_of([&] { return told(ended); });  // which may throw
-        next.result.set(copy.has_value() ? std::move(copy) : outcome<told>(told(detail::as_failure<T>(copy))));
+        next.result.set(std::move(result));
+        more = !first.behind.empty();
     }
 }
 /// One that has not ended its call, or waits, is gone.
