@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/policy/single_flight.hpp>
 
+#include <cordon/core/error.hpp>
 #include <cordon/core/observable.hpp>
+#include <cordon/core/this_task.hpp>
 #include <cordon/policy/cache.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
@@ -222,6 +224,53 @@ TEST_CASE("behind one that was stopped, too, those who wait are first come, firs
         (void)co_await co::when_all(asks(0, 1ms), asks(1, 2ms), asks(2, 3ms), asks(3, 4ms), asks(4, 5ms));
         CHECK(made == std::vector<int>{0, 1, 2, 3, 4});
         CHECK(f.stats().handed_over == 4);
+    });
+}
+
+TEST_CASE("a refusal for want of time is not shared with those who have it", "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        int made = 0;
+        const auto call = [&]() -> task<int> {
+            const auto until = co_await co::this_task::deadline();
+            if (++made; !until.is_never() && until.time() - co::clock::now() <= 10s) {
+                co_await co::sleep_for(5ms);
+                throw co::rejected(co::rejection(co::reject_reason::rate_limited, "remote", 10s));
+            }
+            co_await co::sleep_for(10s);
+            co_return made;
+        };
+        const auto asks = [&](co::clock::duration at, co::clock::duration has, int expected) -> task<> {
+            co_await co::sleep_for(at);
+            const auto guarded = pipeline(f.for_key(1));
+            const auto ended = co_await as_outcome(co::with_timeout(has, guarded(call)));
+            CHECK(ended.is_rejected() == (expected == 0));
+            CHECK((ended.has_value() ? *ended : 0) == expected);
+        };
+        (void)co_await co::when_all(asks(0ms, 1s, 0), asks(1ms, 1min, 2), asks(2ms, 1h, 2));
+        CHECK(f.stats().handed_over == 1);
+        (void)co_await co::when_all(asks(0ms, 1s, 0), asks(1ms, 2s, 0), asks(2ms, 9s, 0));  // nobody has it
+        CHECK(made == 3);
+        CHECK(f.stats().handed_over == 1);
+        CHECK(f.stats().shared == 3);
+        CHECK(f.stats().waiting == 0);
+        CHECK(f.stats().in_flight == 0);
+    });
+}
+
+TEST_CASE("a call that is handed to one that was stopped at the same moment is no call", "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        service s("S", 1h);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(f.for_key(1));
+        const auto one = [&]() -> task<> { (void)co_await as_outcome(co::with_timeout(1s, guarded(fetch))); };
+        (void)co_await co::when_all(one(), one(), one(), one());
+        CHECK(s.calls == 1);
+        CHECK(f.stats().calls == 1);
+        CHECK(f.stats().handed_over == 0);
     });
 }
 
