@@ -234,6 +234,43 @@ TEST_CASE("windows at the floor measure the usual latency anew, and the floor is
     CHECK(limit(l) > 2);  // it recovers, since 600 ms are usual now
 }
 
+TEST_CASE("a probe ends, also of a service that is too fast to count, or that drops what it gets",
+          "[limit][adaptive_limiter]") {
+    fake_clock clock;
+    adaptive_limiter l(gradient2{}, {.window = 0s, .min_samples = 1, .probe_every = 1s});
+    one_sample(l, clock, 2s, 1);
+    REQUIRE(l.stats().probing);
+    SECTION("too fast") {
+        calls(l, clock, 80us, 50);
+        CHECK_FALSE(l.stats().probing);
+        CHECK(l.stats().usual_latency == 100us);
+        const auto samples = l.stats().samples;
+        calls(l, clock, 80us, 50);
+        CHECK(l.stats().samples == samples);
+    }
+    SECTION("dropped") {
+        calls(l, clock, 3ms, 49);
+        for (int i = 0; i < 49; ++i) one_sample(l, clock, 1ms, 1, true);
+        CHECK(l.stats().probing);
+        one_sample(l, clock, 1ms, 1, true);
+        CHECK_FALSE(l.stats().probing);
+        CHECK(l.stats().usual_latency == 2s);
+    }
+    CHECK(limit(l) == 20);
+}
+
+TEST_CASE("a limit that is hardly used is not stuck at its floor: nothing is refused to measure it",
+          "[limit][adaptive_limiter]") {
+    fake_clock clock;
+    adaptive_limiter l(gradient2{}, {.window = 10ms, .min_samples = 1});  // begins at the floor
+    for (int i = 0; i < 100; ++i) {
+        one_sample(l, clock, 10ms, 9);
+        REQUIRE_FALSE(l.stats().probing);
+    }
+    CHECK(limit(l) == 20);
+    CHECK(l.stats().rejected == 0);
+}
+
 TEST_CASE("a limit that shrinks below what runs stops nobody, and admits nobody until enough have ended",
           "[limit][adaptive_limiter][AL-27]") {
     fake_clock clock;

@@ -58,9 +58,10 @@ TEST_CASE("when all have waited longer than the target for an interval, those wh
     CHECK_FALSE(admits(door, clock, 11ms));  // the first of the next interval
     CHECK(door.stats().overloaded);
     CHECK(admits(door, clock, 10ms));
+    CHECK_FALSE(admits(door, clock, 10ms + 1ns));
     CHECK(admits(door, clock, 2ms));
-    CHECK_FALSE(admits(door, clock, 1h));
-    CHECK(door.stats().rejected == 2);
+    CHECK_FALSE(door.try_acquire(co::clock::time_point::min()));
+    CHECK(door.stats().rejected == 3);
     clock.advance(100ms);
     CHECK(admits(door, clock, 1h));  // one of the last interval waited 2 ms: it does not stand any more
     CHECK_FALSE(door.stats().overloaded);
@@ -171,6 +172,9 @@ TEST_CASE("a shedder says what is wrong with its numbers, and can be changed", "
     fake_clock clock;
     for (int i = 0; i < 11; ++i, clock.advance(1ms)) (void)admits(door, clock, 2ms);
     CHECK(door.stats().overloaded);
+    CHECK_FALSE(admits(door, clock, 3ms));
+    door.set(2ms, 10ms);
+    CHECK(admits(door, clock, 3ms));
     std::string names;
     auto take = [&](const co::metric& m) { names += std::string(m.name) + ' '; };
     co::metric_sink sink(take);

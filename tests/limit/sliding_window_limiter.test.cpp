@@ -197,6 +197,38 @@ TEST_CASE("the event of a call that was stopped comes back if it was the last", 
     });
 }
 
+TEST_CASE("what comes back gives room", "[limit][sliding_window_limiter]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        sliding_window_limiter api{2, 10s};
+        CHECK(api.try_acquire());
+        co_await co::sleep_for(1s);
+        const auto slow = []() -> task<> { co_await co::sleep_for(1h); };
+        (void)co_await as_outcome(co::with_timeout(1s, api(slow)));
+        CHECK(api.stats().used == 1);
+        CHECK(api.try_acquire());
+        CHECK_FALSE(api.try_acquire());
+    });
+}
+
+TEST_CASE("behind more who wait than there is time for, nothing comes in time", "[limit][sliding_window_limiter]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        sliding_window_limiter api{1, 24h * 365};
+        const auto body = [&](co::task_group& group) -> task<> {
+            const auto waits = [&]() -> task<> { co_await api.acquire(); };
+            for (int i = 0; i < 400; ++i) group.spawn(waits());
+            co_await co::sleep_for(1s);
+            CHECK(api.stats().waiting == 399);
+            CHECK(api.time_until() > 24h * 365 * 250);
+            const auto late = co_await as_outcome(co::with_timeout(1s, api.acquire()));
+            CHECK(late.is_rejected());
+            group.request_stop();
+        };
+        co_await co::with_group(body);
+    });
+}
+
 TEST_CASE("waiting for a sliding window can be stopped at any point",
           "[limit][sliding_window_limiter][cancel_sweep][T7]") {
     for (std::uint64_t seed = 0; seed < 4; ++seed) {

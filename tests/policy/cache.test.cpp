@@ -188,6 +188,123 @@ TEST_CASE("there is room for so many, and the one that was not used for longest 
     });
 }
 
+TEST_CASE("the answer of the call that began later stays, and none that was asked for before its key was erased",
+          "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(1h);
+        int asked = 0;
+        const auto slow = [&]() -> task<int> {
+            const int mine = ++asked;
+            co_await co::sleep_for(10ms);
+            co_return mine;
+        };
+        const auto fast = [&]() -> task<int> { co_return ++asked; };
+        const auto guarded = pipeline(kept.for_key(1));
+        const auto first = [&](int expected) -> task<> {
+            const int got = co_await guarded(slow);
+            CHECK(got == expected);
+        };
+        const auto overtakes = [&]() -> task<> {
+            co_await co::sleep_for(5ms);
+            co_await guarded(fast);
+        };
+        (void)co_await co::when_all(first(1), overtakes());
+        CHECK(kept.try_get(1) == 2);
+        const auto puts = [&]() -> task<> {
+            co_await co::sleep_for(5ms);
+            kept.put(1, 100);
+        };
+        kept.erase(1);
+        (void)co_await co::when_all(first(3), puts());
+        CHECK(kept.try_get(1) == 100);
+        for (const bool all : {false, true}) {
+            const auto erases = [&]() -> task<> {
+                co_await co::sleep_for(5ms);
+                if (all) kept.clear();
+                else kept.erase(1);
+            };
+            kept.erase(1);
+            (void)co_await co::when_all(first(all ? 5 : 4), erases());
+            CHECK_FALSE(kept.try_get(1));
+        }
+        co_await guarded(fast);
+        CHECK(kept.try_get(1) == 6);
+    });
+}
+
+TEST_CASE("a refresh that fails late does not hold for the one that another makes meanwhile", "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(10s, {.refresh_ahead = 5s});
+        kept.put(1, 1);
+        const auto guarded = pipeline(kept.for_key(1));
+        const auto fails = [&]() -> task<> {  // from 6 s to 13 s
+            co_await co::sleep_for(6s);
+            const auto call = []() -> task<int> {
+                co_await co::sleep_for(7s);
+                throw std::runtime_error("no");
+            };
+            const auto ended = co_await as_outcome(guarded(call));
+            CHECK(ended.has_value());
+        };
+        const auto slow = []() -> task<int> {
+            co_await co::sleep_for(3s);
+            co_return 3;
+        };
+        const auto refreshes = [&]() -> task<> {  // from 12.5 s to 15.5 s
+            co_await co::sleep_for(12500ms);
+            const int got = co_await guarded(slow);
+            CHECK(got == 3);
+        };
+        const auto others = [&]() -> task<> {
+            co_await co::sleep_for(7s);
+            kept.put(1, 2);
+            co_await co::sleep_for(6500ms);
+            const int got = co_await guarded(slow);
+            CHECK(got == 2);
+            CHECK(kept.stats().hits == 1);
+        };
+        (void)co_await co::when_all(fails(), refreshes(), others());
+        CHECK(kept.stats().refreshes == 2);
+        // An erased key of the same 64th: the answer is not kept, and the next call is made to refresh again.
+        answers full(10s, {.refresh_ahead = 5s});
+        full.put(1, 1);
+        co_await co::sleep_for(6s);
+        const auto again = pipeline(full.for_key(1));
+        const auto erases = [&]() -> task<> {
+            co_await co::sleep_for(1s);
+            for (int other = 2; other < 1000; ++other) full.erase(other);
+        };
+        const auto asks = [&]() -> task<> { co_await again(slow); };
+        (void)co_await co::when_all(asks(), erases());
+        CHECK(full.try_get(1) == 1);
+        co_await asks();
+        CHECK(full.try_get(1) == 3);
+    });
+}
+
+TEST_CASE("values that go may use the cache that they leave", "[policy][cache]") {
+    struct value {
+        explicit value(co::cache<int, std::shared_ptr<value>>& c) : of(&c) {}
+        value(const value&) = delete;
+        ~value() { (void)of->stats(); }
+        co::cache<int, std::shared_ptr<value>>* of;
+    };
+    co::cache<int, std::shared_ptr<value>> kept(1h, {.max_entries = 2});
+    const auto put = [&](int key) { kept.put(key, std::make_shared<value>(kept)); };
+    put(1);
+    put(1);
+    put(2);
+    put(3);
+    CHECK(kept.stats().evicted == 1);
+    kept.erase(3);
+    kept.clear();
+    CHECK(kept.stats().entries == 0);
+    put(1);
+    kept.erase(1);
+}
+
 TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be copied is an error",
           "[policy][cache]") {
     struct fragile {

@@ -17,6 +17,7 @@
 #include "last_words.hpp"
 
 #include <chrono>
+#include <coroutine>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -117,6 +118,43 @@ run_result run(const Pipeline& guarded, remote& r, std::uint64_t seed = 0) {
 }
 
 }  // namespace
+
+TEST_CASE("a call that waits for an awaitable of another library is hedged as any other", "[policy][hedge]") {
+    struct other_library {
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> h) { *waits = h; }
+        void await_resume() const noexcept {}
+        std::coroutine_handle<>* waits;
+    };
+    simulation sim;
+    sim.run([&]() -> task<> {
+        const auto policy = hedge({.after = 10ms});
+        std::coroutine_handle<> waits;
+        int sent = 0;
+        const auto call = [&]() -> task<int> {
+            const int mine = ++sent;
+            other_library first{&waits};
+            if (mine == 1) co_await first;
+            co_return mine;
+        };
+        int won = 0;
+        const auto asks = [&]() -> task<> {
+            const auto hedged = pipeline(policy);
+            won = co_await hedged(call);
+        };
+        const auto answers = [&]() -> task<> {
+            co_await co::sleep_for(10ms - 1ns);
+            CHECK(sent == 1);
+            co_await co::sleep_for(10ms);
+            CHECK(sent == 2);
+            CHECK(won == 0);  // the call cannot be stopped, and is waited for
+            waits.resume();
+        };
+        (void)co_await co::when_all(asks(), answers());
+        CHECK(won == 2);
+    });
+    CHECK(sim.armed_timers() == 0);
+}
 
 TEST_CASE("a call that is fast enough has no copy, whether it succeeds or fails", "[policy][hedge][HG-01][HG-23]") {
     for (const char how : {'S', 'F'}) {

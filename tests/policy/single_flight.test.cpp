@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/policy/single_flight.hpp>
 
+#include <cordon/core/error.hpp>
 #include <cordon/core/observable.hpp>
+#include <cordon/core/this_task.hpp>
 #include <cordon/policy/cache.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
@@ -13,7 +15,9 @@
 #include "last_words.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -27,7 +31,16 @@ using flights = co::single_flight<int, int>;
 
 static_assert(co::reportable<flights>);
 
+struct unlike {
+    bool operator==(const unlike&) const { throw std::runtime_error("unlike"); }
+};
+
 }  // namespace
+
+template <>
+struct std::hash<unlike> {
+    std::size_t operator()(const unlike&) const noexcept { return 1; }
+};
 
 TEST_CASE("who asks the same at the same time shares one call", "[policy][single_flight]") {
     for (std::uint64_t seed = 0; seed < 10; ++seed) {
@@ -151,6 +164,113 @@ TEST_CASE("behind a cache and around retries it keeps a service from being asked
         co_await one();
         CHECK(s.calls == 2);
         CHECK(kept.stats().hits == 1);
+    });
+}
+
+TEST_CASE("an outcome is copied without a lock, and a key that cannot be compared is an error",
+          "[policy][single_flight]") {
+    struct answer {
+        explicit answer(std::function<void()>& told) : copied(&told) {}
+        answer(const answer& other) : copied(other.copied) { (*copied)(); }
+        answer(answer&&) = default;
+        answer& operator=(const answer&) = default;
+        std::function<void()>* copied;
+    };
+    simulation sim;
+    sim.run([]() -> task<> {
+        co::single_flight<int, answer> f;
+        int copies = 0;
+        std::function<void()> looks = [&] { copies += f.stats().in_flight == 0; };
+        const auto call = [&]() -> task<answer> {
+            co_await co::sleep_for(1ms);
+            co_return answer(looks);
+        };
+        const auto guarded = pipeline(f.for_key(1));
+        const auto one = [&]() -> task<> { (void)co_await guarded(call); };
+        (void)co_await co::when_all(one(), one(), one());
+        CHECK(copies >= 2);
+        CHECK(f.stats().shared == 2);
+
+        co::single_flight<unlike, int> wrong;
+        service s("S", 1ms);
+        const auto fetch = s.fetch();
+        const auto asks = pipeline(wrong.for_key(unlike()));
+        const auto makes = [&]() -> task<> { co_await asks(fetch); };
+        const auto fails = [&]() -> task<> {
+            const auto ended = co_await as_outcome(asks(fetch));
+            CHECK(error_text(ended) == "unlike");
+        };
+        (void)co_await co::when_all(makes(), fails());
+        CHECK(wrong.stats().calls == 1);
+        CHECK(wrong.stats().waiting == 0);
+    });
+}
+
+TEST_CASE("behind one that was stopped, too, those who wait are first come, first served", "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        std::vector<int> made;
+        const auto asks = [&](int i, co::clock::duration until) -> task<> {
+            co_await co::sleep_for(i * 1us);
+            const auto call = [&made, i]() -> task<int> {
+                made.push_back(i);
+                co_await co::sleep_for(1h);
+                co_return i;
+            };
+            const auto guarded = pipeline(f.for_key(1));
+            (void)co_await as_outcome(co::with_timeout(until, guarded(call)));
+        };
+        (void)co_await co::when_all(asks(0, 1ms), asks(1, 2ms), asks(2, 3ms), asks(3, 4ms), asks(4, 5ms));
+        CHECK(made == std::vector<int>{0, 1, 2, 3, 4});
+        CHECK(f.stats().handed_over == 4);
+    });
+}
+
+TEST_CASE("a refusal for want of time is not shared with those who have it", "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        int made = 0;
+        const auto call = [&]() -> task<int> {
+            const auto until = co_await co::this_task::deadline();
+            if (++made; !until.is_never() && until.time() - co::clock::now() <= 10s) {
+                co_await co::sleep_for(5ms);
+                throw co::rejected(co::rejection(co::reject_reason::rate_limited, "remote", 10s));
+            }
+            co_await co::sleep_for(10s);
+            co_return made;
+        };
+        const auto asks = [&](co::clock::duration at, co::clock::duration has, int expected) -> task<> {
+            co_await co::sleep_for(at);
+            const auto guarded = pipeline(f.for_key(1));
+            const auto ended = co_await as_outcome(co::with_timeout(has, guarded(call)));
+            CHECK(ended.is_rejected() == (expected == 0));
+            CHECK((ended.has_value() ? *ended : 0) == expected);
+        };
+        (void)co_await co::when_all(asks(0ms, 1s, 0), asks(1ms, 1min, 2), asks(2ms, 1h, 2));
+        CHECK(f.stats().handed_over == 1);
+        (void)co_await co::when_all(asks(0ms, 1s, 0), asks(1ms, 2s, 0), asks(2ms, 9s, 0));  // nobody has it
+        CHECK(made == 3);
+        CHECK(f.stats().handed_over == 1);
+        CHECK(f.stats().shared == 3);
+        CHECK(f.stats().waiting == 0);
+        CHECK(f.stats().in_flight == 0);
+    });
+}
+
+TEST_CASE("a call that is handed to one that was stopped at the same moment is no call", "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        flights f;
+        service s("S", 1h);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(f.for_key(1));
+        const auto one = [&]() -> task<> { (void)co_await as_outcome(co::with_timeout(1s, guarded(fetch))); };
+        (void)co_await co::when_all(one(), one(), one(), one());
+        CHECK(s.calls == 1);
+        CHECK(f.stats().calls == 1);
+        CHECK(f.stats().handed_over == 0);
     });
 }
 

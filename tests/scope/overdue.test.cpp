@@ -5,6 +5,7 @@
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/shield.hpp>
+#include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/sync/async_event.hpp>
 #include <cordon/testing/simulation.hpp>
@@ -13,6 +14,7 @@
 #include "catch.hpp"
 
 #include <chrono>
+#include <coroutine>
 #include <cstddef>
 #include <source_location>
 #include <string>
@@ -95,6 +97,42 @@ TEST_CASE("an operation that ignores its deadline is reported while it is waited
     CHECK(contains(r.task, "overdue.test.cpp:"));
     CHECK(contains(r.task, "sleep"));
 #endif
+    CHECK(sim.armed_timers() == 0);
+}
+
+TEST_CASE("an awaitable of another library that outlasts a deadline is reported, and what it gives is kept",
+          "[scope][overdue]") {
+    struct other_library {
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> h) { *waits = h; }
+        int await_resume() const noexcept { return 7; }
+        std::coroutine_handle<>* waits;
+    };
+    simulation sim;
+    reports seen;
+    const auto program = [&]() -> task<> {
+        const auto begin = clock::now();
+        std::coroutine_handle<> waits;
+        const auto asks = [&]() -> task<> {
+            const auto foreign = [&]() -> task<int> {
+                other_library answer{&waits};
+                const int n = co_await answer;
+                co_return n;
+            };
+            const int got = co_await with_timeout(10s, foreign());
+            CHECK(got == 7);
+        };
+        const auto answers = [&]() -> task<> {
+            co_await sleep_for(1s);
+            CHECK(sim.armed_timers() == 1);
+            co_await sleep_for(29s);
+            waits.resume();
+        };
+        (void)co_await cordon::when_all(asks(), answers());
+        REQUIRE(seen.times.size() == 1);
+        CHECK(seen.times[0] - begin == 15s);
+    };
+    sim.run(with(program(), overdue(seen.policy(5s))));
     CHECK(sim.armed_timers() == 0);
 }
 

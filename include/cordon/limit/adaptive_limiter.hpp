@@ -64,12 +64,13 @@ struct adaptive_limiter_options {
     clock::duration max_wait = (clock::duration::max)();  ///< after which one that waits is refused; more than 0
     clock::duration window = std::chrono::seconds(1);     ///< the least time between two changes of the limit
     std::size_t min_samples = 10;                         ///< calls that a change is made of, at least; 1 and more
-    clock::duration min_latency = std::chrono::microseconds(100);  ///< what is faster says nothing
+    clock::duration min_latency = std::chrono::microseconds(100);  ///< what is faster says nothing, or in a probe this
     bool failures_shrink = true;                          ///< behind `settle` a failure is a drop
     // Of gradient2 only: the usual latency is measured anew with few calls at a time, so that a queue which has become
-    // usual is seen. Meanwhile the limit is `probe_concurrency`; then it is what it was.
+    // usual is seen. Meanwhile the limit is `probe_concurrency`; then it is what it was. After `probe_samples` drops it
+    // is given up.
     clock::duration probe_every = (clock::duration::max)();  ///< more than 0, and up to 15 % later; `max()`: never
-    std::uint32_t probe_at_floor = 5;                     ///< after so many windows at `min`; 0: never
+    std::uint32_t probe_at_floor = 5;                     ///< after so many windows at `min`, half in use; 0: never
     std::size_t probe_concurrency = 3;                    ///< 1 and more; has nothing to do with `min`
     std::size_t probe_samples = 50;                       ///< 1 to 10000; their median is the new usual latency
     std::uint64_t seed = 0;                               ///< of those 15 %; 0: chosen by the clock
@@ -164,7 +165,7 @@ private:
     [[nodiscard]] permit admitted(bulkhead::permit&& slot) noexcept;
     void sample(const started& call, bool dropped) noexcept;
     void count_in_window(clock::duration latency, const started& call, bool dropped, clock::time_point now) noexcept;
-    void count_in_probe(clock::duration latency, clock::time_point now) noexcept;
+    void count_in_probe(clock::duration latency, bool dropped, clock::time_point now) noexcept;
     void begin_window(clock::time_point now) noexcept;
     void next_epoch(bool probes, clock::time_point now) noexcept;
     void resize() noexcept;
@@ -172,9 +173,12 @@ private:
         return probing_ ? options_.probe_concurrency : estimate_.size();
     }
 
+    [[nodiscard]] static bool is_probe(std::uint32_t epoch) noexcept { return epoch % 2 == 0; }  // A2
+
     // A1 in_flight_ is how many have a permit of slots_; a call's own number is what it finds with itself included.
     // A2 epoch_ is written under the lock, with each change between measuring windows and probing. What began in
-    //    another epoch is no sample: it ran under another limit. Relaxed, since a call that begins at that moment may
+    //    another epoch is no sample: it ran under another limit. Windows and probes take turns, beginning with
+    //    windows in epoch 1. Relaxed, since a call that begins at that moment may
     //    belong to either.
     // A3 Whoever has changed the limit makes it that of slots_ without the lock, which wakes others, and looks again
     //    afterwards: the last one to look has seen the last change.
@@ -193,6 +197,7 @@ private:
     bool probing_ = false;
     std::uint32_t windows_at_floor_ = 0;
     std::vector<double> probed_;       // latencies; its capacity is made beforehand
+    std::size_t dropped_in_probe_ = 0;
     detail::random_source random_;
     std::uint64_t samples_ = 0, dropped_ = 0, stale_ = 0;
 };

@@ -94,7 +94,7 @@ public:
         return detail::call_through(*this, std::forward<F>(call), classify);
     }
 
-    /// From the next interval on.
+    /// From now on; the interval that has begun keeps its length.
     /// Errors:        as the constructor
     void set(clock::duration target, clock::duration interval);
 
@@ -198,7 +198,8 @@ inline load_shedder::admission_operation load_shedder::admission() noexcept { re
 
 inline bool load_shedder::admits(clock::time_point since) noexcept {
     const clock::time_point now = clock::now();
-    const clock::duration wait = (std::max)(now - since, clock::duration::zero());
+    constexpr clock::duration long_ago = std::chrono::hours(24 * 365);  // and can be counted with
+    const clock::duration wait = now - std::clamp(since, now - long_ago, now);
     const detail::spin_guard guard(lock_);
     if (!interval_end_ || now >= *interval_end_) {
         // An interval in which nobody came, or a longer pause, is no queue that stands.
@@ -209,7 +210,7 @@ inline bool load_shedder::admits(clock::time_point since) noexcept {
         least_ = wait;
     }
     least_ = (std::min)(least_, wait);
-    const bool admitted = !overloaded_ || wait / 2 <= target_;
+    const bool admitted = !overloaded_ || wait - target_ <= target_;
     ++(admitted ? admitted_ : rejected_);
     return admitted;
 }

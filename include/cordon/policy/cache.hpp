@@ -14,10 +14,12 @@
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/random.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/verdict.hpp>
 
+#include <array>
 #include <chrono>
 #include <concepts>
 #include <coroutine>
@@ -53,7 +55,12 @@ class cached_operation;
 ///
 /// The first call that finds a value due to be refreshed is made, and waits; all others have the value meanwhile, and
 /// so has that one if its call fails. A value that is too old answers for a call that fails or is refused while it is
-/// not older than `stale_for` more.
+/// less than `stale_for` older than that.
+///
+/// Of two calls for one key the answer of the one that began later stays. An answer that was asked for before its key
+/// was erased is not kept; nor, for one key in 64, is one asked for before another was.
+/// Requires:      copies and moves of values, comparisons and hashes of keys do not use the cache: they run under its
+///                mutex. A value that goes is destroyed without it
 /// Threads:       all members from any
 /// Lifetime:      outlives the calls that use it. Belongs to one simulation, or to real time
 /// Cost:          a mutex and a look-up for each call, another for each that was made; a copy of the value, so that of
@@ -99,15 +106,21 @@ public:
         if (found == entries_.end() || age(found->second) >= good_for_) return std::nullopt;
         return found->second.value;
     }
-    /// Keeps `value`, as from a call that has just ended.
-    void put(const Key& key, T value) { store(key, std::move(value)); }
+    /// Keeps `value`, as from a call that has just begun and ended.
+    void put(const Key& key, T value) { store(key, std::move(value), 0); }
+    /// The answers of calls under way are not kept either.
     void erase(const Key& key) {
+        node gone;
         const std::lock_guard lock(mutex_);
-        if (const auto found = entries_.find(key); found != entries_.end()) remove(found);
+        erased_of(key) = ++asked_;
+        if (const auto found = entries_.find(key); found != entries_.end()) gone = remove(found);
     }
     void clear() {
+        table gone;
         const std::lock_guard lock(mutex_);
-        while (!entries_.empty()) remove(entries_.begin());
+        erased_.fill(++asked_);
+        while (!used_.empty()) used_.pop_front();
+        entries_.swap(gone);
     }
 
     [[nodiscard]] snapshot stats() const noexcept {
@@ -137,9 +150,16 @@ private:
         T value;
         clock::time_point since{};
         const Key* key = nullptr;
-        bool refreshing = false;  // by a call that is under way
+        std::uint64_t asked = 0;         // the number of the call that gave it
+        std::uint64_t refreshed_by = 0;  // that of the one under way that does, or 0
     };
     using table = std::unordered_map<Key, entry>;
+    using node = typename table::node_type;
+    /// Of a call that is made: its number, from 1 on in the order in which they began.
+    struct ticket {
+        std::uint64_t number = 0;
+        bool refreshes = false;  // it is made although there is a value
+    };
 
     static std::string ns(clock::duration d) { return std::to_string(d.count()) + " ns"; }
     static void check(bool good, const char* field, const std::string& value, const char* allowed) {
@@ -150,64 +170,80 @@ private:
     }
     [[nodiscard]] static clock::duration age(const entry& e) noexcept { return clock::now() - e.since; }
     // Under the mutex:
-    void remove(typename table::iterator at) noexcept {
-        used_.remove(at->second);
-        entries_.erase(at);
+    [[nodiscard]] std::uint64_t& erased_of(const Key& key) {
+        return erased_[static_cast<std::size_t>(detail::mixed(entries_.hash_function()(key))) % erased_.size()];
+    }
+    /// Returns:       what is to be destroyed without it
+    [[nodiscard]] node remove(typename table::iterator at) {
+        node gone = entries_.extract(at);
+        used_.remove(gone.mapped());
+        return gone;
     }
     void use(entry& e) noexcept {
         used_.remove(e);
         used_.push_back(e);
     }
 
-    /// The value that makes a call needless. `refreshes` is set if it is made although there is one.
-    [[nodiscard]] std::optional<T> look_up(const Key& key, bool& refreshes) {
+    /// The value that makes a call needless; else the ticket is for the call.
+    [[nodiscard]] std::optional<T> look_up(const Key& key, ticket& call) {
         const std::lock_guard lock(mutex_);
         const auto found = entries_.find(key);
         if (found != entries_.end()) {
             entry& e = found->second;
             use(e);
             const clock::duration old = age(e);
-            refreshes = old < good_for_ && old >= good_for_ - refresh_ahead_ && !e.refreshing &&
-                        refresh_ahead_ > clock::duration::zero();
-            if (old < good_for_ && !refreshes) {
+            const bool due = old < good_for_ && old >= good_for_ - refresh_ahead_ && e.refreshed_by == 0 &&
+                             refresh_ahead_ > clock::duration::zero();
+            if (old < good_for_ && !due) {
                 ++counts_.hits;
                 return e.value;
             }
-            if (refreshes) {
-                e.refreshing = true;
+            if (due) {
+                call.refreshes = true;
+                e.refreshed_by = asked_ + 1;
                 ++counts_.refreshes;
             }
         }
+        call.number = ++asked_;
         ++counts_.misses;
         return std::nullopt;
     }
-    void store(const Key& key, T&& value) {
+    /// `number` is that of the call, or 0: one that began just now.
+    void store(const Key& key, T&& value, std::uint64_t number) {
+        node gone;
         const std::lock_guard lock(mutex_);
-        auto [at, is_new] = entries_.try_emplace(key, std::move(value));
+        if (number == 0) number = ++asked_;
+        auto at = entries_.find(key);
+        const bool is_new = at == entries_.end();
+        if (!is_new && at->second.refreshed_by == number) at->second.refreshed_by = 0;
+        if (erased_of(key) > number || (!is_new && at->second.asked > number)) return;
+        if (is_new) at = entries_.try_emplace(key, std::move(value)).first;
+        else std::ranges::swap(at->second.value, value);
         entry& e = at->second;
-        if (!is_new) e.value = std::move(value);
         e.key = &at->first;
         e.since = clock::now();
-        e.refreshing = false;
+        e.asked = number;
+        e.refreshed_by = 0;
         use(e);
         if (entries_.size() <= max_entries_) return;
-        remove(entries_.find(*used_.front().key));
+        gone = remove(entries_.find(*used_.front().key));
         ++counts_.evicted;
     }
     /// The value that answers for a call that has failed, however it came there meanwhile.
-    [[nodiscard]] std::optional<T> value_instead(const Key& key, bool refreshed) {
+    [[nodiscard]] std::optional<T> value_instead(const Key& key, const ticket& failed) {
         const std::lock_guard lock(mutex_);
         const auto found = entries_.find(key);
         if (found == entries_.end()) return std::nullopt;
-        if (refreshed) found->second.refreshing = false;
+        if (found->second.refreshed_by == failed.number) found->second.refreshed_by = 0;
         const clock::duration old = age(found->second);
         if (old >= good_for_ && old - good_for_ >= stale_for_) return std::nullopt;
         ++counts_.stale;
         return found->second.value;
     }
-    void not_refreshed(const Key& key) noexcept {
+    void not_refreshed(const Key& key, const ticket& call) noexcept {
         const std::lock_guard lock(mutex_);
-        if (const auto found = entries_.find(key); found != entries_.end()) found->second.refreshing = false;
+        const auto found = entries_.find(key);
+        if (found != entries_.end() && found->second.refreshed_by == call.number) found->second.refreshed_by = 0;
     }
 
     const clock::duration good_for_, refresh_ahead_, stale_for_;
@@ -215,6 +251,8 @@ private:
     mutable std::mutex mutex_;
     table entries_;                        // this and the rest under mutex_
     detail::intrusive_list<entry> used_;   // the one that was not used for longest first
+    std::uint64_t asked_ = 0;              // the number of the last call
+    std::array<std::uint64_t, 64> erased_{};  // by hashes of keys: asked_ when one of them was erased
     snapshot counts_;
     std::string name_;
 };
@@ -261,11 +299,11 @@ public:
             : policy_state<O>(std::move(o.op_), &state::ended), cache_(o.cache_), key_(std::move(o.key_)),
               judge_(o.judge_) {}
         ~state() {
-            if (refreshes_) [[unlikely]] cache_->not_refreshed(key_);
+            if (ticket_.refreshes) [[unlikely]] cache_->not_refreshed(key_, ticket_);
         }
 
         bool ready() noexcept {
-            if (ends_with(outcome_of([&] { return cache_->look_up(key_, refreshes_); }))) return true;
+            if (ends_with(outcome_of([&] { return cache_->look_up(key_, ticket_); }))) return true;
             if (!this->call_.ready()) return false;
             settle();
             return true;
@@ -288,14 +326,14 @@ public:
             const outcome<T>* const failed = this->call_.failure();
             if (v == verdict::success) {
                 const auto kept = outcome_of([&] {
-                    cache_->store(key_, T(*this->call_.value()));
+                    cache_->store(key_, T(*this->call_.value()), ticket_.number);
                     return true;
                 });
-                if (kept.has_value()) refreshes_ = false;  // one that cannot be kept is the result all the same
+                if (kept.has_value()) ticket_.refreshes = false;  // one that cannot be kept is the result all the same
             } else if (v == verdict::failure ||
                        (failed != nullptr && failed->is_rejected() && !Judge::judges_rejections)) {
-                ends_with(outcome_of([&] { return cache_->value_instead(key_, refreshes_); }));
-                refreshes_ = false;
+                ends_with(outcome_of([&] { return cache_->value_instead(key_, ticket_); }));
+                ticket_.refreshes = false;
             }
         }
         static std::coroutine_handle<> ended(receiver& self, promise_base* child, bool stopped) noexcept {
@@ -311,7 +349,7 @@ public:
         Cache* cache_;
         Key key_;
         [[no_unique_address]] Judge judge_;
-        bool refreshes_ = false;
+        typename Cache::ticket ticket_;
     };
 
 private:

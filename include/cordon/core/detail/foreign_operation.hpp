@@ -46,6 +46,7 @@ inline constinit const wait_label foreign_label{"an awaitable of another library
 
 /// A host's awaitable, awaited by a task: wrapped in a small coroutine which, wherever the host resumes it, sends the
 /// task back to its own executor. Not a cancel point: the host's awaitable knows nothing of our stop.
+/// The scopes above are armed all the same, before another thread can see them: deadlines pass meanwhile, hedges are sent.
 template <class A>
 class foreign_operation {
     using result_type = decltype(native_awaiter(std::declval<A>()).await_resume());
@@ -70,6 +71,7 @@ public:
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             receiver_ = r;
+            context_access::arm(r.ctx());
             frame_ = wrap(*this).handle;
             frame_.resume();
             std::uint8_t seen = word_.load(std::memory_order_acquire);

@@ -143,7 +143,7 @@ inline outcome<adaptive_limiter::permit> adaptive_limiter::acquire_blocking(cons
 inline void adaptive_limiter::sample(const started& call, bool dropped) noexcept {
     const clock::time_point now = clock::now();
     const clock::duration latency = now - call.at;
-    if (!dropped && latency < options_.min_latency) return;
+    if (!dropped && latency < options_.min_latency && !is_probe(call.epoch)) return;
     std::size_t before = 0, after = 0;
     {
         const detail::spin_guard guard(lock_);
@@ -155,7 +155,7 @@ inline void adaptive_limiter::sample(const started& call, bool dropped) noexcept
         if (dropped) ++dropped_;
         before = wanted();
         if (!probing_) count_in_window(latency, call, dropped, now);
-        else if (!dropped) count_in_probe(latency, now);
+        else count_in_probe(latency, dropped, now);
         after = wanted();
     }
     if (before != after) resize();
@@ -168,16 +168,22 @@ inline void adaptive_limiter::count_in_window(clock::duration latency, const sta
     most_in_flight_ = (std::max)(most_in_flight_, std::size_t{call.in_flight});
     any_dropped_ = any_dropped_ || dropped;
     if (count_ < options_.min_samples || now < window_end_) return;
+    const bool in_use = 2 * most_in_flight_ >= wanted();
     // a latency of nothing would be no divisor
     estimate_.update({(std::max)(sum_ / static_cast<double>(count_), 1.0), most_in_flight_, any_dropped_});
     begin_window(now);
-    windows_at_floor_ = estimate_.at_floor() ? windows_at_floor_ + 1 : 0;
+    windows_at_floor_ = in_use && estimate_.at_floor() ? windows_at_floor_ + 1 : 0;
     const bool stuck = options_.probe_at_floor != 0 && windows_at_floor_ >= options_.probe_at_floor;
     if (can_probe_ && (stuck || now >= next_probe_)) next_epoch(true, now);
 }
-/// Under the lock.
-inline void adaptive_limiter::count_in_probe(clock::duration latency, clock::time_point now) noexcept {
-    probed_.push_back((std::max)(detail::in_ns(latency), 1.0));
+/// Under the lock. What is too fast for a window counts as just slow enough: with few calls at a time all may be that
+/// fast, and the usual latency is compared with windows in which none is.
+inline void adaptive_limiter::count_in_probe(clock::duration latency, bool dropped, clock::time_point now) noexcept {
+    if (dropped) {
+        if (++dropped_in_probe_ == options_.probe_samples) next_epoch(false, now);  // it would not end
+        return;
+    }
+    probed_.push_back((std::max)(detail::in_ns((std::max)(latency, options_.min_latency)), 1.0));
     if (probed_.size() < options_.probe_samples) return;
     const auto middle = probed_.begin() + static_cast<std::ptrdiff_t>(probed_.size() / 2);
     std::nth_element(probed_.begin(), middle, probed_.end());
@@ -197,6 +203,7 @@ inline void adaptive_limiter::next_epoch(bool probes, clock::time_point now) noe
     probing_ = probes;
     windows_at_floor_ = 0;
     probed_.clear();
+    dropped_in_probe_ = 0;
     begin_window(now);
     next_probe_ = (clock::time_point::max)();
     const double wait = detail::in_ns(options_.probe_every) * (1 + 0.15 * random_.next());

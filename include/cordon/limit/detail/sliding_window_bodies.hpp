@@ -146,7 +146,10 @@ inline clock::time_point sliding_window_limiter::turn(std::size_t ahead) const n
     const clock::time_point first = times_[(next_ + ahead) % limit_] + window_;
     if (ahead < limit_) return first;
     // whoever is a whole ring behind another comes a window later, and that one not before now
-    return (std::max)(first, clock::now()) + window_ * static_cast<clock::rep>(ahead / limit_);
+    const clock::time_point next = (std::max)(first, clock::now()), never = (clock::time_point::max)();
+    const std::size_t windows = ahead / limit_;
+    if (windows > static_cast<std::uint64_t>((never - next) / window_)) [[unlikely]] return never;
+    return next + window_ * static_cast<clock::rep>(windows);
 }
 /// Of event `next_`, whose turn it is. Under the lock.
 inline void sliding_window_limiter::record(clock::time_point now) noexcept {
