@@ -144,6 +144,8 @@ TEST_CASE("a permit given back to a waiter that is stopped at that moment is not
             if (co::cancel_scope* const scope = next.load(std::memory_order_acquire)) {
                 scope->request_stop();
                 next.store(nullptr, std::memory_order_release);
+            } else {
+                std::this_thread::yield();
             }
     });
     for (int round = 0; round < 10'000; ++round) {
