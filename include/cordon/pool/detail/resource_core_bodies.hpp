@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The bodies of <cordon/pool/detail/resource_core.hpp>, which includes this, and has the invariants.
+// The bodies of <cordon/pool/detail/resource_core.hpp>, which includes this, and has the invariants. Long, because all
+// of them move places and turns under that one lock and those invariants: they are read as one.
 
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/random.hpp>
