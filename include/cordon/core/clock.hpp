@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The one clock that this library reads: the steady clock, or the virtual clock of a simulation that runs on this
-// thread. Every deadline, timer and age is measured with it, so that a test in virtual time tests all of them.
+// The one clock that this library knows: the steady clock, or the virtual clock of a simulation that runs on this
+// thread. Every deadline, timer and age is measured with it, so that a test in virtual time tests all of them. Where a
+// microsecond does not matter it is read for less: detail/tick_clock.hpp.
 
 #include <cordon/core/detail/config.hpp>
 

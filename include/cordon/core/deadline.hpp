@@ -43,14 +43,15 @@ public:
     /// The one that never passes.
     [[nodiscard]] static constexpr deadline never() noexcept { return {}; }
 
-    /// `d` from now; zero or less has passed already, and what the clock cannot hold never passes.
+    /// `d` from now, or from a time that is not long past; zero or less has passed already, and what the clock cannot
+    /// hold never passes.
     template <class Rep, class Period>
-    [[nodiscard]] static deadline after(std::chrono::duration<Rep, Period> d) noexcept {
+    [[nodiscard]] static deadline after(std::chrono::duration<Rep, Period> d,
+                                        clock::time_point from = clock::now()) noexcept {
         const clock::duration wait = detail::saturated(d);
-        const clock::time_point now = clock::now();
-        if (wait <= clock::duration::zero()) return at(now);
-        if (wait > (clock::time_point::max)() - now) return never();
-        return at(now + wait);
+        if (wait <= clock::duration::zero()) return at(from);
+        if (wait > (clock::time_point::max)() - from) return never();
+        return at(from + wait);
     }
 
     [[nodiscard]] static constexpr deadline at(clock::time_point when) noexcept {

@@ -21,6 +21,7 @@
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/split_counts.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -148,7 +149,7 @@ private:
     void release_contended() noexcept;
     [[nodiscard]] std::optional<reject_reason> why_not() const noexcept;
     [[nodiscard]] rejection refuse(reject_reason why) noexcept {
-        rejected_.fetch_add(1, std::memory_order_relaxed);
+        rejected_.add();
         return rejection(why, name_);
     }
     bool refused_early(waiter& w) noexcept;
@@ -164,7 +165,7 @@ private:
     std::int64_t limit_;                      // under lock_
     detail::counted_list<waiter> waiters_;    // under lock_
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet
-    std::atomic<std::uint64_t> rejected_{0};
+    detail::split_counts<> rejected_;
     const std::size_t max_waiting_;
     const clock::duration max_wait_;
     std::string name_;

@@ -100,7 +100,7 @@ public:
         shard& s = shard_of(hash);
         const std::lock_guard lock(s.mutex);
         s.approach(hash);
-        const auto t = s.take(key, hash, n, token_bucket::ns_now());
+        const auto t = s.take(key, hash, n, token_bucket::quick_ns_now());
         if (t.where != shard::overflow) return t.granted;
         if (shared_.try_acquire(n)) return true;
         ++s.rejected;
@@ -310,7 +310,7 @@ outcome<typename keyed_limiter<Key>::permit> keyed_limiter<Key>::admit(const vie
     p.live_ = true;
     if (n == 0 || gcra_.cost == 0) return outcome<permit>(std::in_place, std::move(p));
     constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
-    const std::uint64_t hash = hash_of(key), now = token_bucket::ns_now();
+    const std::uint64_t hash = hash_of(key), now = token_bucket::quick_ns_now();
     shard& s = shard_of(hash);
     const std::lock_guard lock(s.mutex);
     p.decision_ = s.take(key, hash, n, now);

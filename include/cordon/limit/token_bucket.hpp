@@ -20,6 +20,8 @@
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/split_counts.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -178,9 +180,11 @@ private:
     struct sight;
     struct place;
 
-    static std::uint64_t ns_now() noexcept {
-        return static_cast<std::uint64_t>(clock::now().time_since_epoch().count());
+    static std::uint64_t to_ns(clock::time_point t) noexcept {
+        return static_cast<std::uint64_t>(t.time_since_epoch().count());
     }
+    static std::uint64_t ns_now() noexcept { return to_ns(clock::now()); }
+    static std::uint64_t quick_ns_now() noexcept { return to_ns(detail::quick_now()); }
     answer take(std::uint64_t n, receipt& out) noexcept;
     answer take_slowly(std::uint64_t n, receipt& out) noexcept;
     [[nodiscard]] cordon::rejection refuse(reject_reason why, std::uint64_t wait_ns = 0) noexcept;
@@ -224,8 +228,7 @@ private:
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet
     std::string name_;
     detail::named_wait_label label_;
-    [[maybe_unused]] char apart_[64];  // not alignas: frames of coroutines cannot hold what is over-aligned
-    std::atomic<std::uint64_t> rejected_{0};
+    detail::split_counts<> rejected_;
 };
 
 /// Tokens that a guarded call has taken. Settled as stopped, or dropped unsettled, it gives them back, as far as the

@@ -15,6 +15,7 @@
 #include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/verdict.hpp>
@@ -168,7 +169,7 @@ private:
                                                 allowed),
                           "cache: an option is out of range");
     }
-    [[nodiscard]] static clock::duration age(const entry& e) noexcept { return clock::now() - e.since; }
+    [[nodiscard]] static clock::duration age(const entry& e) noexcept { return detail::quick_now() - e.since; }
     // Under the mutex:
     [[nodiscard]] std::uint64_t& erased_of(const Key& key) {
         return erased_[static_cast<std::size_t>(detail::mixed(entries_.hash_function()(key))) % erased_.size()];

@@ -15,6 +15,7 @@
 #include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/verdict.hpp>
 #include <cordon/policy/backoff.hpp>
@@ -187,7 +188,7 @@ public:
             this->enter(r);
             if (context_access::stop_arrived(r.ctx())) return r.stop_later();
             std::construct_at(&terms_, policy_->terms_.load());
-            if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, clock::now());
+            if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, quick_now());
             if (terms_.budget != nullptr) terms_.budget->called();
             ++made_;
             if (!this->call_.ready()) return this->call_.start(this->here());
@@ -250,7 +251,7 @@ public:
             if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
-            if (terms_.max_duration != clock::duration::max() && clock::now() - began_ > terms_.max_duration - delay_)
+            if (terms_.max_duration != clock::duration::max() && quick_now() - began_ > terms_.max_duration - delay_)
                 return false;
             if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {

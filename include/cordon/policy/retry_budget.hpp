@@ -10,6 +10,7 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/policy/detail/windowed_balance.hpp>
 
 #include <algorithm>
@@ -147,7 +148,9 @@ private:
     static std::uint64_t scaled(double value, std::uint64_t by) noexcept {
         return static_cast<std::uint64_t>(value * static_cast<double>(by) + 0.5);
     }
-    static std::int64_t ns_now() noexcept { return std::chrono::nanoseconds(clock::now().time_since_epoch()).count(); }
+    static std::int64_t ns_now() noexcept {
+        return std::chrono::nanoseconds(detail::quick_now().time_since_epoch()).count();
+    }
 
     [[nodiscard]] bool take() noexcept;
     void put_tokens(std::uint64_t thousandths) noexcept;

@@ -244,20 +244,23 @@ CORDON_NOINLINE inline circuit_breaker::permit circuit_breaker::core::admit_slow
         const std::uint64_t seen = word_.load(std::memory_order_acquire);  // B3
         const breaker_state s = state_of(seen);
         if (s == breaker_state::forced_open) {
-            refused_forced_.fetch_add(1, std::memory_order_relaxed);
+            refused_.add(forced);
             if (why != nullptr) *why = refusal_;
             return permit();
         }
         if (s != breaker_state::open && s != breaker_state::half_open) return permit(this, seen, begin());
-        const clock::time_point now = clock::now(), until = until_.load(std::memory_order_relaxed);
-        if ((s == breaker_state::open || full(seen)) && now < until) {
-            (s == breaker_state::open ? refused_ : refused_half_open_).fetch_add(1, std::memory_order_relaxed);
+        const clock::time_point until = until_.load(std::memory_order_relaxed);
+        const bool closed_to_all = s == breaker_state::open || full(seen);
+        if (const clock::duration left = closed_to_all ? detail::time_left(until) : clock::duration::zero();
+            left > clock::duration::zero()) {
+            refused_.add(s == breaker_state::open ? while_open : half_open);
             if (why != nullptr) {
                 *why = refusal_;
-                if (s == breaker_state::open && until != never) why->retry_after = until - now;
+                if (s == breaker_state::open && until != never) why->retry_after = left;
             }
             return permit();
         }
+        const clock::time_point now = clock::now();
         opening o;
         permit got;
         {
@@ -371,9 +374,9 @@ inline circuit_breaker::snapshot circuit_breaker::core::stats() noexcept {
                 s.slow_rate = static_cast<double>(t.slow) / static_cast<double>(t.calls);
         }
     }
-    s.rejected_half_open = refused_half_open_.load(std::memory_order_relaxed);
-    s.rejected_forced = refused_forced_.load(std::memory_order_relaxed);
-    s.rejected = refused_.load(std::memory_order_relaxed) + s.rejected_half_open + s.rejected_forced;
+    s.rejected_half_open = refused_[half_open];
+    s.rejected_forced = refused_[forced];
+    s.rejected = refused_[while_open] + s.rejected_half_open + s.rejected_forced;
     s.stale = stale_.load(std::memory_order_relaxed);
     s.ignored = ignored_.load(std::memory_order_relaxed);
     s.listener_errors = hub_.errors();

@@ -8,6 +8,8 @@
 #include <cordon/breaker/detail/event_hub.hpp>
 #include <cordon/breaker/detail/time_log.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/split_counts.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -116,14 +118,14 @@ private:
         return n;
     }
 
-    clock::time_point begin() const noexcept { return times_calls_ ? clock::now() : clock::time_point{}; }
+    clock::time_point begin() const noexcept { return times_calls_ ? detail::quick_now() : clock::time_point{}; }
     void uncounted(verdict v) noexcept {
         if (v == verdict::ignored) ignored_.fetch_add(1, std::memory_order_relaxed);
     }
     bool full(std::uint64_t word) const noexcept { return places_of(word) == half_open_calls_; }
 
     void record(std::uint64_t admitted, clock::time_point since, bool failed) noexcept {
-        const clock::time_point now = reads_clock_ ? clock::now() : clock::time_point{};
+        const clock::time_point now = reads_clock_ ? detail::quick_now() : clock::time_point{};
         const bool slow = now - since > slow_call_;  // never without that option, when it is the longest duration
         if (streak_limit_ != 0) count_in_a_row(admitted, failed);
         if (!of_time_) {
@@ -174,9 +176,9 @@ private:
     detail::count_log counts_;
     detail::time_log times_;
 
-    alignas(64) std::atomic<std::uint64_t> refused_{0};
-    std::atomic<std::uint64_t> refused_half_open_{0}, refused_forced_{0};
-    std::atomic<std::uint64_t> stale_{0}, ignored_{0};
+    enum refusal_kind : std::size_t { while_open, half_open, forced, refusal_kinds };
+    alignas(64) detail::split_counts<refusal_kinds> refused_;
+    alignas(64) std::atomic<std::uint64_t> stale_{0}, ignored_{0};
 
     // Calls that failed in a row (lower 32 bits), and in which generation.
     alignas(64) std::atomic<std::uint64_t> streak_{0};

@@ -126,7 +126,7 @@ inline bulkhead::~bulkhead() {
 
 inline bulkhead::permit bulkhead::try_acquire() noexcept {
     if (take_uncontended()) return permit(this);
-    rejected_.fetch_add(1, std::memory_order_relaxed);
+    rejected_.add();
     return permit();
 }
 inline bulkhead::acquire_operation bulkhead::acquire() noexcept { return acquire_operation(*this); }
@@ -228,7 +228,7 @@ inline bulkhead::snapshot bulkhead::stats() const noexcept {
     s.limit = static_cast<std::size_t>(limit_);
     s.in_use = static_cast<std::size_t>(limit_ - (word_.load(std::memory_order_acquire) >> 1));
     s.waiting = waiters_.size();
-    s.rejected = rejected_.load(std::memory_order_relaxed);
+    s.rejected = rejected_[0];
     s.closed = closed_;
     return s;
 }

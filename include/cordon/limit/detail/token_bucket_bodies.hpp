@@ -204,20 +204,24 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, receipt& out) no
     constexpr auto acquire = std::memory_order_acquire;  // B2
     out = {};
     if (n == 0 || terms_.cost.load(acquire) == 0) return answer::granted;
-    std::uint64_t now = ns_now(), read_after = 0;
+    std::uint64_t now = quick_ns_now(), read_after = 0;
     std::uint64_t seen = word_.load(acquire);
     for (;;) {
         const std::uint64_t ns = now - terms_.base.load(acquire);
         if ((seen & changing) != 0 || ns > terms_.reach.load(acquire)) [[unlikely]] return take_slowly(n, out);
         if (n > terms_.burst.load(acquire)) [[unlikely]] return answer::too_large;
-        const std::uint64_t at = ns * terms_.multiplier.load(acquire) >> terms_.shift.load(acquire);
+        const std::uint64_t multiplier = terms_.multiplier.load(acquire);
+        const std::uint32_t shift = terms_.shift.load(acquire);
+        const std::uint64_t at = ns * multiplier >> shift;
         const std::uint64_t next = std::max(position_of(seen), at) + n * terms_.cost.load(acquire);  // B3
         const std::uint64_t most = at + terms_.window.load(acquire);
         if (next > most) {
             const std::uint64_t again = word_.load(acquire);
             if (again == seen) {
-                // Empty, and maybe only since others have looked at the clock after this thread did.
-                if (position_of(seen) < most || read_after == seen) return answer::refused;
+                // Empty, but maybe only by a clock that is not exact, or that others have read after this thread did.
+                const auto error = static_cast<std::uint64_t>(detail::quick_error.count());
+                const std::uint64_t doubt = error * multiplier >> shift;
+                if ((position_of(seen) < most && next - most > doubt) || read_after == seen) return answer::refused;
                 read_after = seen;
                 now = ns_now();
             }
@@ -241,7 +245,7 @@ CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint6
 inline bool token_bucket::try_acquire(std::uint64_t n) noexcept {
     receipt t;
     if (take(n, t) == answer::granted) return true;
-    rejected_.fetch_add(1, std::memory_order_relaxed);
+    rejected_.add();
     return false;
 }
 inline token_bucket::acquire_operation token_bucket::acquire(std::uint64_t n) noexcept {
@@ -259,7 +263,7 @@ inline outcome<void> token_bucket::acquire_blocking(const blocking_scope& heeds,
 }
 
 inline cordon::rejection token_bucket::refuse(reject_reason why, std::uint64_t wait_ns) noexcept {
-    rejected_.fetch_add(1, std::memory_order_relaxed);
+    rejected_.add();
     constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
     return cordon::rejection(why, name_, std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(wait_ns, most))));
 }
@@ -516,7 +520,7 @@ inline token_bucket::snapshot token_bucket::stats() const noexcept {
     const detail::spin_guard guard(lock_);
     snapshot s;
     s.waiting = waiters_.size();
-    s.rejected = rejected_.load(std::memory_order_relaxed);
+    s.rejected = rejected_[0];
     if (gcra_.cost == 0) {
         s.available = static_cast<std::int64_t>(gcra_.burst);
         return s;

@@ -13,6 +13,7 @@
 #include <cordon/core/detail/judged_call.hpp>
 #include <cordon/core/detail/scope.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/task_record.hpp>
@@ -255,7 +256,7 @@ std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state::start(receiver
 
     call_.open(r);
     const bool by_share = terms_.share > 0;
-    if (by_share || delay_ != (clock::duration::max)()) began_ = clock::now();
+    if (by_share || delay_ != (clock::duration::max)()) began_ = quick_now();
     if (terms_.max_extra > 0 && delay_ != (clock::duration::max)()) {
         // What copies see on other threads is connected before there are any.
         if (scope* const parent = context_access::scope_of(r.ctx())) parent->arm();
@@ -362,7 +363,7 @@ void hedge_operation<F, Judge, Policy>::state::stop_others(const attempt& winner
 template <class F, class Judge, class Policy>
 void hedge_operation<F, Judge, Policy>::state::note_latency(const attempt& a) noexcept {
     if (terms_.share > 0 && (a.how == verdict::success || &a == result_))
-        policy_->latencies_.add(clock::now() - began_, terms_.share);
+        policy_->latencies_.add(quick_now() - began_, terms_.share);
 }
 
 template <class F, class Judge, class Policy>

@@ -33,7 +33,7 @@ public:
         std::size_t n = 0;
         {
             const spin_guard guard(lock_);
-            last_[told_++ % kept] = latency.count();
+            last_[told_++ % kept] = std::max<std::int64_t>(latency.count(), 0);
             if (told_ < warm_up || (told_ - warm_up) % between != 0) return;
             n = std::min(told_, kept);
             std::copy_n(last_.begin(), n, seen.begin());

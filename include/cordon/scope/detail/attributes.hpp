@@ -8,6 +8,7 @@
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/scope.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/std_stop_token.hpp>
 #include <cordon/core/stop_token.hpp>
@@ -55,8 +56,9 @@ class deadline_attribute::layer {
 public:
     explicit layer(deadline_attribute&& a) noexcept : attribute_(a) {}
     const context& enter(const context& outer, task_record* record) noexcept {
-        const cordon::deadline own =
-            attribute_.is_absolute_ ? attribute_.absolute() : cordon::deadline::after(attribute_.nanoseconds_);
+        const cordon::deadline own = attribute_.is_absolute_
+                                         ? attribute_.absolute()
+                                         : cordon::deadline::after(attribute_.nanoseconds_, quick_now());
         scope_.open(outer, own, record, attribute_.where_);
         return *std::construct_at(&ctx_, context_access::with_scope(outer, scope_,
                                                                     own < outer.deadline() ? own : outer.deadline()));
