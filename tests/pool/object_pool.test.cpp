@@ -155,7 +155,7 @@ TEST_CASE("a thread keeps so many, the surplus is shared in halves, and what is 
     CHECK(pool.stats().spare_shared == 4);
     taken.clear();
     const auto s = pool.stats();
-    CHECK(s.spare_shared == 8);  // two chains of four: a third would be more than ten
+    CHECK(s.spare_shared == 8);  // two magazines of four: a third would be more than ten
     CHECK(s.spare <= 16);
     CHECK(s.in_use == 0);
     CHECK(static_cast<std::size_t>(alive) == s.spare);
@@ -242,7 +242,7 @@ TEST_CASE("an epoch that the clock cannot hold never ends", "[pool][object_pool]
     sim.run(root());
 }
 
-TEST_CASE("a thread that goes on giving back lets old objects go by itself, a chain at a time", "[pool][object_pool]") {
+TEST_CASE("a thread that goes on giving back lets old objects go by itself, a magazine at a time", "[pool][object_pool]") {
     const auto root = []() -> co::task<> {
         object_pool<int> pool{{.max_spare_per_thread = 4, .epoch = 1s}};
         take(pool, 100).clear();
@@ -281,14 +281,14 @@ TEST_CASE("with an executor idle objects go without any call, down to the floor"
     CHECK(sim.armed_timers() == 0);  // its end leaves none
 }
 
-TEST_CASE("aging comes down to the floor, also in the middle of a chain", "[pool][object_pool][PO-41]") {
+TEST_CASE("aging comes down to the floor, also in the middle of a magazine", "[pool][object_pool][PO-41]") {
     simulation sim;
     for (const bool timer : {false, true}) {
         const auto root = [&]() -> co::task<> {
             object_pool<int> pool{{.max_spare_per_thread = 64, .min_spare_shared = 10, .epoch = 1s,
                                    .runs_on = timer ? co::executor_ref(sim) : co::executor_ref()}};
             take(pool, 96).clear();
-            CHECK(pool.stats().spare_shared == 32);  // a chain
+            CHECK(pool.stats().spare_shared == 32);  // a magazine
             bool more = true;
             for (int i = 0; i < 3; ++i) {
                 co_await simulation::advance(1s);
@@ -308,18 +308,39 @@ TEST_CASE("aging comes down to the floor, also in the middle of a chain", "[pool
 TEST_CASE("objects of a thread that keeps none age as others do", "[pool][object_pool]") {
     namespace detail = co::detail;
     const auto root = []() -> co::task<> {
-        const auto destroy = [](detail::spare* s) noexcept { delete s; };
-        detail::object_depot depot({.chain_length = 8, .most = 100, .fewest = 0, .epoch = 1s, .runs_on = {},
+        const auto destroy = [](void* one) noexcept { delete static_cast<int*>(one); };
+        detail::object_depot depot({.magazine_size = 8, .most = 100, .fewest = 0, .epoch = 1s, .runs_on = {},
                                     .destroy = destroy});
-        for (int i = 0; i < 5; ++i) CHECK(depot.put_one(new detail::spare));
+        for (int i = 0; i < 5; ++i) CHECK(depot.put_one(new int));
         co_await simulation::advance(1s);
         depot.age(co::clock::now());
-        depot.destroy(depot.take_one());
-        CHECK(depot.put_one(new detail::spare));  // so four lay there all the time
+        depot.destroy_one(depot.take_one());
+        CHECK(depot.put_one(new int));  // so four lay there all the time
         co_await simulation::advance(1s);
         depot.age(co::clock::now());
         CHECK(depot.spares() == 1);
-        depot.destroy(depot.take());
+        depot.destroy_all(depot.take());
+    };
+    simulation().run(root());
+}
+
+TEST_CASE("magazines that nobody fills for an epoch go as objects do", "[pool][object_pool]") {
+    namespace detail = co::detail;
+    const auto root = []() -> co::task<> {
+        detail::object_depot depot({.magazine_size = 8, .most = 100, .fewest = 0, .epoch = 1s, .runs_on = {},
+                                    .destroy = [](void*) noexcept {}});
+        for (int i = 0; i < 3; ++i) CHECK(depot.put(detail::magazine::make(8)));
+        co_await simulation::advance(1s);
+        CHECK_FALSE(depot.take_unneeded(co::clock::now()));
+        CHECK(depot.put(depot.take_empty()));  // one is needed in this epoch
+        co_await simulation::advance(1s);
+        int gone = 0;
+        while (const auto old = depot.take_unneeded(co::clock::now())) {
+            CHECK(old.all->count == 0);
+            depot.destroy(old);
+            ++gone;
+        }
+        CHECK(gone == 2);
     };
     simulation().run(root());
 }
@@ -412,19 +433,19 @@ TEST_CASE("a thread of a library with a registry of its own shares what is spare
     namespace detail = co::detail;
     static int destroyed = 0;
     detail::pool_registry elsewhere;
-    detail::object_depot depot({.chain_length = 2, .most = 3, .fewest = 0, .epoch = 1s, .runs_on = {},
-                                .destroy = [](detail::spare* s) noexcept { ++destroyed; delete s; }});
+    detail::object_depot depot({.magazine_size = 2, .most = 3, .fewest = 0, .epoch = 1s, .runs_on = {},
+                                .destroy = [](void* one) noexcept { ++destroyed; delete static_cast<int*>(one); }});
     detail::enter_pool(elsewhere, depot);
-    for (int i = 0; i < 4; ++i) detail::keep_spare(elsewhere, &depot, depot.id, new detail::spare);
+    for (int i = 0; i < 4; ++i) detail::keep_spare(elsewhere, &depot, depot.id, new int);
     CHECK(depot.spares() == 3);
     CHECK(destroyed == 1);
     CHECK(detail::spares_of_threads(elsewhere, depot) == 0);
-    detail::spare* const one = detail::take_spare(elsewhere, &depot, depot.id);
+    void* const one = detail::take_spare(elsewhere, &depot, depot.id);
     CHECK(one != nullptr);
     CHECK(depot.spares() == 2);
     detail::keep_spare(elsewhere, &depot, depot.id, one);
     detail::leave_pool(elsewhere, depot);
-    while (detail::spare* const chain = depot.take()) depot.destroy(chain);
+    while (detail::magazine* const m = depot.take()) depot.destroy_all(m);
     CHECK(destroyed == 4);
 }
 

@@ -56,8 +56,8 @@ struct object_pool_options {
 ///                their destructors do not block. Where a library that is loaded privately brings its own copy of this
 ///                one, its threads share what is spare and keep none
 /// Cost:          no atomic exchange, lock or allocation for an object that its thread has; a lock for one in
-///                `max_spare_per_thread / 2` otherwise, and `make` where nothing is spare. 24 bytes for each object
-/// Source:        Bonwick and Adams, "Magazines and Vmem", 2001, for the two chains of a thread and the depot; Go's
+///                `max_spare_per_thread / 2` otherwise, and `make` where nothing is spare. A pointer for each spare one
+/// Source:        Bonwick and Adams, "Magazines and Vmem", 2001, for the two of a thread and the depot; Go's
 ///                sync.Pool for aging, which frees what lay unused through an epoch: after one at the earliest, two at
 ///                the latest. What a thread keeps does not age
 template <class T>
@@ -86,8 +86,8 @@ public:
     /// A spare object, or a new one. Never waits.
     /// Errors:        what `make` throws, and `std::bad_alloc`
     [[nodiscard]] lease acquire() {
-        if (detail::spare* const s = detail::take_spare(*home_, depot_.get(), id_)) [[likely]] {
-            node* const n = static_cast<node*>(s);
+        if (void* const spare = detail::take_spare(*home_, depot_.get(), id_)) [[likely]] {
+            node* const n = static_cast<node*>(spare);
             detail::expose(std::addressof(n->value), sizeof n->value);
             return lease(n, this);
         }
@@ -103,7 +103,7 @@ public:
     /// Destroys all that is shared, and what this thread keeps.
     void trim() noexcept {
         detail::drop_own_spares(*depot_);
-        while (detail::spare* const chain = depot_->take()) depot_->destroy(chain);
+        while (detail::magazine* const m = depot_->take()) depot_->destroy_all(m);
     }
 
     /// Consistent while nobody uses the pool; else each thread's part is of a moment of its own.
@@ -120,14 +120,15 @@ public:
     }
 
 private:
-    struct node : detail::spare {
+    /// So that what `make` gives need not be moved.
+    struct node {
         template <class Make>
         explicit node(const Make& make) : value(make()) {}
         T value;
     };
 
-    static void destroy(detail::spare* s) noexcept {
-        node* const n = static_cast<node*>(s);
+    static void destroy(void* spare) noexcept {
+        node* const n = static_cast<node*>(spare);
         detail::expose(std::addressof(n->value), sizeof n->value);
         delete n;
     }
@@ -145,8 +146,7 @@ private:
         detail::keep_spare(*home_, depot_.get(), id_, n);
     }
     CORDON_NOINLINE void drop(node* n) noexcept {
-        n->next = nullptr;
-        depot_->destroy(n);
+        depot_->destroy_one(n);
     }
     /// Returns:       whether to keep it
     bool prepare(T& value) const noexcept {
@@ -245,7 +245,7 @@ object_pool<T>::object_pool(object_pool_options<T> options)
 template <class T>
 object_pool<T>::~object_pool() {
     detail::leave_pool(*home_, *depot_);
-    while (detail::spare* const chain = depot_->take()) depot_->destroy(chain);
+    while (detail::magazine* const m = depot_->take()) depot_->destroy_all(m);
     const std::uint64_t out = depot_->made() - depot_->destroyed();
     if (out != 0) [[unlikely]]
         detail::fail("object_pool \"" + name_ + "\" destroyed while " + std::to_string(out) +

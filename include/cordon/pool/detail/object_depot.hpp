@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What all threads share of an object_pool: chains of spare objects, and when those that nobody needs go.
+// What all threads share of an object_pool: magazines of spare objects, and when those that nobody needs go.
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/deadline.hpp>
@@ -13,103 +13,157 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-/// What lies in front of each object of a pool. Means something only while the object is spare.
-struct spare {
-    spare* next;           // in its chain
-    spare* next_chain;     // in the depot, for the first of a chain
-    std::uint32_t length;  // of its chain, in the depot, for the first of it
+/// A stack of spare objects, which goes from thread to thread as a whole, and nobody touches the objects for it.
+struct magazine {
+    magazine* next = nullptr;  // in the depot, or among those on their way out
+    std::uint32_t count = 0;   // while a thread has it, in the thread's entry instead
+
+    [[nodiscard]] void** objects() noexcept { return reinterpret_cast<void**>(this + 1); }
+    [[nodiscard]] void* pop() noexcept { return objects()[--count]; }
+    void push(void* object) noexcept { objects()[count++] = object; }
+
+    /// Returns:       null if there is no memory
+    [[nodiscard]] static magazine* make(std::uint32_t size) noexcept {
+        void* const memory = ::operator new(sizeof(magazine) + size * sizeof(void*), std::nothrow);
+        return memory == nullptr ? nullptr : std::construct_at(static_cast<magazine*>(memory));
+    }
+    static void free(magazine* m) noexcept { ::operator delete(m); }
 };
 
 /// Aligned, and so on the heap: each spill of a thread writes it, each acquisition reads the pool beside it.
 class alignas(64) object_depot : private timer {
 public:
     struct terms {
-        std::uint32_t chain_length;      ///< no chain is longer
+        std::uint32_t magazine_size;
         std::size_t most;                ///< objects that lie here
         std::size_t fewest;              ///< that aging leaves
         clock::duration epoch;
         executor_ref runs_on;            ///< who ages it; nobody does by itself without
-        void (*destroy)(spare*) noexcept;
+        void (*destroy)(void*) noexcept;
     };
 
     explicit object_depot(const terms& t) noexcept
         : timer(&object_depot::fired), terms_(t), next_epoch_(deadline::after(t.epoch).time()) {}
 
+    object_depot(const object_depot&) = delete;
+    object_depot& operator=(const object_depot&) = delete;
+    ~object_depot() {
+        while (magazine* const m = pop(empty_)) magazine::free(m);
+    }
+
     [[nodiscard]] const terms& limits() const noexcept { return terms_; }
 
-    /// Keeps a chain for any thread.
-    /// Returns:       false if there is no room for it
-    [[nodiscard]] bool put(spare* chain, std::uint32_t length) noexcept {
+    /// Keeps the objects of a magazine for any thread; one that is empty for the next that has to be filled.
+    /// Returns:       false if there is no room for them
+    [[nodiscard]] bool put(magazine* m) noexcept {
         const spin_guard guard(lock_);
-        if (spares_ + length > terms_.most) return false;
-        chain->length = length;
-        push(chain);
+        if (m->count > terms_.most - spares_) return false;
+        if (m->count == 0) {
+            push(empty_, m);
+            ++empties_;
+            return true;
+        }
+        push(top_, m);
+        spares_ += m->count;
         arm_if_needed();
         return true;
     }
     /// The same for one object, for a thread that keeps none itself.
-    [[nodiscard]] bool put_one(spare* one) noexcept {
-        const spin_guard guard(lock_);
-        if (spares_ == terms_.most) return false;
-        one->next = nullptr;
-        one->length = 1;
-        if (top_ != nullptr && top_->length < terms_.chain_length) {
-            one->next = top_;
-            one->length = top_->length + 1;
-            one->next_chain = top_->next_chain;
-            top_ = one;
-            ++spares_;
-        } else {
-            push(one);
+    [[nodiscard]] bool put_one(void* one) noexcept {
+        magazine* more = nullptr;
+        {
+            const spin_guard guard(lock_);
+            if (spares_ == terms_.most) return false;
+            if (top_ != nullptr && top_->count < terms_.magazine_size) {
+                top_->push(one);
+                ++spares_;
+                arm_if_needed();
+                return true;
+            }
+            more = pop_empty();
         }
-        arm_if_needed();
-        return true;
+        if (more == nullptr) more = magazine::make(terms_.magazine_size);
+        if (more == nullptr) return false;
+        more->push(one);
+        if (put(more)) return true;
+        magazine::free(more);
+        return false;
     }
 
-    /// Takes a chain, whose first says how long it is, or null.
-    [[nodiscard]] spare* take() noexcept {
+    /// Takes a magazine with objects, or null.
+    [[nodiscard]] magazine* take() noexcept {
         const spin_guard guard(lock_);
-        return top_ == nullptr ? nullptr : pop();
+        return top_ == nullptr ? nullptr : pop_top();
     }
-    [[nodiscard]] spare* take_one() noexcept {
+    [[nodiscard]] void* take_one() noexcept {
         const spin_guard guard(lock_);
         return top_ == nullptr ? nullptr : pop_one();
     }
-    /// Takes a chain that nobody needed for an epoch, or one object of a chain of which some were needed, or null.
-    [[nodiscard]] spare* take_unneeded(clock::time_point now) noexcept {
+    /// An empty magazine.
+    /// Returns:       null if there is no memory for one
+    [[nodiscard]] magazine* take_empty() noexcept {
+        {
+            const spin_guard guard(lock_);
+            if (magazine* const m = pop_empty()) return m;
+        }
+        return magazine::make(terms_.magazine_size);
+    }
+    /// A magazine with all that is in it, one object, or nothing.
+    struct unneeded {
+        magazine* all = nullptr;
+        void* one = nullptr;
+        [[nodiscard]] explicit operator bool() const noexcept { return all != nullptr || one != nullptr; }
+    };
+    /// Takes a magazine that nobody needed for an epoch, or one object of a magazine of which some were needed.
+    [[nodiscard]] unneeded take_unneeded(clock::time_point now) noexcept {
         const spin_guard guard(lock_);
         if (now >= next_epoch_) {
             due_ = unneeded_ > terms_.fewest ? unneeded_ - terms_.fewest : 0;
             unneeded_ = spares_;
+            due_empties_ = std::exchange(unneeded_empties_, empties_);
             next_epoch_ = deadline::after(terms_.epoch).time();
         }
-        if (top_ == nullptr || due_ == 0) return nullptr;
-        if (due_ < top_->length) {
-            --due_;
-            return pop_one();
+        if (due_empties_ != 0) {
+            --due_empties_;
+            return {pop_empty(), nullptr};
         }
-        due_ -= top_->length;
-        return pop();
+        if (due_ == 0) return {};
+        if (due_ < top_->count) {
+            --due_;
+            return {nullptr, pop_one()};
+        }
+        due_ -= top_->count;
+        return {pop_top(), nullptr};
     }
 
     /// Not under a lock: the destructors of the objects are the user's.
-    void destroy(spare* chain) noexcept {
-        std::uint64_t n = 0;
-        while (chain != nullptr) {
-            spare* const first = std::exchange(chain, chain->next);
-            terms_.destroy(first);
-            ++n;
-        }
+    void destroy(const unneeded& what) noexcept {
+        if (what.one != nullptr) destroy_one(what.one);
+        if (what.all != nullptr) destroy_all(what.all);
+    }
+    void destroy_one(void* object) noexcept {
+        terms_.destroy(object);
+        destroyed_.fetch_add(1, std::memory_order_relaxed);
+    }
+    void destroy_all(magazine* m) noexcept {
+        empty(*m);
+        magazine::free(m);
+    }
+    void empty(magazine& m) noexcept {
+        const std::uint64_t n = m.count;
+        while (m.count != 0) terms_.destroy(m.pop());
         destroyed_.fetch_add(n, std::memory_order_relaxed);
     }
     /// Destroys what nobody needed for an epoch.
     void age(clock::time_point now) noexcept {
-        while (spare* const chain = take_unneeded(now)) destroy(chain);
+        while (const unneeded what = take_unneeded(now)) destroy(what);
     }
     /// The timer fires no more. Requires:      nobody puts anything meanwhile
     void stop_aging() noexcept {
@@ -131,27 +185,35 @@ public:
     std::atomic<std::uint32_t> leaving{0};
 
 private:
-    void push(spare* chain) noexcept {
-        chain->next_chain = top_;
-        top_ = chain;
-        spares_ += chain->length;
+    static void push(magazine*& list, magazine* m) noexcept {
+        m->next = list;
+        list = m;
     }
-    spare* pop() noexcept {
-        spare* const chain = top_;
-        top_ = chain->next_chain;
-        went(chain->length);
-        return chain;
+    static magazine* pop(magazine*& list) noexcept {
+        magazine* const m = list;
+        if (m != nullptr) list = m->next;
+        return m;
     }
-    spare* pop_one() noexcept {
-        spare* const one = top_;
-        spare* const rest = std::exchange(one->next, nullptr);
-        top_ = rest == nullptr ? one->next_chain : rest;
-        if (rest != nullptr) {
-            rest->length = one->length - 1;
-            rest->next_chain = one->next_chain;
-        }
+    magazine* pop_top() noexcept {
+        went(top_->count);
+        return pop(top_);
+    }
+    void* pop_one() noexcept {
         went(1);
+        void* const one = top_->pop();
+        if (top_->count == 0) {
+            push(empty_, pop(top_));
+            ++empties_;
+        }
         return one;
+    }
+    magazine* pop_empty() noexcept {
+        magazine* const m = pop(empty_);
+        if (m == nullptr) return nullptr;
+        --empties_;
+        if (unneeded_empties_ > empties_) unneeded_empties_ = empties_;
+        if (due_empties_ > empties_) due_empties_ = empties_;
+        return m;
     }
     void went(std::size_t n) noexcept {
         spares_ -= n;
@@ -176,10 +238,12 @@ private:
 
     const terms terms_;
     mutable spin_lock lock_;  // for what follows
-    spare* top_ = nullptr;
+    magazine* top_ = nullptr;    // with objects
+    magazine* empty_ = nullptr;
     std::size_t spares_ = 0;
     std::size_t unneeded_ = 0;  // the fewest objects that lay here in this epoch; at most spares_
     std::size_t due_ = 0;       // so many, of those of the last epoch, still go; at most spares_
+    std::size_t empties_ = 0, unneeded_empties_ = 0, due_empties_ = 0;  // the same of the magazines in empty_
     clock::time_point next_epoch_;
     bool armed_ = false;
 

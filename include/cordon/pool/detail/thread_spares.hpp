@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What each thread keeps of each object_pool: two chains of spare objects, one that it takes from and gives to, and one
-// that is full, or none. So the usual pair of acquire and release is a pop and a push without an atomic exchange, and
-// threads that only give feed threads that only take, a chain at a time, through the depot.
+// What each thread keeps of each object_pool: two magazines of spare objects, one that it takes from and gives to, and
+// one that is full or empty. So the usual pair of acquire and release is a pop and a push without an atomic exchange,
+// and threads that only give feed threads that only take, a magazine at a time, through the depot.
 //
 // A pool has a small number, which indexes an array that each thread has. Numbers are used again, so an entry of that
 // array also says whose it is.
@@ -38,31 +38,39 @@ namespace cordon::inline CORDON_ABI {
 namespace detail {
 
 /// Of one pool. A fresh one has no room, which sends the first use of either function to its slow path.
-struct alignas(64) pool_entry {
+struct pool_entry {
     object_depot* of = nullptr;
-    spare* active = nullptr;
-    std::atomic<spare*> full{nullptr};  // a chain of the full length, or null
-    std::atomic<std::uint32_t> room{0};  // the full length less that of `active`
+    magazine* active = nullptr;  // one that it takes from and gives to; null: it has none, and no room
+    std::atomic<std::uint32_t> count{0};  // of the objects in it
+    std::uint32_t room = 0;               // for so many
+    magazine* other = nullptr;  // full, or empty, or null
+    std::atomic<std::uint32_t> other_count{0};
 
-    [[nodiscard]] std::size_t count() const noexcept {
-        const std::size_t length = of->limits().chain_length;
-        return (full.load(std::memory_order_relaxed) != nullptr ? length : 0) + length -
-               room.load(std::memory_order_relaxed);
+    [[nodiscard]] std::size_t spares() const noexcept {
+        return std::size_t{count.load(std::memory_order_relaxed)} + other_count.load(std::memory_order_relaxed);
     }
-    void open(object_depot& d) noexcept {
-        of = &d;
-        room.store(d.limits().chain_length, std::memory_order_relaxed);
+    /// The magazines change places; `m` takes that of the active one.
+    void begin_with(magazine* m) noexcept {
+        if (active != nullptr) active->count = count.load(std::memory_order_relaxed);
+        other = std::exchange(active, m);
+        other_count.store(other == nullptr ? 0 : other->count, std::memory_order_relaxed);
+        room = of->limits().magazine_size;
+        count.store(m->count, std::memory_order_relaxed);
     }
-    struct chains {
-        spare* active;
-        std::uint32_t active_length;
-        spare* full;
-    };
-    [[nodiscard]] chains close() noexcept {
-        const std::uint32_t length = of->limits().chain_length - room.load(std::memory_order_relaxed);
+    /// It is no pool's any more.
+    /// Returns:       its magazines, chained
+    [[nodiscard]] magazine* close() noexcept {
+        magazine* both = nullptr;
+        if (active != nullptr) active->count = count.load(std::memory_order_relaxed);
+        for (magazine* const m : {std::exchange(active, nullptr), std::exchange(other, nullptr)}) {
+            if (m == nullptr) continue;
+            m->next = std::exchange(both, m);
+        }
         of = nullptr;
-        room.store(0, std::memory_order_relaxed);
-        return {std::exchange(active, nullptr), length, full.exchange(nullptr, std::memory_order_relaxed)};
+        room = 0;
+        count.store(0, std::memory_order_relaxed);
+        other_count.store(0, std::memory_order_relaxed);
+        return both;
     }
 };
 
@@ -95,22 +103,23 @@ inline void enter_pool(pool_registry& home, object_depot& d) noexcept {
     *at = &d;
 }
 
+/// Destroys what a chain of magazines holds, and them.
+inline void destroy_chain(object_depot& d, magazine* chain) noexcept {
+    while (chain != nullptr) d.destroy_all(std::exchange(chain, chain->next));
+}
+
 /// Destroys what the threads keep of a pool that ends; they cannot reach it any more.
 /// Requires:      nobody uses the pool
 inline void leave_pool(pool_registry& home, object_depot& d) noexcept {
-    spare* chains = nullptr;
-    const auto collect = [&](spare* chain) {
-        if (chain == nullptr) return;
-        chain->next_chain = chains;
-        chains = chain;
-    };
+    magazine* kept = nullptr;
     {
         const spin_guard guard(home.lock);
         for (thread_spares* t = home.threads; t != nullptr; t = t->next) {
             if (d.id >= t->count || t->entries[d.id].of != &d) continue;
-            const pool_entry::chains kept = t->entries[d.id].close();  // N1
-            collect(kept.active);
-            collect(kept.full);
+            for (magazine *m = t->entries[d.id].close(), *next; m != nullptr; m = next) {  // N1
+                next = std::exchange(m->next, kept);
+                kept = m;
+            }
         }
         object_depot** at = &home.pools;
         while (*at != &d) at = &(*at)->next_pool;
@@ -118,10 +127,7 @@ inline void leave_pool(pool_registry& home, object_depot& d) noexcept {
     }
     for (spin_wait wait; d.leaving.load(std::memory_order_acquire) != 0;) wait();  // N4
     d.stop_aging();
-    for (spare* next; chains != nullptr; chains = next) {
-        next = chains->next_chain;
-        d.destroy(chains);
-    }
+    destroy_chain(d, kept);
 }
 
 /// How many spare objects of the pool the threads keep.
@@ -129,16 +135,16 @@ inline void leave_pool(pool_registry& home, object_depot& d) noexcept {
     std::size_t n = 0;
     const spin_guard guard(home.lock);
     for (const thread_spares* t = home.threads; t != nullptr; t = t->next)
-        if (d.id < t->count && t->entries[d.id].of == &d) n += t->entries[d.id].count();
+        if (d.id < t->count && t->entries[d.id].of == &d) n += t->entries[d.id].spares();
     return n;
 }
 
-/// Destroys a chain that the depot has no room for, on a thread that ends. Under the registry's lock, which it gives up
+/// Destroys what the depot has no room for, on a thread that ends. Under the registry's lock, which it gives up
 /// meanwhile.
-inline void destroy_leaving(object_depot& d, spare* chain) noexcept {
+inline void destroy_leaving(object_depot& d, magazine* chain) noexcept {
     d.leaving.fetch_add(1, std::memory_order_relaxed);
     pools_alive.lock.unlock();
-    d.destroy(chain);
+    destroy_chain(d, chain);
     d.leaving.fetch_sub(1, std::memory_order_release);  // N4
     pools_alive.lock.lock();
 }
@@ -163,17 +169,13 @@ struct thread_spares_guard {
         for (std::uint32_t i = 0; i < here.count; ++i) {
             object_depot* const of = here.entries[i].of;
             if (of == nullptr) continue;
-            const pool_entry::chains kept = here.entries[i].close();  // N1
-            const bool no_room_for_full = kept.full != nullptr && !of->put(kept.full, of->limits().chain_length);
-            const bool no_room_for_active = kept.active != nullptr && !of->put(kept.active, kept.active_length);
-            // together, since the pool may end as soon as the lock is given up and nobody is leaving
-            if (no_room_for_full && no_room_for_active) {
-                spare* last = kept.active;
-                while (last->next != nullptr) last = last->next;
-                last->next = kept.full;
+            magazine* too_many = nullptr;
+            for (magazine *m = here.entries[i].close(), *next; m != nullptr; m = next) {  // N1
+                next = m->next;
+                if (!of->put(m)) m->next = std::exchange(too_many, m);
             }
-            if (no_room_for_active) destroy_leaving(*of, kept.active);
-            else if (no_room_for_full) destroy_leaving(*of, kept.full);
+            // together, since the pool may end as soon as the lock is given up and nobody is leaving
+            if (too_many != nullptr) destroy_leaving(*of, too_many);
         }
         *here.here = here.next;
         if (here.next != nullptr) here.next->here = here.here;
@@ -199,105 +201,105 @@ CORDON_NOINLINE inline pool_entry* open_entry(const pool_registry& home, object_
             pool_entry& from = here.entries[i];
             entries[i].of = from.of;
             entries[i].active = from.active;
-            entries[i].full.store(from.full.load(std::memory_order_relaxed), std::memory_order_relaxed);
-            entries[i].room.store(from.room.load(std::memory_order_relaxed), std::memory_order_relaxed);
+            entries[i].count.store(from.count.load(std::memory_order_relaxed), std::memory_order_relaxed);
+            entries[i].room = from.room;
+            entries[i].other = from.other;
+            entries[i].other_count.store(from.other_count.load(std::memory_order_relaxed), std::memory_order_relaxed);
         }
         old.reset(std::exchange(here.entries, entries.release()));
         here.count = count;
-        here.entries[d.id].open(d);  // N1
+        here.entries[d.id].of = &d;  // N1
     } else if (here.entries[d.id].of != &d) {
         const spin_guard guard(pools_alive.lock);
-        here.entries[d.id].open(d);  // N1
+        here.entries[d.id].of = &d;  // N1
     }
     return &here.entries[d.id];
 }
 
-/// The active chain is empty.
+/// The active magazine is empty, or there is none.
 /// Returns:       null if nothing is spare
-CORDON_NOINLINE inline spare* refill(const pool_registry& home, object_depot& d) noexcept {
+CORDON_NOINLINE inline void* refill(const pool_registry& home, object_depot& d) noexcept {
     pool_entry* const entry = open_entry(home, d);
     if (entry == nullptr) return d.take_one();
-    std::uint32_t length = d.limits().chain_length;
-    spare* chain = entry->full.load(std::memory_order_relaxed);
-    if (chain != nullptr) {
-        entry->full.store(nullptr, std::memory_order_relaxed);
-    } else {
-        chain = d.take();
-        if (chain == nullptr) return nullptr;
-        length = chain->length;
+    magazine* filled = entry->other;
+    if (entry->other_count.load(std::memory_order_relaxed) == 0) {
+        magazine* const empty = std::exchange(entry->other, nullptr);
+        if (empty != nullptr) (void)d.put(empty);
+        filled = d.take();
+        if (filled == nullptr) return nullptr;
     }
-    entry->active = chain->next;
-    entry->room.store(d.limits().chain_length - length + 1, std::memory_order_relaxed);
-    return chain;
+    entry->begin_with(filled);
+    const std::uint32_t left = filled->count - 1;
+    entry->count.store(left, std::memory_order_relaxed);
+    return filled->objects()[left];
 }
 
-/// The active chain is full. Looks after the depot, too, as often as that gets a chain.
-CORDON_NOINLINE inline void spill(const pool_registry& home, object_depot& d, spare* one) noexcept {
+/// The active magazine is full, or there is none. Looks after the depot, too, as often as that gets a magazine.
+CORDON_NOINLINE inline void spill(const pool_registry& home, object_depot& d, void* one) noexcept {
     pool_entry* const entry = open_entry(home, d);
     if (entry == nullptr) {
-        one->next = nullptr;
-        if (!d.put_one(one)) d.destroy(one);
+        if (!d.put_one(one)) d.destroy_one(one);
         return;
     }
-    std::uint32_t room = entry->room.load(std::memory_order_relaxed);
-    spare *too_many = nullptr, *old = nullptr;
-    if (room == 0) {
-        room = d.limits().chain_length;
-        spare* const full = entry->full.load(std::memory_order_relaxed);
-        if (full != nullptr) {
-            if (!d.put(full, room)) too_many = full;
-            old = d.take_unneeded(clock::now());
-        }
-        entry->full.store(std::exchange(entry->active, nullptr), std::memory_order_relaxed);
+    magazine* empty = entry->other;
+    magazine* too_many = nullptr;
+    object_depot::unneeded old;
+    if (entry->other_count.load(std::memory_order_relaxed) != 0) {
+        if (!d.put(std::exchange(empty, nullptr))) too_many = entry->other;
+        old = d.take_unneeded(clock::now());
     }
-    one->next = entry->active;
-    entry->active = one;
-    entry->room.store(room - 1, std::memory_order_relaxed);
+    if (empty == nullptr) empty = d.take_empty();
+    if (empty != nullptr) {
+        entry->begin_with(empty);
+        empty->objects()[0] = one;
+        entry->count.store(1, std::memory_order_relaxed);
+    } else {  // no memory for another magazine
+        entry->other = nullptr;
+        entry->other_count.store(0, std::memory_order_relaxed);
+    }
     // last, since what objects do as they are destroyed may change the entries
-    if (too_many != nullptr) d.destroy(too_many);
-    if (old != nullptr) d.destroy(old);
+    if (empty == nullptr) d.destroy_one(one);
+    if (too_many != nullptr) d.destroy_all(too_many);
+    d.destroy(old);
 }
 
 /// Destroys what this thread keeps of the pool.
 CORDON_NOINLINE inline void drop_own_spares(object_depot& d) noexcept {
-    pool_entry::chains kept{};
+    magazine* kept = nullptr;
     {
         const spin_guard guard(pools_alive.lock);
         thread_spares& here = spares_here;
         if (d.id >= here.count || here.entries[d.id].of != &d) return;
         kept = here.entries[d.id].close();
     }
-    d.destroy(kept.active);
-    d.destroy(kept.full);
+    destroy_chain(d, kept);
 }
 
 /// Takes a spare object, or null. `id` is the pool's, beside the pointer so that the depot is not read.
-CORDON_THREAD_LOCAL_ACCESS inline spare* take_spare(const pool_registry& home, object_depot* d,
-                                                    std::uint32_t id) noexcept {
+CORDON_THREAD_LOCAL_ACCESS inline void* take_spare(const pool_registry& home, object_depot* d,
+                                                   std::uint32_t id) noexcept {
     const thread_spares& here = spares_here;
     if (id < here.count) [[likely]] {
         pool_entry& entry = here.entries[id];
-        spare* const one = entry.active;
-        if (entry.of == d && one != nullptr) [[likely]] {
-            entry.active = one->next;
-            entry.room.store(entry.room.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-            return one;
+        const std::uint32_t count = entry.count.load(std::memory_order_relaxed);
+        if (entry.of == d && count != 0) [[likely]] {
+            entry.count.store(count - 1, std::memory_order_relaxed);
+            return entry.active->objects()[count - 1];
         }
     }
     return refill(home, *d);
 }
 
 /// Keeps a spare object.
-CORDON_THREAD_LOCAL_ACCESS inline void keep_spare(const pool_registry& home, object_depot* d,
-                                                  std::uint32_t id, spare* one) noexcept {
+CORDON_THREAD_LOCAL_ACCESS inline void keep_spare(const pool_registry& home, object_depot* d, std::uint32_t id,
+                                                  void* one) noexcept {
     const thread_spares& here = spares_here;
     if (id < here.count) [[likely]] {
         pool_entry& entry = here.entries[id];
-        const std::uint32_t room = entry.room.load(std::memory_order_relaxed);
-        if (entry.of == d && room != 0) [[likely]] {
-            one->next = entry.active;
-            entry.active = one;
-            entry.room.store(room - 1, std::memory_order_relaxed);
+        const std::uint32_t count = entry.count.load(std::memory_order_relaxed);
+        if (entry.of == d && count != entry.room) [[likely]] {
+            entry.active->objects()[count] = one;
+            entry.count.store(count + 1, std::memory_order_relaxed);
             return;
         }
     }
