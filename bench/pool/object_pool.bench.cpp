@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <dlfcn.h>
 #include <malloc.h>
 
 #if __has_include(<boost/pool/pool.hpp>)
@@ -116,6 +117,18 @@ struct tbb_malloc : raw<tbb_malloc> {
     static void give(type held) noexcept { scalable_free(held); }
 };
 #endif
+/// Loaded, for what links it as Debian built it has its malloc everywhere, and `new_delete` would be the same.
+struct mimalloc : raw<mimalloc> {
+    static type get() { return made(malloc(sizeof(object))); }
+    static void give(type held) noexcept { free(held); }
+    static inline void* const library = ::dlopen("libmimalloc.so.2", RTLD_NOW | RTLD_LOCAL);
+    template <class Function>
+    static Function* loaded(const char* name) {
+        return library == nullptr ? nullptr : reinterpret_cast<Function*>(::dlsym(library, name));
+    }
+    static inline auto* const malloc = loaded<void*(std::size_t)>("mi_malloc");
+    static inline auto* const free = loaded<void(void*)>("mi_free");
+};
 
 template <class Pool>
 void pair(State& state) {
@@ -261,6 +274,14 @@ BENCHMARK(across<cordon_pool>)->Name("object_across_threads/cordon")->Threads(2)
 BENCHMARK(across<new_delete>)->Name("object_across_threads/new")->Threads(2)->UseRealTime();
 BENCHMARK(across<mutex_and_vector>)->Name("object_across_threads/mutex_and_vector")->Threads(2)->UseRealTime();
 
+[[maybe_unused]] const bool has_mimalloc = [] {
+    if (mimalloc::malloc == nullptr || mimalloc::free == nullptr) return false;
+    benchmark::RegisterBenchmark("object_pair/mimalloc", pair<mimalloc>);
+    benchmark::RegisterBenchmark("object_pair_2_threads/mimalloc", pair<mimalloc>)->Threads(2)->UseRealTime();
+    benchmark::RegisterBenchmark("object_64/mimalloc", batch<mimalloc>);
+    benchmark::RegisterBenchmark("object_across_threads/mimalloc", across<mimalloc>)->Threads(2)->UseRealTime();
+    return true;
+}();
 #ifdef HAS_BOOST_POOL
 BENCHMARK(pair<boost_pool_one_thread>)->Name("object_pair/boost_pool_without_locks");
 BENCHMARK(pair<boost_singleton_pool>)->Name("object_pair/boost_singleton_pool");

@@ -26,23 +26,18 @@ for name, ns in rows.items():
         found.append(entry)
 json.dump({{"benchmarks": found}}, open(options["benchmark_out"], "w"))
 """
-# The program of Go: its rows, and (nanoseconds, items) of each.
-GO_PROGRAM = """#!{python}
-import re, sys
+# A program in another language: its rows, and how many nanoseconds an operation of each takes.
+PEER_PROGRAM = """#!{python}
+import sys
 rows = {rows}
-options = dict(a.lstrip("-").split("=", 1) for a in sys.argv[1:])
-if options["test.run"] == "^TestRows$":
-    print("go1.19.8", *rows, "PASS", sep="\\n")
+if sys.argv[1:] == ["--list"]:
+    print(*rows, sep="\\n")
     sys.exit()
-top, *wanted = options["test.bench"].split("/")
-print("goos: linux")
-for name, (ns, items) in rows.items():
-    if all(re.search(pattern, part) for pattern, part in zip(wanted, name.split("/"))):
-        for i in range(int(options["test.count"])):
-            n = 1 if options["test.benchtime"] == "1x" else 12345
-            took = ns * (100 if i == 0 else 1)
-            print(f"BenchmarkRows/{{name}}  {{n}}  {{took:.2f}} ns/op  {{items:.3f}} items/op")
-print("PASS")
+wanted, repetitions = sys.argv[2], int(sys.argv[4])
+for name, ns in rows.items():
+    if name == wanted or name.startswith(wanted + "/"):
+        for i in range(repetitions):
+            print(name.split("/")[1], ns * (100 if i == 0 else 1))
 """
 PAGE = "Kept.\n" + "".join(f"<!-- bench: {name} -->\nold\n<!-- /bench -->\n"
                            for name in ("machine", "goals", "times", "counts", "include"))
@@ -66,8 +61,9 @@ class Bench(Sample):
         path = self.file(f"build/bench/bench/{name}", PROGRAM.format(python=sys.executable, rows=rows))
         path.chmod(0o755)
 
-    def go_program(self, rows):
-        path = self.file("build/bench/go_rows", GO_PROGRAM.format(python=sys.executable, rows=rows))
+    def peer_program(self, name, built_by, rows):
+        self.file(f"build/bench/peers/{name}.txt", built_by + "\n")
+        path = self.file(f"build/bench/peers/{name}", PEER_PROGRAM.format(python=sys.executable, rows=rows))
         path.chmod(0o755)
         return path
 
@@ -109,32 +105,39 @@ class Bench(Sample):
         self.assertIn("| row | ns |\n", said)
         self.assertEqual("| text | 3.00 [3.00..3.00] |", self.row(said, "text"))
 
-    def test_rows_of_go_stand_beside_ours_each_operation_counted(self):
+    def test_rows_of_other_languages_stand_beside_ours(self):
         self.program("bench_sync_channel", {"channel_stream/cordon": 5})
-        self.go_program({"channel_stream/go_channel": (40, 2), "channel_uncontended/go_channel": (7, 1)})
+        self.peer_program("go", "go1.19.8", {"channel_stream/go_channel": 40, "channel_uncontended/go_channel": 7})
+        self.peer_program("rust", "rustc 1.95.0", {"channel_stream/rust_channel": 10})
         said = self.run_tool("--root", self.root, "--quick", "--only", "channel_stream")
-        self.assertIn("| Go | go1.19.8 |", said)
-        self.assertEqual("| go channel | 20.0 [20.0..2000] | 4.00 [4.00..4.00] |", self.row(said, "go channel"))
-        self.assertIn("build/bench/go_rows '-test.run=^$' '-test.bench=^BenchmarkRows$/^channel_stream$' ", said)
+        self.assertIn("| Go | go1.19.8 |\n", said)
+        self.assertIn("| Rust | rustc 1.95.0 |\n", said)
+        self.assertEqual("| go channel | 40.0 [40.0..4000] | 8.00 [8.00..8.00] |", self.row(said, "go channel"))
+        self.assertEqual("| rust channel | 10.0 [10.0..1000] | 2.00 [2.00..2.00] |", self.row(said, "rust channel"))
+        self.assertIn("    build/bench/peers/go --run channel_stream --repetitions 3 --min-time 0.05\n", said)
         self.assertNotIn("no figures", said)
 
-    def test_the_first_repetition_of_a_million_is_dropped_in_go_too(self):
+    def test_the_first_repetition_of_a_million_is_dropped_in_other_languages_too(self):
         self.program("bench_run_thread_pool", {"pool_spawn_1t_1m/cordon/iterations:1": 50})
-        self.go_program({"pool_spawn_1t_1m/go_wait_group": (400e6, 1e6)})
+        self.peer_program("go", "go1.19.8", {"pool_spawn_1t_1m/go_wait_group": 400})
         said = self.run_tool("--root", self.root, "--quick")
         self.assertEqual("| go wait group | 400 [400..400] | 8.00 [8.00..8.00] |", self.row(said, "go wait group"))
-        self.assertIn("'-test.bench=^BenchmarkRows$/^pool_spawn_1t_1m$/^<row>$' -test.count=2 -test.benchtime=1x", said)
+        self.assertIn("build/bench/peers/go --run 'pool_spawn_1t_1m/<row>' --repetitions 2 --min-time 0\n", said)
 
-    def test_without_go_its_rows_are_left_out_and_that_is_said(self):
+    def test_a_language_that_is_left_out_is_told_with_the_reason(self):
         self.program("bench_sync_channel", {"channel_stream/cordon": 5})
+        self.peer_program("go", "go1.19.8; x/time/rate is left out: there is no such package", {})
+        self.file("build/bench/peers/rust.txt", "governor is left out: there is no cargo\n")
         said = self.run_tool("--root", self.root, "--quick")
-        self.assertIn("| Go | not there (no /usr/bin/go): its rows are left out |", said)
-        self.assertIn("Go: not there (no /usr/bin/go): its rows are left out\n", said)
+        self.assertIn("| Rust | governor is left out: there is no cargo |\n", said)
+        self.assertIn("Rust: governor is left out: there is no cargo\n", said)
+        self.assertIn("Go: go1.19.8; x/time/rate is left out: there is no such package\n", said)
+        self.assertIn("Java: left out: bench/peers/build has not run\n", said)
 
-    def test_a_row_of_go_that_fails_is_told(self):
+    def test_a_row_of_another_language_that_fails_is_told(self):
         self.program("bench_sync_channel", {"channel_stream/cordon": 5})
-        path = self.go_program({"channel_stream/go_channel": (40, 1)})
-        path.write_text(path.read_text().replace('print("goos: linux")', 'sys.exit("the work was not done")'))
+        path = self.peer_program("go", "go1.19.8", {"channel_stream/go_channel": 40})
+        path.write_text(path.read_text().replace("wanted, ", 'sys.exit("the work was not done")\nwanted, '))
         said = self.run_tool("--root", self.root, "--quick", status=1)
         self.assertIn("exit code 1: the work was not done", said)
         self.assertIn("broken: channel_stream/go_channel: no figures", said)

@@ -2,8 +2,8 @@
 """Measures what bench/ holds, prints tables, and with --write puts them into docs/performance.md.
 
 `scripts/bench` builds the programs and calls this. Times are compared within one process, its repetitions interleaved
-at random, but for those of Go, which has a process of its own; instructions are counted by callgrind; headers are timed
-by the compiler. No time is ever a reason to fail: the exit code tells whether every row did its work.
+at random, but for those of other languages, which have their own; instructions are counted by callgrind; headers are
+timed by the compiler. No time is ever a reason to fail: the exit code tells whether every row did its work.
 """
 import argparse
 import json

@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 
-import go_rows
+import peer_rows
 import stats
 
 
@@ -28,7 +28,7 @@ def describe(root):
             "processor": f"{model[1] if model else platform.machine()}, {os.cpu_count()} of them",
             "system": f"{platform.system()} {platform.release()}, {libc}",
             "compilers": f"{first_line('g++-12', '--version')}; {first_line('clang++-19', '--version')}",
-            "Go": go_rows.version(root),
+            **peer_rows.versions(root),
             "flags": "-std=c++20 -O3 -DNDEBUG -march=x86-64-v2"}
 
 

@@ -4,8 +4,8 @@ import random
 import shlex
 import sys
 
-import go_rows
 import google_rows
+import peer_rows
 import stats
 
 # What each figure is, in the order of the page; `{}` after a colon says what one operation is.
@@ -103,7 +103,7 @@ FIGURES = {
 def figures(root, only):
     """{figure: {program: [rows]}}, in the order of the page; unknown ones last."""
     table = {name: {} for name in FIGURES}
-    for program in google_rows.programs(root) + go_rows.programs(root):
+    for program in google_rows.programs(root) + peer_rows.programs(root):
         for name in kind(program).listed(program):
             figure, row = name.split("/")[:2]
             table.setdefault(figure, {}).setdefault(program, []).append(row)
@@ -111,7 +111,7 @@ def figures(root, only):
 
 
 def kind(program):
-    return go_rows if program.name == go_rows.NAME else google_rows
+    return peer_rows if program.name in peer_rows.LANGUAGES else google_rows
 
 
 def measure(root, only, quick):
@@ -128,8 +128,8 @@ def measure(root, only, quick):
             shown = kind(program).command(program.relative_to(root), figure, "<row>" if alone else None, repetitions,
                                           0.05)
             results[figure]["commands"].append(shlex.join(shown))
-    if not go_rows.programs(root):
-        print(f"Go: {go_rows.version(root)}", file=sys.stderr)
+    for sentence in peer_rows.left_out(root):
+        print(sentence, file=sys.stderr)
     random.shuffle(jobs)
     for number, (figure, run, line, drop) in enumerate(jobs, 1):
         if sys.stderr.isatty():
