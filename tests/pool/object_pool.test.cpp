@@ -242,7 +242,8 @@ TEST_CASE("an epoch that the clock cannot hold never ends", "[pool][object_pool]
     sim.run(root());
 }
 
-TEST_CASE("a thread that goes on giving back lets old objects go by itself, a magazine at a time", "[pool][object_pool]") {
+TEST_CASE("a thread that goes on giving back lets old objects go by itself, a magazine at a time",
+          "[pool][object_pool]") {
     const auto root = []() -> co::task<> {
         object_pool<int> pool{{.max_spare_per_thread = 4, .epoch = 1s}};
         take(pool, 100).clear();
