@@ -13,6 +13,7 @@
 #include <cordon/core/detail/frame_cache.hpp>
 #include <cordon/core/detail/item_queue.hpp>
 #include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/run/detail/clock_pace.hpp>
 #include <cordon/time/timer_queue.hpp>
@@ -147,7 +148,7 @@ private:
 inline bool run_loop::turn(bool until_stopped) noexcept {
     clock::time_point now = clock::now();
     const detail::executor_entry entry(this, now);
-    for (int left = items_per_turn; left != 0; now = clock::now(), detail::set_coarse_now(now)) {
+    for (int left = items_per_turn; left != 0; now = detail::quick_now(), detail::set_coarse_now(now)) {
         timers_.fire_due(now);
         collect();
         pace_.looked(now);
@@ -156,7 +157,7 @@ inline bool run_loop::turn(bool until_stopped) noexcept {
             if (ready_.empty()) return false;
             work_item& item = ready_.pop();
             item.run(item);
-            if (until_stopped && stopping_.load(std::memory_order_relaxed) != stop_state::no) return !ready_.empty();
+            if (until_stopped && stopping_.load(std::memory_order_relaxed) != stop_state::no) return true;
         }
     }
     return !ready_.empty();

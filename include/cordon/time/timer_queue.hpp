@@ -43,11 +43,12 @@ inline constexpr timer_key no_timer_key = ~timer_key{0};
 ///  I1. Every key is at least `last`.
 ///  I2. A timer is in bucket `bit_width(key ^ last)`: equal keys share a bucket, and the lowest bucket in use holds the
 ///      earliest. Bucket 0 holds only keys equal to `last`.
-///  I3. Bit n - 1 of `used_` is set exactly when bucket n > 0 is not empty.
+///  I3. Bit n - 1 of `used_` is set exactly when bucket n > 0 is not empty. The head of one that is empty means nothing,
+///      so that a queue of which nobody arms timers costs nothing to make.
 class timer_buckets {
 public:
     explicit timer_buckets(timer_key last) noexcept : last_(last) {
-        for (timer_link& head : heads_) head.prev = head.next = &head;
+        heads_[0].prev = heads_[0].next = &heads_[0];
     }
     timer_buckets(const timer_buckets&) = delete;
     timer_buckets& operator=(const timer_buckets&) = delete;
@@ -56,13 +57,14 @@ public:
     [[nodiscard]] bool empty() const noexcept { return used_ == 0 && bare(heads_[0]); }
 
     void insert(timer_link& t, timer_key k) noexcept {
-        const timer_key difference = k ^ last_;
+        const timer_key difference = k ^ last_, bit = std::bit_floor(difference);
         timer_link& head = heads_[std::bit_width(difference)];
+        if ((bit & ~used_) != 0) head.prev = &head;
         t.next = &head;
         t.prev = head.prev;
         head.prev->next = &t;
         head.prev = &t;
-        used_ |= std::bit_floor(difference);
+        used_ |= bit;
     }
 
     void erase(timer_link& t) noexcept {
@@ -106,7 +108,7 @@ public:
         const std::size_t n = lowest();
         timer_link& head = heads_[n];
         timer_link* i = head.next;
-        head.prev = head.next = &head;
+        head.prev = head.next = &head;  // for bucket 0
         clear_used(n);
         last_ = to;
         while (i != &head) {
@@ -122,6 +124,7 @@ public:
         if (!empty()) {
             const timer_key bit = std::bit_floor(to ^ last_);
             timer_link& target = heads_[std::bit_width(bit)];
+            target.prev = target.next = &target;
             splice(heads_[0], target);
             for (timer_key below = used_ & (bit - 1); below != 0; below &= below - 1) {
                 splice(heads_[std::countr_zero(below) + 1], target);
@@ -150,7 +153,9 @@ private:
 
     timer_key last_;
     timer_key used_ = 0;
-    timer_link heads_[65];
+    union {
+        timer_link heads_[65];
+    };
 };
 
 }  // namespace detail

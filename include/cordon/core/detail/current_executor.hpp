@@ -3,6 +3,7 @@
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/task_record.hpp>
 
 #include <cstdint>
@@ -34,7 +35,7 @@ CORDON_THREAD_LOCAL_ACCESS inline bool runs_any_here() noexcept { return this_ex
 
 /// A time in milliseconds that is good enough for "since when": inside an executor the time of its present batch.
 CORDON_THREAD_LOCAL_ACCESS inline std::uint32_t coarse_now_ms() noexcept {
-    return this_executor.executor != nullptr ? this_executor.now_ms : to_record_ms(clock::now());
+    return this_executor.executor != nullptr ? this_executor.now_ms : to_record_ms(quick_now());
 }
 /// For an executor whose batch goes on while its clock does.
 CORDON_NOINLINE inline void set_coarse_now(clock::time_point now) noexcept { this_executor.now_ms = to_record_ms(now); }

@@ -5,7 +5,6 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/blocking_scope.hpp>
-#include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
@@ -90,7 +89,7 @@ public:
     private:
         /// Leaves no result if `f` was stopped.
         void run(const context& ctx) noexcept {
-            const executor_entry apart(nullptr, clock::now());  // this thread may block now
+            const executor_entry apart(nullptr, {});  // this thread may block now
 #if defined(__cpp_exceptions)
             try {
                 call(ctx);
