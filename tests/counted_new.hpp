@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Counts the allocations of a whole program: for one file of each. Defines SANITIZED instead under a sanitizer, which has
+// Counts the allocations of a whole program, and refuses them: for one file of each. Defines SANITIZED instead under a sanitizer, which has
 // an operator new of its own, and where coroutine frames are not recycled.
 
 #include <atomic>
@@ -20,9 +20,11 @@
 #ifndef SANITIZED
 
 inline std::atomic<std::size_t> allocations{0};
+inline thread_local bool memory_is_short = false;  ///< what this thread allocates fails
 
 inline void* counted(std::size_t size, std::size_t alignment) {
     allocations.fetch_add(1, std::memory_order_relaxed);
+    if (memory_is_short) throw std::bad_alloc();
     const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
     if (void* p = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded)) return p;
     throw std::bad_alloc();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the pools allocate: nothing, once they are warm.
+// What the pools allocate: nothing, once they are warm; and what becomes of an acquire that has no memory.
 #include "counted_new.hpp"
 
 #include <cordon/pool/object_pool.hpp>
@@ -7,12 +7,16 @@
 #include <cordon/core/this_task.hpp>
 #include <cordon/pool/resource_pool.hpp>
 #include <cordon/run/sync_wait.hpp>
+#include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/when_all.hpp>
 
 #include "catch.hpp"
 
+#include <array>
 #include <chrono>
 #include <cstddef>
+#include <exception>
+#include <new>
 #include <vector>
 
 #ifndef SANITIZED
@@ -49,6 +53,30 @@ TEST_CASE("a resource that is idle, or comes back, is lent without an allocation
     };
     CHECK(co::sync_wait(both()) == 0);
     CHECK(one.stats().waited >= 300);
+}
+
+TEST_CASE("an acquire that has no memory for what it must await is an error, and takes nothing",
+          "[pool][resource_pool]") {
+    namespace co = cordon;
+    using page = std::array<char, 4096>;  // no frame of which is kept for the next
+    const auto make = []() -> co::task<page> { co_return page{}; };
+    const auto ping = [](page&) -> co::task<bool> { co_return true; };
+    const auto root = [&]() -> co::task<> {
+        co::resource_pool<page> pool{1, make, {.usable = ping, .trusted_for = std::chrono::seconds(0)}};
+        for (const std::size_t present : {0u, 1u}) {
+            memory_is_short = true;
+            auto none = co_await co::as_outcome(pool.acquire());
+            memory_is_short = false;
+            REQUIRE(none.is_error());
+            CHECK_THROWS_AS(std::rethrow_exception(none.error()), std::bad_alloc);
+            CHECK(pool.stats().idle == present);
+            CHECK(pool.stats().size == present);
+            const auto got = co_await pool.acquire();
+            CHECK(got);
+        }
+        CHECK(pool.stats().created == 1);
+    };
+    co::sync_wait(root());
 }
 
 #endif

@@ -173,6 +173,7 @@ TEST_CASE("so many are kept ready", "[pool][resource_pool][PO-19][PO-25][PO-27]"
         pool p{5, s.connect(), {.runs_on = co::executor_ref(sim), .min_idle = 2}};
         co_await co::sleep_for(11ms);
         CHECK(of(p) == figures{2, 0, 2});
+        CHECK(sim.armed_timers() == 0);  // nothing can be due
         {
             std::vector<lease> three;
             for (int i = 0; i < 3; ++i) three.push_back(co_await p.acquire());

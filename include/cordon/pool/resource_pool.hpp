@@ -157,7 +157,7 @@ public:
     ~resource_pool();
 
     /// Borrows a resource: one that is idle and usable, one that comes back, or a new one.
-    /// Errors:        refused as `closed`; what its creation threw, if it failed
+    /// Errors:        refused as `closed`; what its creation threw, if it failed; `std::bad_alloc`
     /// Cancellation:  a cancel point where it waits for its turn, a check or a creation; stopped, it has taken nothing,
     ///                and what it was about to get goes to the next. One that is idle and usable is lent even to a task
     ///                that is to stop
@@ -180,7 +180,8 @@ public:
     /// Errors:        what `keep` throws: that one and those not yet asked stay. Those that stay are in their order
     template <std::predicate<T&> F>
     std::size_t retain(F keep);
-    /// Lends none of the present resources any more: those that are idle go at once, the others as they come back.
+    /// Lends none of the present resources any more: those that are idle go at once, the others as they come back or
+    /// their check ends. What is being made now counts as present, since it may have been begun with what is old.
     void invalidate() noexcept { resource_core::invalidate(); }
     /// Lets go what is too old, or idle for too long. With `runs_on` nobody needs to call it.
     void reap() noexcept { resource_core::reap(); }
@@ -202,7 +203,7 @@ public:
 
 private:
     struct entry final : detail::pooled {
-        entry(resource_pool& p, T&& v) : pooled(p), value(std::move(v)) {}
+        entry(resource_pool& p, std::uint64_t made_in, T&& v) : pooled(p, made_in), value(std::move(v)) {}
         T value;
     };
     class creation;
@@ -221,7 +222,7 @@ private:
     [[nodiscard]] auto making(const std::source_location& where) {
         return with(create_(), within(max_create_time_, where));
     }
-    void creation_ended(outcome<T>&& made) noexcept;
+    void creation_ended(outcome<T>&& made, std::uint64_t generation) noexcept;
 
     void destroy(detail::pooled& p) noexcept override { delete static_cast<entry*>(&p); }
     void create() noexcept override;

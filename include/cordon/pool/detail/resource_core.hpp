@@ -13,6 +13,8 @@
 // K3 A pool whose close has ended has no place, and nobody is at its turn. Giving back the last place, or leaving the
 //    last turn, is the last access to the pool, under the lock; the closer takes the lock once more before it goes on.
 //    So who leaves a turn without a place knows by then how it ended; a place is given up for a turn as that begins.
+// K4 A resource is of the generation in which its creation began; one of an earlier generation than the pool's is not
+//    lent. Read without the lock: what happens after an `invalidate` sees it; what happens meanwhile counts as earlier.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -30,6 +32,7 @@
 #include <cordon/pool/holder.hpp>
 
 #include <array>
+#include <atomic>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -60,15 +63,16 @@ inline constexpr std::size_t reasons_to_go = 5;
 /// A resource in its place; the value follows in a derived class.
 class pooled : public list_hook, public timer {
 public:
-    explicit pooled(resource_core& p) noexcept : timer(&pooled::held_too_long), pool(&p) {}
+    pooled(resource_core& p, std::uint64_t made_in) noexcept
+        : timer(&pooled::held_too_long), pool(&p), generation(made_in) {}
     static void held_too_long(timer& t) noexcept;
 
     resource_core* const pool;
+    const std::uint64_t generation;
     clock::time_point expires{}, last_used{}, borrowed_at{};
-    std::uint64_t generation = 0;
     borrower by;
     timer_service* watched_by = nullptr;  ///< has the timer
-    bool reported = false;                ///< under the lock
+    bool reported = false;                ///< written by the timer, read when that is cancelled
 };
 
 /// Has a place: with a resource that is looked at, or with room for one that its owner makes.
@@ -141,14 +145,17 @@ public:
 
     /// What is idle, for who comes while nobody waits. An empty place: nothing is.
     [[nodiscard]] place take_idle(bool& closed) noexcept;
-    /// Why what was idle is not to be lent.
+    /// Of what is made from now on.
+    [[nodiscard]] std::uint64_t generation() const noexcept { return generation_.load(std::memory_order_relaxed); }
+    /// Why a resource is not to be lent any more.
     [[nodiscard]] std::optional<gone> outdated(const pooled& p, clock::time_point now) const noexcept;
     /// Destroys what is in the place, which stays.
     void empty(place& p, gone why) noexcept;
     /// For an emptied place: another resource, or that it may be filled, or that it is surplus.
     [[nodiscard]] place trade(place p) noexcept;
     /// Fills a place that had room.
-    void fill(place& p, pooled& made) noexcept;
+    /// Returns:       false if what was made is not to be lent
+    [[nodiscard]] bool fill(place& p, pooled& made) noexcept;
     /// Hands a resource out.
     /// Returns:       false if the pool is closed: then nothing has changed
     [[nodiscard]] bool lend(place& p, const borrower& by, clock::time_point now) noexcept;
@@ -215,6 +222,12 @@ private:
     void forget(std::size_t places, gone why) noexcept;
     /// Under the lock.
     [[nodiscard]] bool too_many() const noexcept { return size_ - going_ > limit_; }
+    /// Under the lock: whether a resource can become idle.
+    [[nodiscard]] bool stays(const pooled& p) const noexcept {
+        return !closed_ && !too_many() && p.generation == generation();
+    }
+    /// Under the lock.
+    [[nodiscard]] bool needs_reaper() const noexcept;
     void report(const pooled& p, clock::time_point now, bool returned) noexcept;
     void report_all() noexcept;
     template <class F>
@@ -232,12 +245,12 @@ private:
     mutable spin_lock lock_;  // for what follows
     std::size_t limit_;
     std::size_t size_ = 0;      // K1
-    std::size_t going_ = 0;     // places that are given up as soon as their resource is destroyed
+    std::size_t going_ = 0;     // places whose resource is being destroyed
     std::size_t creating_ = 0;  // places that are being filled
     std::size_t to_create_ = 0;
     bool closed_ = false;
     bool refills_ = true;  // no creation has failed since the reaper looked
-    std::uint64_t generation_ = 0;
+    std::atomic<std::uint64_t> generation_{0};  // written under the lock; K4
     counted_list<pooled> idle_;  // the one that was used last is the last
     counted_list<pooled> out_;
     counted_list<turn> waiters_;

@@ -84,8 +84,7 @@ inline void resource_core::serve() noexcept {
         ++creating_;
         ++to_create_;
     }
-    const bool expires = terms_.max_idle_time != unlimited || terms_.max_lifetime != unlimited;
-    if (!reaper_.armed && ((expires && !idle_.empty()) || terms_.min_idle != 0)) arm_reaper(clock::now());
+    if (!reaper_.armed && needs_reaper()) arm_reaper(clock::now());
 }
 
 // --- what is idle ---------------------------------------------------------------------------------------------------
@@ -102,14 +101,18 @@ inline place resource_core::take_idle(bool& closed) noexcept {
 inline std::optional<gone> resource_core::outdated(const pooled& p, clock::time_point now) const noexcept {
     if (now >= p.expires) return gone::old;
     if (terms_.max_idle_time != unlimited && now - p.last_used >= terms_.max_idle_time) return gone::idle;
-    const spin_guard guard(lock_);
-    if (p.generation != generation_) return gone::surplus;
+    if (p.generation != generation()) return gone::surplus;
     return std::nullopt;
 }
 
 inline void resource_core::empty(place& p, gone why) noexcept {
+    {
+        const spin_guard guard(lock_);
+        ++going_;
+    }
     destroy(*std::exchange(p.resource_, nullptr));
     const spin_guard guard(lock_);
+    --going_;
     ++totals_.destroyed[static_cast<std::size_t>(why)];
     ++creating_;
 }
@@ -133,10 +136,7 @@ inline void resource_core::give_up(place& p) noexcept {
     if (p.resource_ != nullptr) {
         {
             const change now(*this);
-            if (!p.uncertain_ && !closed_ && !too_many()) {
-                idle_.push_back(*p.resource_);
-                return;
-            }
+            if (!p.uncertain_ && stays(*p.resource_)) return idle_.push_back(*p.resource_);
             ++going_;
         }
         destroy(*p.resource_);
@@ -178,22 +178,21 @@ inline void resource_core::born(pooled& made) noexcept {
     const auto earlier = static_cast<double>(terms_.max_lifetime.count()) * (random_.next() / 40);
     made.expires = now + terms_.max_lifetime - clock::duration(static_cast<clock::rep>(earlier));
 }
-inline void resource_core::fill(place& p, pooled& made) noexcept {
+inline bool resource_core::fill(place& p, pooled& made) noexcept {
     born(made);
     p.resource_ = &made;
     const change now(*this);
-    made.generation = generation_;
     ++totals_.created;
     --creating_;
+    return made.generation == generation();
 }
 inline void resource_core::created(pooled& made) noexcept {
     born(made);
     {
         const change now(*this);
-        made.generation = generation_;
         ++totals_.created;
         --creating_;
-        if (!closed_ && !too_many()) return idle_.push_back(made);
+        if (stays(made)) return idle_.push_back(made);
         ++going_;
     }
     destroy(made);
@@ -223,7 +222,6 @@ inline bool resource_core::lend(place& p, const borrower& by, clock::time_point 
         if (closed_) return false;
         r.by = by;
         r.borrowed_at = now;
-        r.reported = false;
         out_.push_back(r);
         ++totals_.acquired;
         p.pool_ = nullptr;
@@ -241,18 +239,13 @@ inline bool resource_core::lend(place& p, const borrower& by, clock::time_point 
 inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noexcept {
     if (p.watched_by != nullptr) std::exchange(p.watched_by, nullptr)->cancel(p);
     const clock::time_point now_is = clock::now();
-    bool late = false;
-    {
-        const spin_guard guard(lock_);
-        late = p.reported;
-    }
-    if (late) report(p, now_is, true);
+    if (std::exchange(p.reported, false)) report(p, now_is, true);
     {
         const change now(*this);
         out_.remove(p);
         p.last_used = now_is;
         if (!spoilt && now_is >= p.expires) spoilt = gone::old;
-        if (!spoilt && (closed_ || too_many() || p.generation != generation_)) spoilt = gone::surplus;
+        if (!spoilt && !stays(p)) spoilt = gone::surplus;
         if (!spoilt) return idle_.push_back(p);
         ++going_;
     }
@@ -305,10 +298,7 @@ void resource_core::telling(F f) noexcept {
 }
 inline void pooled::held_too_long(timer& t) noexcept {
     auto& self = static_cast<pooled&>(t);
-    {
-        const spin_guard guard(self.pool->lock_);
-        self.reported = true;
-    }
+    self.reported = true;
     self.pool->report(self, clock::now(), false);
 }
 
@@ -351,7 +341,7 @@ inline void resource_core::invalidate() noexcept {
     clean_up old;
     {
         const change now(*this);
-        ++generation_;
+        generation_.store(generation() + 1, std::memory_order_relaxed);
         for (; !idle_.empty(); ++going_) old.push_back(idle_.pop_front());
     }
     destroy_all(old, gone::surplus);
@@ -391,6 +381,12 @@ inline void resource_core::reap() noexcept {
     destroy_all(idle, gone::idle);
 }
 
+/// For what may expire, or, after a creation that failed, for another one.
+inline bool resource_core::needs_reaper() const noexcept {
+    const bool expires = terms_.max_idle_time != unlimited || terms_.max_lifetime != unlimited;
+    return !closed_ && ((expires && !idle_.empty()) || (terms_.min_idle != 0 && !refills_));
+}
+
 /// Under the lock.
 inline void resource_core::arm_reaper(clock::time_point now) noexcept {
     // not later than a quarter of a limit after it, for what becomes idle meanwhile
@@ -408,7 +404,7 @@ inline void resource_core::reaper::fired(timer& t) noexcept {
     core.reap();
     const spin_guard guard(core.lock_);
     core.reaper_.armed = false;
-    if (!core.closed_ && (!core.idle_.empty() || core.terms_.min_idle != 0)) core.arm_reaper(clock::now());
+    if (core.needs_reaper()) core.arm_reaper(clock::now());
 }
 
 inline void resource_core::begin_close() noexcept {

@@ -12,6 +12,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -51,11 +52,21 @@ public:
                 if (!got_) refused_ = pool_->refusal();  // while there is a pool, as `p` has a place
                 return r.complete();
             }
-            slow_.emplace(acquire_slowly(pool_, std::move(p), by));
+#if defined(__cpp_exceptions)
+            try {
+#endif
+                slow_.emplace(acquire_slowly(pool_, std::move(p), by));
+#if defined(__cpp_exceptions)
+            } catch (...) {
+                no_memory_ = std::current_exception();
+                return r.complete();
+            }
+#endif
             return slow_->start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<lease> take() noexcept {
             if (got_) return outcome<lease>(std::in_place, std::move(got_));
+            if (no_memory_ != nullptr) return outcome<lease>(std::move(no_memory_));
             if (!slow_) return refused_;
             outcome<outcome<lease>> ended = slow_->take();
             return ended.has_value() ? *std::move(ended) : detail::as_failure<lease>(ended);
@@ -73,6 +84,7 @@ public:
         std::source_location where_;
         lease got_;
         cordon::rejection refused_;
+        std::exception_ptr no_memory_;
         std::optional<typename task<outcome<lease>>::state> slow_;
     };
 
@@ -150,14 +162,19 @@ task<outcome<typename resource_pool<T>::lease>> resource_pool<T>::acquire_slowly
         }
         if (p.resource() == nullptr) {
             p.uncertain(true);
+            const std::uint64_t generation = pool->generation();
             auto making = pool->making(by.where);
-            auto made = std::make_unique<entry>(*pool, co_await std::move(making));
+            auto made = std::make_unique<entry>(*pool, generation, co_await std::move(making));
             p.uncertain(false);
-            pool->fill(p, *made.release());
-            q = quality::good;
+            q = pool->fill(p, *made.release()) ? quality::good : quality::bad;
+            why = detail::gone::surplus;
         } else if (q == quality::to_be_asked) {
             const bool usable = co_await ask(pool, &p);
-            q = usable ? quality::good : quality::bad;
+            const clock::time_point now = clock::now();
+            p.resource()->last_used = now;  // a check is a use
+            const auto outdated_by = pool->outdated(*p.resource(), now);
+            q = usable && !outdated_by ? quality::good : quality::bad;
+            if (usable && outdated_by) why = *outdated_by;
         }
         if (q == quality::good) {
             lease mine = pool->lend(p, by, clock::now());
@@ -197,7 +214,8 @@ class resource_pool<T>::creation final
 
 public:
     explicit creation(resource_pool& p)
-        : base(p.making(std::source_location::current()), p.creations_->ctx()), pool_(&p) {}
+        : base(p.making(std::source_location::current()), p.creations_->ctx()), pool_(&p),
+          generation_(p.generation()) {}
 
 private:
     void on_ended() noexcept override {
@@ -208,10 +226,12 @@ private:
         std::unique_ptr<creation> self(static_cast<creation*>(&item));
         resource_pool* const pool = self->pool_;
         outcome<T> made = self->take();
+        const std::uint64_t generation = self->generation_;
         self.reset();  // it is below the pool's scope, and its place keeps the pool: K3
-        pool->creation_ended(std::move(made));
+        pool->creation_ended(std::move(made), generation);
     }
     resource_pool* pool_;
+    const std::uint64_t generation_;
 };
 
 template <class T>
@@ -230,18 +250,18 @@ void resource_pool<T>::create() noexcept {
 }
 
 template <class T>
-void resource_pool<T>::creation_ended(outcome<T>&& made) noexcept {
+void resource_pool<T>::creation_ended(outcome<T>&& made, std::uint64_t generation) noexcept {
     std::exception_ptr error;
     if (made.is_error()) error = made.error();
 #if defined(__cpp_exceptions)
     if (made.is_rejected()) error = std::make_exception_ptr(rejected(made.rejection()));
     try {
-        if (made.has_value()) return created(*new entry(*this, *std::move(made)));
+        if (made.has_value()) return created(*new entry(*this, generation, *std::move(made)));
     } catch (...) {
         error = std::current_exception();
     }
 #else
-    if (made.has_value()) return created(*new entry(*this, *std::move(made)));
+    if (made.has_value()) return created(*new entry(*this, generation, *std::move(made)));
 #endif
     not_created(error);
 }
