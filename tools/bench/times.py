@@ -94,6 +94,8 @@ FIGURES = {
     "object_across_threads": "Objects got by one thread and given back by another; for each",
     "object_burst": "Ten thousand objects of 4 KiB got, filled and given back; for each, and what is left of each when nobody "
                     "has needed them for two epochs",
+    "resource_pair": "A resource that is idle, borrowed and given back",
+    "resource_pair_2_threads": "The same by two threads on one pool; the time of both for all of them",
     "dump_100k": "A dump of a hundred thousand tasks of three frames; for each",
     "dump_100k_of_busy_pool": "The same, by the wall, while two threads of a pool spawn and end other tasks; for each",
     "metrics_1k": "A look at the metrics of a thousand semaphores, two figures each; for each",
