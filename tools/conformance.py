@@ -16,7 +16,7 @@ CASE = re.compile(r'TEST_CASE\w*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,?\s*)+)')
 ROOMS = {"C": "Context", "G": "Task groups", "L": "Leaks", "V": "Virtual time", "TO": "Timeouts", "CB": "Circuit breaker",
          "RT": "Retries and their budgets", "HG": "Hedging", "RL": "Rate limits", "BH": "Bulkheads",
          "AL": "Adaptive limits", "FB": "Fallbacks and caches", "CO": "Composition", "CH": "Chaos",
-         "PO": "Pools", "LK": "Leases that leak"}
+         "P": "Object pools", "PO": "Pools", "LK": "Leases that leak"}
 
 
 def citations(root):

@@ -86,7 +86,7 @@ void pass_around(bool aged_by_timer) {
 }  // namespace
 
 TEST_CASE("each object has one owner at a time, whichever threads get it and give it back",
-          "[stress][pool][object_pool][PO-41]") {
+          "[stress][pool][object_pool][PO-41][P-004]") {
     pass_around(false);
 }
 TEST_CASE("so it has while a timer ages what is shared", "[stress][pool][object_pool]") { pass_around(true); }

@@ -49,7 +49,9 @@ struct object_pool_options {
 /// Spare objects, a few kept by each thread and the surplus shared. As many as are wanted at one time are made.
 /// Threads:       all members from any; an object may go back on another thread than it was got on. A thread that ends
 ///                gives what it kept to the others
-/// Order:         the object that was given back last is got first; what was done to it happens before it is got again
+/// Order:         the object that was given back last is got first; what was done to it happens before it is got again.
+///                What its last user left in it is there unless `reset` clears it, or is gone: a spare object may be
+///                destroyed at any time
 /// Lifetime:      destroyed while an object is out it says so and terminates. Threads that have used it may live on;
 ///                `runs_on` outlives it.
 ///                Objects are destroyed by whichever thread finds that they are not needed, or by a timer of `runs_on`:
