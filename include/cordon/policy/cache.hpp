@@ -65,7 +65,8 @@ class cached_operation;
 /// Threads:       all members from any
 /// Lifetime:      outlives the calls that use it. Belongs to one simulation, or to real time
 /// Cost:          a mutex and a look-up for each call, another for each that was made; a copy of the value, so that of
-///                large ones it had better keep a `std::shared_ptr`. Allocates for new keys only
+///                large ones it had better keep a `std::shared_ptr`. Allocates for new keys only, and what a copy of
+///                a key does for each call
 template <class Key, std::copyable T>
 class cache {
     class bound;

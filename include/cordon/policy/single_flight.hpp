@@ -55,7 +55,7 @@ struct single_flight_options {
 /// Lifetime:      outlives its calls
 /// Cost:          a frame of the frame cache for each call; a mutex when it begins and when it ends, and a walk over
 ///                the keys that are in flight in one of 64 lists; a copy of the value, and the mutex, for each who
-///                waits. No allocation
+///                waits. No allocation but what a copy of a key does
 template <class Key, std::copyable T>
 class single_flight {
     class bound;
