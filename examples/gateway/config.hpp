@@ -63,7 +63,8 @@
 // `false` in the place of attempt_ms, retry, breaker, bulkhead, hedge, requests, shedder or redis: there is none. What
 // no route takes is for the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as
 // they are written, without decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all
-// but `listen` changes for the requests that come from then on.
+// but `listen` changes for the requests that come from then on; nothing, if the limit of open files leaves no room for
+// the connections to redis servers.
 
 #include "options.hpp"
 

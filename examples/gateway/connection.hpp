@@ -165,9 +165,9 @@ private:
 
     /// The value of the key that the path is.
     co::task<response> look_up(const request& asked, route& to, co::deadline due) {
-        redis_links::pool& from = shared_.lookups.of(to.opts, client_.get_executor());
+        const std::shared_ptr<redis_links::pool> from = shared_.lookups.of(to.opts);
         const std::string key(path_of(asked.target()));
-        const auto ask = [&] { return redis_links::look_up(from, key); };
+        const auto ask = [&] { return redis_links::look_up(*from, key); };
         const auto guarded = to.around_look_up(key);
         co::outcome<looked_up> ended = co_await co::as_outcome(co::with(guarded(ask), co::until(due)));
         if (ended.is_rejected()) co_return answer_to(ended.rejection());

@@ -12,6 +12,7 @@
 #include <cordon/interop/boost_asio.hpp>
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 
 #include <sys/resource.h>
@@ -38,8 +39,9 @@ namespace gateway {
 /// One thread's worth: a loop, what its connections share, and who accepts them. Nothing in it needs a lock.
 class lane {
 public:
-    lane(const options& opts, process& all, const tcp::endpoint& address)
-        : all_(all), shared_(opts, all.common), server_(io_, executor_, shared_, all, address) {
+    lane(const options& opts, process& all, const tcp::endpoint& address, std::size_t number)
+        : all_(all), shared_(opts, all.common, io_.get_executor(), number),
+          server_(io_, executor_, shared_, all, address) {
         all_.serving.fetch_add(1);
     }
 
@@ -52,6 +54,10 @@ public:
             serves_.reset();
         });
         io_.run();
+    }
+    /// Has it look at the present routes soon. From any thread.
+    void follow_routes() {
+        asio::post(io_, [this] { shared_.follow_routes(); });
     }
     [[nodiscard]] asio::io_context& io() noexcept { return io_; }
     [[nodiscard]] co::executor_ref executor() noexcept { return executor_; }
@@ -89,40 +95,48 @@ co::task<> dump_on_sigquit(asio::io_context& io) {
     }
 }
 
+/// Sees to it that every connection can have its socket and its links, each thread its connections to redis servers,
+/// and that there are more for those who come last.
+/// Returns:       how many more for each thread, one at least
+/// Errors:        `std::invalid_argument` that says which number must be how much smaller
+std::size_t reckon_files(const options& opts, const guard_options& guards) {
+    const rlim_t fixed = (1 + opts.guards.links()) * opts.max_connections + 8 * opts.threads + 32;
+    const rlim_t needed = fixed + guards.pooled() * opts.threads;
+    const rlim_t wanted = needed + SOMAXCONN * opts.threads;  // a whole queue
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) throw std::system_error(errno, std::generic_category(), "getrlimit");
+    limit.rlim_cur = std::min(std::max(wanted, limit.rlim_cur), limit.rlim_max);
+    if (limit.rlim_cur < fixed || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        refuse("--max-connections", std::to_string(opts.max_connections),
+               "what the limit of open files (ulimit -n) leaves room for");
+    if (limit.rlim_cur < needed)
+        refuse("the sum of redis.connections", std::to_string(guards.pooled()),
+               "a number up to " + std::to_string((limit.rlim_cur - fixed) / opts.threads) +
+                   ", for which the limit of open files (ulimit -n) leaves room");
+    return 1 + (limit.rlim_cur - needed) / opts.threads;
+}
+
 /// Has new guards for the requests that come from now on, if the configuration is good. Those in flight keep theirs.
-void reload(int argc, char** argv, const options& before, process& all) {
+void reload(int argc, char** argv, const options& before, process& all, std::deque<lane>& lanes) {
     try {
         const options now = configured(argc, argv);
         if (now.listen != before.listen)
             throw std::invalid_argument("listen can only change when the gateway starts anew");
+        reckon_files(before, now.guards);
         all.common.guarded.replace(now.guards);
+        for (lane& l : lanes) l.follow_routes();
         std::cerr << "gateway: the configuration was read again\n" << std::flush;
     } catch (const std::exception& error) {
         std::cerr << std::string("gateway: the configuration stays as it was: ") + error.what() + '\n' << std::flush;
     }
 }
 
-co::task<> reload_on_sighup(asio::io_context& io, int argc, char** argv, const options& before, process& all) {
-    asio::signal_set signals(io, SIGHUP);
+co::task<> reload_on_sighup(int argc, char** argv, const options& before, process& all, std::deque<lane>& lanes) {
+    asio::signal_set signals(lanes.front().io(), SIGHUP);
     for (;;) {
         co_await signals.async_wait(co::use_cordon);
-        reload(argc, argv, before, all);
+        reload(argc, argv, before, all, lanes);
     }
-}
-
-/// Sees to it that every connection can have its socket and its links, and that there are more for those who come last.
-/// Returns:       how many more for each thread, one at least
-std::size_t raise_file_limit(const options& opts) {
-    const rlim_t each = 8 + opts.guards.pooled();
-    const rlim_t needed = (1 + opts.guards.links()) * opts.max_connections + each * opts.threads + 32;
-    const rlim_t wanted = needed + SOMAXCONN * opts.threads;  // a whole queue
-    rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) throw std::system_error(errno, std::generic_category(), "getrlimit");
-    limit.rlim_cur = std::min(std::max(wanted, limit.rlim_cur), limit.rlim_max);
-    if (limit.rlim_cur < needed || setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        refuse("--max-connections", std::to_string(opts.max_connections),
-               "what the limit of open files (ulimit -n) leaves room for");
-    return 1 + (limit.rlim_cur - needed) / opts.threads;
 }
 
 void report(const std::deque<lane>& lanes) {
@@ -152,13 +166,13 @@ int run(int argc, char** argv) {
         return 0;
     }
     const options opts = configured(argc, argv);
-    const std::size_t most_queued = raise_file_limit(opts);
+    const std::size_t most_queued = reckon_files(opts, opts.guards);
     std::signal(SIGPIPE, SIG_IGN);
     process all(opts, most_queued);
     std::deque<lane> lanes;
-    lanes.emplace_back(opts, all, opts.listen);
+    lanes.emplace_back(opts, all, opts.listen, 0);
     const tcp::endpoint address = lanes.front().address();
-    while (lanes.size() < opts.threads) lanes.emplace_back(opts, all, address);
+    while (lanes.size() < opts.threads) lanes.emplace_back(opts, all, address, lanes.size());
     std::cout << "listening on " << address << std::endl;
 
     lane& first = lanes.front();
@@ -174,7 +188,7 @@ int run(int argc, char** argv) {
             for (std::size_t i = 1; i < lanes.size(); ++i)
                 threads.spawn("lane " + std::to_string(i), [&l = lanes[i]] { l.run(); });
             auto watch = co::when_all(heed_signals(first.io(), all), dump_on_sigquit(first.io()),
-                                      reload_on_sighup(first.io(), argc, argv, opts, all));
+                                      reload_on_sighup(argc, argv, opts, all, lanes));
             auto stoppable = co::with(std::move(watch), co::stop_on(all.ended.get_token()));
             co::start_on(first.executor(), std::move(stoppable), {.name = "signals"});
             first.run();

@@ -9,13 +9,16 @@
 
 #include <cordon/cordon.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <exception>
-#include <map>
+#include <list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace gateway {
 
@@ -33,17 +36,28 @@ class redis_links {
 public:
     using pool = co::resource_pool<redis::connection>;
 
-    /// Returns:       the pool of a route whose upstream is a redis. It stays when the route goes, with what is idle
-    pool& of(const route_options& route, const asio::any_io_executor& io) {
-        const tcp::endpoint where = route.upstream;
-        const auto connect = [io, where] { return redis::connection::open(io, where); };
-        const std::size_t most = route.redis->connections;
-        co::resource_pool_options<redis::connection> options{.name = "redis"};
-        options.usable = [](redis::connection& c) { return c.is_quiet(); };
-        const std::pair key(route.prefix, where);
-        const auto [made, is_new] = pools_.try_emplace(key, most, connect, std::move(options));
-        if (!is_new && made->second.stats().limit != most) made->second.resize(most);
-        return made->second;
+    redis_links(asio::any_io_executor io, co::registry& metrics, std::size_t thread)
+        : io_(std::move(io)), metrics_(metrics), thread_(std::to_string(thread)) {}
+
+    /// Has a pool for each of the routes whose upstream is a redis, and its figures. Pools of routes that have gone
+    /// end, each as soon as no look-up uses it.
+    void follow(const std::vector<route_options>& routes) {
+        links_.remove_if([&](const link& l) {
+            return std::none_of(routes.begin(), routes.end(), [&](const route_options& r) { return l.leads(r); });
+        });
+        for (const route_options& r : routes) {
+            if (!r.redis) continue;
+            const auto known = std::find_if(links_.begin(), links_.end(), [&](const link& l) { return l.leads(r); });
+            if (known != links_.end()) known->connections->resize(r.redis->connections);
+            else add(r);
+        }
+    }
+
+    /// Returns:       the pool of a route; one for this look-up alone if the route is not of the last that it followed
+    std::shared_ptr<pool> of(const route_options& route) const {
+        for (const link& l : links_)
+            if (l.leads(route)) return l.connections;
+        return made(route);
     }
 
     /// Asks a server of the pool for the value of a key.
@@ -55,7 +69,33 @@ public:
     }
 
 private:
-    std::map<std::pair<std::string, tcp::endpoint>, pool> pools_;
+    struct link {
+        std::string prefix;
+        tcp::endpoint where;
+        std::shared_ptr<pool> connections;
+        co::registry::registration seen;  // dies first: another of the prefix may come while look-ups use this one
+
+        [[nodiscard]] bool leads(const route_options& r) const {
+            return r.redis && r.prefix == prefix && r.upstream == where;
+        }
+    };
+
+    [[nodiscard]] std::shared_ptr<pool> made(const route_options& route) const {
+        const auto connect = [io = io_, where = route.upstream] { return redis::connection::open(io, where); };
+        co::resource_pool_options<redis::connection> options{.name = route.prefix};
+        options.usable = [](redis::connection& c) { return c.is_quiet(); };
+        return std::make_shared<pool>(route.redis->connections, connect, std::move(options));
+    }
+    void add(const route_options& route) {
+        link fresh{route.prefix, route.upstream, made(route), {}};
+        fresh.seen = metrics_.add(*fresh.connections, {.labels = {{"thread", thread_}}});
+        links_.push_back(std::move(fresh));
+    }
+
+    const asio::any_io_executor io_;
+    co::registry& metrics_;
+    const std::string thread_;
+    std::list<link> links_;
 };
 
 }  // namespace gateway

@@ -20,8 +20,15 @@
 namespace gateway {
 
 struct service {
-    service(options o, commons& c)
-        : opts(std::move(o)), most_links(opts.guards.links()), common(c), log(opts.log) {}
+    /// `io` is the loop of the thread of that number.
+    service(options o, commons& c, asio::any_io_executor io, std::size_t thread = 0)
+        : opts(std::move(o)), most_links(opts.guards.links()), common(c), log(opts.log),
+          lookups(std::move(io), common.metrics, thread) {
+        follow_routes();
+    }
+
+    /// Has the pools of connections to redis servers that the present routes need. On the loop, or before it runs.
+    void follow_routes() { lookups.follow(common.guarded.get()->opts.routes); }
 
     [[nodiscard]] bool is_draining() const noexcept { return draining.stop_requested(); }
 
@@ -34,8 +41,8 @@ struct service {
     const std::size_t most_links;  // to upstreams, of a connection: there are files for as many as there were at first
     commons& common;
     access_log log;
-    std::mt19937_64 random{std::random_device{}()};
     redis_links lookups;
+    std::mt19937_64 random{std::random_device{}()};
     co::inplace_stop_source draining;  // stopped when the gateway is to end: idle connections notice by it
 
     std::uint64_t connections = 0, requests = 0, malformed = 0, answered_while_draining = 0;

@@ -221,11 +221,18 @@ class EndToEnd(unittest.TestCase):
         lines = [line for line in text.decode().splitlines() if line and not line.startswith("#")]
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
 
-    def until_figure(self, gateway, series, value):
+    def until(self, is_so, what):
         until = time.monotonic() + 5
-        while self.figures(gateway)[series] != value:
-            self.assertLess(time.monotonic(), until, series)
+        while not is_so():
+            self.assertLess(time.monotonic(), until, what)
             time.sleep(0.01)
+
+    def until_figure(self, gateway, series, value):
+        self.until(lambda: self.figures(gateway).get(series) == value, series)
+
+    def until_connected(self, redis, count):
+        """Waits until a redis has so many clients, besides the one that asks."""
+        self.until(lambda: redis.command(b"CLIENT", b"LIST").count(b" addr=") == count + 1, "its clients")
 
     def ended(self, gateway, seconds=5):
         """Waits for the gateway's end. Returns: its report, and the lines about what was left."""
@@ -890,6 +897,85 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual([client.ask("/tea")[::2] for _ in range(4)], [(200, b"5")] * 4)
         self.assertEqual(self.figures(gateway)['cordon_circuit_breaker_state{name="/",state="open"}'], 1)
         self.assertEqual(client.ask("/coffee")[::2], (503, b"/: circuit open\n"))
+
+    @unittest.skipUnless(SERVER, "redis-server is not installed")
+    def test_sighup_closes_what_leads_to_a_redis_that_no_route_has_any_more(self):
+        redis = self.enterContext(Redis())
+        route = {"upstream": f"127.0.0.1:{redis.port}", "redis": {"connections": 2}}
+        gateway = self.start_with_routes({"/a": route, "/b": route}, "--threads", 2)
+
+        def pooled(prefix, figure):
+            return f'cordon_resource_pool_{figure}{{name="{prefix}",thread="%d"}}'
+
+        def sum_of(series):
+            figures = self.figures(gateway)
+            return sum(figures[series % thread] for thread in (0, 1))
+
+        self.assertEqual([sum_of(pooled("/a", figure)) for figure in ("limit", "created_total")], [4, 0])
+        client = self.connect(gateway)
+        self.assertEqual([client.ask(target)[0] for target in ("/a", "/b")], [404] * 2)
+        self.assertEqual([sum_of(pooled(prefix, "idle")) for prefix in ("/a", "/b")], [1, 1])
+        self.until_connected(redis, 2)
+        route = route | {"redis": {"connections": 3}}
+        self.configured(routes={"/b": route, "/c": route})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.until_connected(redis, 1)
+        for prefix in ("/b", "/c"):  # on both threads, each of which hears of it on its own
+            self.until_figure(gateway, pooled(prefix, "limit") % 0, 3)
+            self.until_figure(gateway, pooled(prefix, "limit") % 1, 3)
+        self.assertFalse([series for series in self.figures(gateway) if '"/a"' in series])
+        self.assertEqual([client.ask(target)[0] for target in ("/a", "/b/new", "/c")], [404] * 3)
+        self.assertEqual([sum_of(pooled(prefix, "created_total")) for prefix in ("/b", "/c")], [1, 1])
+        self.configured(routes={"/c": {"upstream": f"127.0.0.1:{self.upstream.port}"}})
+        gateway.signal(signal.SIGHUP)
+        self.until_connected(redis, 0)
+
+    def test_look_ups_that_sighup_meets_have_their_answers(self):
+        answers, ended = threading.Event(), threading.Event()
+
+        def script(connection):
+            connection.recv(4096)
+            answers.wait(5)
+            connection.sendall(b"$1\r\n5\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                connection.recv(1)
+            ended.set()
+
+        route = {"upstream": f"127.0.0.1:{self.stub(script).port}", "redis": {}}
+        gateway = self.start_with_routes({"/a": route}, deadline_ms=5000, attempt_ms=False)
+        client, late = self.connect(gateway), self.connect(gateway)
+        late.send_request("/a/late", expect="100-continue", content_length=1)
+        self.assertEqual(late.stream.readline() + late.stream.readline(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.send_request("/a")
+        self.until_figure(gateway, 'cordon_resource_pool_in_use{name="/a",thread="0"}', 1)
+        self.configured(routes={"/c": {"upstream": f"127.0.0.1:{self.upstream.port}"}})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        answers.set()
+        self.assertEqual(client.answer()[::2], (200, b"5"))
+        self.assertTrue(ended.wait(5))
+        ended.clear()
+        late.sendall(b"x")
+        self.assertEqual(late.answer()[::2], (200, b"5"))
+        self.assertTrue(ended.wait(5))
+        self.assertEqual(client.ask("/a")[0], 404)
+
+    def test_sighup_refuses_more_connections_than_there_may_be_files(self):
+        route = {"upstream": f"127.0.0.1:{self.upstream.port}"}
+        gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log, "--max-connections", 10,
+                          *self.configured(routes={"/a": route}), limits=[(resource.RLIMIT_NOFILE, 70, 100)])  # fmt: skip
+        self.addCleanup(gateway.kill)
+        client = self.connect(gateway)
+        self.assertEqual(client.ask("/b")[0], 404)
+        self.configured(routes={"/b": route | {"redis": {"connections": 40}}})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.configured(routes={"/c": route | {"redis": {"connections": 41}}})
+        gateway.signal(signal.SIGHUP)
+        said = gateway.says("stays as it was")
+        self.assertIn('the sum of redis.connections is "41", allowed is a number up to 40', said)
+        self.assertEqual([client.ask(target)[0] for target in ("/a", "/c")], [404] * 2)
 
     def test_sighup_changes_routes_and_keeps_what_their_breakers_know(self):
         def script(connection):

@@ -51,8 +51,8 @@ TEST_CASE("a server that fails to accept says so, and has the process drain", "[
     gateway::options opts;
     opts.log = "/dev/null";
     gateway::process all(opts, 1);
-    gateway::service shared(opts, all.common);
     boost::asio::io_context io{1};
+    gateway::service shared(opts, all.common, io.get_executor());
     co::asio_executor executor{io};
     gateway::server served(io, executor, shared, all, {boost::asio::ip::address_v4::loopback(), 0});
     std::optional<co::outcome<gateway::drained>> ended;
