@@ -4,8 +4,10 @@
 
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/as_outcome.hpp>
+#include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
+#include <cordon/testing/explore.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -60,7 +62,7 @@ TEST_CASE("what is being checked when all becomes invalid is not lent", "[pool][
         CHECK(p.stats().closed_surplus == 1);
         CHECK(p.stats().closed_unusable == 0);
     };
-    in_simulations(root);
+    simulation().run(root());
 }
 
 TEST_CASE("what becomes too old while it is being checked is not lent, what would have been idle too long is",
@@ -82,7 +84,7 @@ TEST_CASE("what becomes too old while it is being checked is not lent, what woul
         const auto got = co_await wanted.acquire();
         CHECK(got->id == 2);
     };
-    in_simulations(root);
+    simulation().run(root());
 }
 
 TEST_CASE("what is being made when all becomes invalid is not lent, and another is made",
@@ -149,6 +151,44 @@ TEST_CASE("what a predicate looks at when all becomes invalid does not become id
         CHECK(p.stats().closed_surplus == 1);
     };
     simulation().run(root());
+}
+
+TEST_CASE("in no order of two users and an invalidation is anything lent that was begun before it",
+          "[pool][resource_pool][PO-25]") {
+    for (const bool own : {false, true}) {
+        const auto root = [own]() -> task<bool> {
+            int begun = 0, oldest_allowed = 0;
+            bool right = true;
+            const auto make = [&]() -> task<int> {
+                const int id = begun++;
+                co_await co::this_task::yield();
+                co_return id;
+            };
+            const auto check = [](int&) -> task<bool> {
+                co_await co::this_task::yield();
+                co_return true;
+            };
+            co::resource_pool_options<int> o{.usable = check, .trusted_for = 0s};
+            if (own) o.runs_on = co_await co::this_task::executor();
+            co::resource_pool<int> p{2, make, std::move(o)};
+            const auto user = [&]() -> task<> {
+                for (int i = 0; i < 2; ++i) {
+                    const auto mine = co_await p.acquire();
+                    right = right && *mine >= oldest_allowed;
+                    co_await co::this_task::yield();
+                }
+            };
+            const auto invalidates = [&]() -> task<> {
+                co_await co::this_task::yield();
+                p.invalidate();
+                oldest_allowed = begun;
+            };
+            co_await co::when_all(user(), user(), invalidates());
+            co_await p.close();
+            co_return right && p.stats().size == 0;
+        };
+        CHECK_FALSE(co::testing::explore({.schedules = 500}, root, [](bool right) { return right; }));
+    }
 }
 
 TEST_CASE("a limit that comes down while an unusable one is destroyed lets go no good one",
