@@ -964,7 +964,8 @@ class EndToEnd(unittest.TestCase):
     def test_sighup_refuses_more_connections_than_there_may_be_files(self):
         route = {"upstream": f"127.0.0.1:{self.upstream.port}"}
         gateway = Program(GATEWAY, "--listen", "127.0.0.1:0", "--log", self.log, "--max-connections", 10,
-                          *self.configured(routes={"/a": route}), limits=[(resource.RLIMIT_NOFILE, 70, 100)])  # fmt: skip
+                          *self.configured(routes={"/a": route}),
+                          limits=[(resource.RLIMIT_NOFILE, 70, 100)])  # fmt: skip
         self.addCleanup(gateway.kill)
         client = self.connect(gateway)
         self.assertEqual(client.ask("/b")[0], 404)
