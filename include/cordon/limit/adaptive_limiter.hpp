@@ -162,7 +162,8 @@ private:
 
     adaptive_limiter(const detail::limit_terms& terms, const adaptive_limiter_options& options);
     static const adaptive_limiter_options& checked(const adaptive_limiter_options& o);
-    [[nodiscard]] permit admitted(bulkhead::permit&& slot) noexcept;
+    /// Empty if `slot` is.
+    [[nodiscard]] permit permit_for(bulkhead::permit&& slot) noexcept;
     void sample(const started& call, bool dropped) noexcept;
     void count_in_window(clock::duration latency, const started& call, bool dropped, clock::time_point now) noexcept;
     void count_in_probe(clock::duration latency, bool dropped, clock::time_point now) noexcept;

@@ -78,7 +78,7 @@ public:
     sliding_window_limiter& operator=(const sliding_window_limiter&) = delete;
     ~sliding_window_limiter() {
         if (const std::size_t present = present_.load(std::memory_order_acquire); present != 0) [[unlikely]]
-            detail::fail_in_use("sliding_window_limiter", name_, waiting_, present);
+            detail::fail_in_use("sliding_window_limiter", name_, waiters_.size(), present);
     }
 
     /// One event now; false if the window is full, or somebody waits.
@@ -118,7 +118,10 @@ public:
 private:
     /// When the event behind the next `ahead` may come. Under the lock.
     [[nodiscard]] clock::time_point turn(std::size_t ahead) const noexcept;
-    void record(clock::time_point now) noexcept;
+    /// An event now; an empty permit, and nothing counted, if the window is full or somebody waits.
+    [[nodiscard]] permit take_at_once() noexcept;
+    [[nodiscard]] permit take(clock::time_point now) noexcept;
+    void take_back_last() noexcept;
     void give_back(std::uint64_t number) noexcept;
     bool refused_early(waiter& w) noexcept;
     void enqueue(waiter& w) noexcept;
@@ -136,10 +139,9 @@ private:
     std::unique_ptr<clock::time_point[]> times_;
     mutable detail::spin_lock lock_;
     std::uint64_t next_ = 0;                  // under lock_: the number of the next event
-    detail::intrusive_list<waiter> waiters_;  // under lock_
-    std::size_t waiting_ = 0;                 // under lock_
-    std::uint64_t rejected_ = 0;              // under lock_
+    detail::counted_list<waiter> waiters_;    // under lock_
     std::atomic<std::size_t> present_{0};     // those who wait, or were served and have not gone on yet
+    std::atomic<std::uint64_t> rejected_{0};
     std::string name_;
     detail::named_wait_label label_;
 };

@@ -73,6 +73,8 @@ public:
     static constexpr bool needs_executor = true;
 
     explicit acquire_operation(adaptive_limiter& l) noexcept : limiter_(&l) {}
+    /// See `admits_at_once`.
+    permit at_once() noexcept { return limiter_->permit_for(limiter_->slots_.acquire().at_once()); }
     class state {
     public:
         explicit state(acquire_operation&& a) noexcept : limiter_(a.limiter_), inner_(limiter_->slots_.acquire()) {}
@@ -84,7 +86,7 @@ public:
         outcome<permit> take() noexcept {
             outcome<bulkhead::permit> got = inner_.take();
             if (!got.has_value()) [[unlikely]] return detail::as_failure<permit>(got);
-            return outcome<permit>(std::in_place, limiter_->admitted(*std::move(got)));
+            return outcome<permit>(std::in_place, limiter_->permit_for(*std::move(got)));
         }
 
     private:
@@ -125,15 +127,13 @@ inline adaptive_limiter::adaptive_limiter(const detail::limit_terms& terms, cons
     next_epoch(false, clock::now());
 }
 
-inline adaptive_limiter::permit adaptive_limiter::admitted(bulkhead::permit&& slot) noexcept {
+inline adaptive_limiter::permit adaptive_limiter::permit_for(bulkhead::permit&& slot) noexcept {
+    if (!slot) return permit();
     const started call{clock::now(), in_flight_.fetch_add(1, std::memory_order_relaxed) + 1,  // A1
                        epoch_.load(std::memory_order_relaxed)};                               // A2
     return permit(std::move(slot), this, call);
 }
-inline adaptive_limiter::permit adaptive_limiter::try_acquire() noexcept {
-    bulkhead::permit slot = slots_.try_acquire();
-    return slot ? admitted(std::move(slot)) : permit();
-}
+inline adaptive_limiter::permit adaptive_limiter::try_acquire() noexcept { return permit_for(slots_.try_acquire()); }
 inline adaptive_limiter::acquire_operation adaptive_limiter::acquire() noexcept { return acquire_operation(*this); }
 inline adaptive_limiter::acquire_operation adaptive_limiter::admission() noexcept { return acquire_operation(*this); }
 inline outcome<adaptive_limiter::permit> adaptive_limiter::acquire_blocking(const blocking_scope& heeds) {

@@ -30,15 +30,10 @@ namespace cordon::inline CORDON_ABI {
 class sliding_window_limiter::waiter : private timer, public detail::leaf<waiter>, public detail::list_hook {
 public:
     explicit waiter(sliding_window_limiter& l) noexcept : timer(&waiter::fired), limiter_(&l) {}
-    ~waiter() {
-        if (owes_) [[unlikely]] limiter_->give_back(number_);  // got, and never taken: it lost a race
-    }
+    ~waiter() { got_.settle(verdict::stopped); }  // if it was never taken: it lost a race
     bool ready() noexcept {
-        const detail::spin_guard guard(limiter_->lock_);
-        const clock::time_point now = clock::now();
-        if (limiter_->waiting_ != 0 || limiter_->turn(0) > now) return false;
-        got(now);
-        return true;
+        got_ = limiter_->take_at_once();
+        return bool(got_);
     }
     std::coroutine_handle<> start(receiver_ref r) noexcept {
         until_ = r.ctx().deadline();
@@ -47,18 +42,12 @@ public:
     }
     outcome<permit> take() noexcept {
         if (refusal_) [[unlikely]] return *refusal_;
-        owes_ = false;
-        return outcome<permit>(std::in_place, permit(limiter_, number_));
+        return outcome<permit>(std::in_place, std::move(got_));
     }
 
 private:
     friend class leaf<waiter>;
     friend class sliding_window_limiter;
-    void got(clock::time_point now) noexcept {
-        number_ = limiter_->next_;
-        limiter_->record(now);
-        owes_ = true;
-    }
     void enqueue() noexcept {
         const executor_ref e = receiver().ctx().executor();
         if (!e) [[unlikely]]
@@ -78,9 +67,8 @@ private:
     sliding_window_limiter* limiter_;
     timer_service* timers_ = nullptr;
     deadline until_;
-    std::uint64_t number_ = 0;
+    permit got_;          // that nobody has been told of
     bool armed_ = false;  // under the limiter's lock
-    bool owes_ = false;   // has an event that nobody has been told of
     std::optional<rejection> refusal_;
 };
 
@@ -109,6 +97,8 @@ public:
     static constexpr bool needs_executor = true;
 
     explicit admission_operation(sliding_window_limiter& l) noexcept : limiter_(&l) {}
+    /// See `admits_at_once`.
+    permit at_once() noexcept { return limiter_->take_at_once(); }
     class state : public waiter {
     public:
         explicit state(admission_operation&& a) noexcept : waiter(*a.limiter_) {}
@@ -151,26 +141,32 @@ inline clock::time_point sliding_window_limiter::turn(std::size_t ahead) const n
     if (windows > static_cast<std::uint64_t>((never - next) / window_)) [[unlikely]] return never;
     return next + window_ * static_cast<clock::rep>(windows);
 }
-/// Of event `next_`, whose turn it is. Under the lock.
-inline void sliding_window_limiter::record(clock::time_point now) noexcept {
+/// Event `next_`, whose turn it is. Under the lock.
+inline sliding_window_limiter::permit sliding_window_limiter::take(clock::time_point now) noexcept {
     const clock::time_point last = next_ == 0 ? now : times_[(next_ - 1) % limit_];
     times_[next_ % limit_] = (std::max)(now, last);  // E1
-    ++next_;
+    return permit(this, next_++);
+}
+inline sliding_window_limiter::permit sliding_window_limiter::take_at_once() noexcept {
+    const detail::spin_guard guard(lock_);
+    const clock::time_point now = clock::now();
+    return waiters_.empty() && turn(0) <= now ? take(now) : permit();
+}
+/// Under the lock.
+inline void sliding_window_limiter::take_back_last() noexcept {
+    --next_;
+    times_[next_ % limit_] -= window_;  // as good as what stood there, which had left the window by then
 }
 inline void sliding_window_limiter::give_back(std::uint64_t number) noexcept {
     const detail::waking_guard guard(lock_);
     if (number + 1 != next_) return;
-    --next_;
-    times_[number % limit_] -= window_;  // as good as what stood there, which had left the window by then
+    take_back_last();
     serve();
 }
 
 inline bool sliding_window_limiter::try_acquire() noexcept {
-    const detail::spin_guard guard(lock_);
-    const clock::time_point now = clock::now();
-    const bool passes = waiting_ == 0 && turn(0) <= now;
-    if (passes) record(now);
-    else ++rejected_;
+    const bool passes(take_at_once());
+    if (!passes) rejected_.fetch_add(1, std::memory_order_relaxed);
     return passes;
 }
 inline sliding_window_limiter::acquire_operation sliding_window_limiter::acquire() noexcept {
@@ -186,10 +182,10 @@ inline outcome<void> sliding_window_limiter::acquire_blocking(const blocking_sco
 /// Whether it makes no sense to begin to wait.
 inline bool sliding_window_limiter::refused_early(waiter& w) noexcept {
     const detail::spin_guard guard(lock_);
-    const clock::time_point at = turn(waiting_), now = clock::now();
-    if (waiting_ < max_waiting_ && (w.until_.is_never() || at < w.until_.time())) return false;
-    if (waiting_ == 0 && at <= now) return false;  // has just become free
-    ++rejected_;
+    const clock::time_point at = turn(waiters_.size()), now = clock::now();
+    if (waiters_.size() < max_waiting_ && (w.until_.is_never() || at < w.until_.time())) return false;
+    if (waiters_.empty() && at <= now) return false;  // has just become free
+    rejected_.fetch_add(1, std::memory_order_relaxed);
     w.refusal_.emplace(reject_reason::rate_limited, name_, (std::max)(at - now, clock::duration::zero()));
     return true;
 }
@@ -197,7 +193,6 @@ inline void sliding_window_limiter::enqueue(waiter& w) noexcept {
     const detail::waking_guard guard(lock_);
     present_.fetch_add(1, std::memory_order_relaxed);
     waiters_.push_back(w);
-    ++waiting_;
     serve();
 }
 inline void sliding_window_limiter::dequeue(waiter& w) noexcept {
@@ -205,7 +200,6 @@ inline void sliding_window_limiter::dequeue(waiter& w) noexcept {
         const detail::waking_guard guard(lock_);
         if (w.linked()) {
             waiters_.remove(w);
-            --waiting_;
             serve();
         }
     }
@@ -223,12 +217,10 @@ inline void sliding_window_limiter::serve() noexcept {
     const clock::time_point now = clock::now();
     while (!waiters_.empty() && turn(0) <= now) {
         waiter& first = waiters_.pop_front();
-        --waiting_;
-        first.got(now);
+        first.got_ = take(now);
         if (first.complete()) continue;
-        first.owes_ = false;  // a stop was faster
-        --next_;
-        times_[next_ % limit_] -= window_;
+        first.got_ = permit();  // a stop was faster
+        take_back_last();
     }
     if (waiters_.empty() || waiters_.front().armed_) return;
     waiter& first = waiters_.front();
@@ -239,7 +231,7 @@ inline void sliding_window_limiter::serve() noexcept {
 
 inline clock::duration sliding_window_limiter::time_until() const noexcept {
     const detail::spin_guard guard(lock_);
-    return (std::max)(turn(waiting_) - clock::now(), clock::duration::zero());
+    return (std::max)(turn(waiters_.size()) - clock::now(), clock::duration::zero());
 }
 inline sliding_window_limiter::snapshot sliding_window_limiter::stats() const noexcept {
     const detail::spin_guard guard(lock_);
@@ -250,7 +242,8 @@ inline sliding_window_limiter::snapshot sliding_window_limiter::stats() const no
         if (times_[middle % limit_] + window_ > now) inside = middle;
         else outside = middle + 1;
     }
-    return {limit_, static_cast<std::size_t>(next_ - inside), waiting_, next_, rejected_};
+    return {limit_, static_cast<std::size_t>(next_ - inside), waiters_.size(), next_,
+            rejected_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace cordon::inline CORDON_ABI
