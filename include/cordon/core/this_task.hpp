@@ -27,15 +27,14 @@ public:
     using value_type = void;
     static constexpr bool needs_executor = true;
 
-
     class state : private work_item {
     public:
         explicit state(yield_operation&&) noexcept : work_item(&state::wake) {}
         bool ready() const noexcept { return false; }
-        std::coroutine_handle<> start(receiver_ref r) noexcept {
+        std::coroutine_handle<> start(receiver_ref r, const wait_label& what = yield_label) noexcept {
             if (r.ctx().stop_token().stop_requested()) return r.stop_later();
             receiver_ = r;
-            note_wait(r, yield_label);
+            note_wait(r, what);
             submit(r.ctx(), *this);
             return std::noop_coroutine();
         }

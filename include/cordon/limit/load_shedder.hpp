@@ -15,17 +15,16 @@
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/admitted_call.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/task_record.hpp>
+#include <cordon/core/this_task.hpp>
 #include <cordon/core/verdict.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
@@ -150,41 +149,24 @@ public:
     static constexpr bool needs_executor = true;
 
     explicit admission_operation(load_shedder& s) noexcept : shedder_(&s) {}
-    class state : private work_item {
-    public:
-        explicit state(admission_operation&& a) noexcept : work_item(&state::came_around), shedder_(a.shedder_) {}
-        state(const state&) = delete;
-        state& operator=(const state&) = delete;
+    class state : public detail::yield_operation::state {
+        using trip = detail::yield_operation::state;
 
-        bool ready() const noexcept { return false; }
+    public:
+        explicit state(admission_operation&& a) noexcept : trip(detail::yield_operation()), shedder_(a.shedder_) {}
         std::coroutine_handle<> start(receiver_ref r) noexcept {
-            if (const clock::time_point* const since = r.ctx().get(arrived)) {
-                admitted_ = shedder_->admits(*since);
-                return r.complete();
-            }
-            if (r.ctx().stop_token().stop_requested()) return r.stop_later();
-            receiver_ = r;
-            since_ = clock::now();
-            detail::note_wait(r, detail::shedder_label);
-            detail::submit(r.ctx(), *this);
-            return std::noop_coroutine();
+            const clock::time_point* const since = r.ctx().get(arrived);
+            since_ = since != nullptr ? *since : clock::now();
+            return since != nullptr ? r.complete() : trip::start(r, detail::shedder_label);
         }
         outcome<permit> take() noexcept {
-            if (!admitted_) return outcome<permit>(rejection(reject_reason::full, shedder_->name()));
+            if (!shedder_->admits(since_)) return outcome<permit>(rejection(reject_reason::full, shedder_->name()));
             return outcome<permit>(std::in_place, permit(true));
         }
 
     private:
-        static void came_around(work_item& item) noexcept {
-            auto& s = static_cast<state&>(item);
-            detail::note_running(s.receiver_);
-            s.admitted_ = s.shedder_->admits(s.since_);
-            detail::resume(s.receiver_.complete());
-        }
         load_shedder* shedder_;
-        receiver_ref receiver_;
         clock::time_point since_{};
-        bool admitted_ = false;
     };
 
 private:

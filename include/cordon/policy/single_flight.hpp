@@ -13,14 +13,14 @@
 #include <cordon/core/detail/call_operation.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
-#include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/one_shot.hpp>
+#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/error.hpp>
-#include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/task.hpp>
+#include <cordon/core/task_record.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/detail/flat_operation.hpp>
 #include <cordon/scope/as_outcome.hpp>
@@ -149,24 +149,7 @@ private:
 
 namespace detail {
 inline constinit const wait_label flight_label{"single_flight"};
-
-/// Awaits a one_shot that somebody else keeps.
-template <class T>
-class shot_operation : public operation_base<shot_operation<T>> {
-public:
-    using value_type = T;
-    static constexpr bool needs_executor = false;
-    explicit shot_operation(one_shot<T>& shot, const wait_label& what) noexcept : shot_(&shot), label_(&what) {}
-    class state : public one_shot<T>::waiter {
-    public:
-        explicit state(shot_operation&& o) noexcept : one_shot<T>::waiter(*o.shot_, *o.label_) {}
-    };
-
-private:
-    one_shot<T>* shot_;
-    const wait_label* label_;
-};
-}  // namespace detail
+}
 
 /// Who asks, in the frame of its call.
 template <class Key, std::copyable T>
@@ -283,7 +266,7 @@ task<outcome<T>> single_flight<Key, T>::run(Key key, Call call) {
     const deadline until = co_await this_task::deadline();
     member me(*this, key, until);
     if (!join(me)) {
-        told got = co_await detail::shot_operation<told>(me.result, detail::flight_label);
+        told got = co_await me.result.wait(detail::flight_label);
         me.over = got.has_value();
         if (got) co_return *std::move(got);
         took_over();

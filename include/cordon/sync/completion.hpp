@@ -77,22 +77,6 @@ private:
     Hook hook_;
 };
 
-template <class T>
-class plain_wait : public operation_base<plain_wait<T>> {
-public:
-    using value_type = T;
-    static constexpr bool needs_executor = false;
-
-    explicit plain_wait(one_shot<T>& s) noexcept : shot_(&s) {}
-    class state : public one_shot<T>::waiter {
-    public:
-        explicit state(plain_wait&& w) noexcept : one_shot<T>::waiter(*w.shot_, completion_label) {}
-    };
-
-private:
-    one_shot<T>* shot_;
-};
-
 }  // namespace detail
 
 /// A result that is set once and awaited once.
@@ -122,7 +106,7 @@ public:
 
     /// Waits for the result.
     /// Cancellation:  a cancel point: stopped, the wait ends at once, and the callback may still come later
-    [[nodiscard]] auto wait() noexcept { return detail::plain_wait<T>(shot_); }
+    [[nodiscard]] auto wait() noexcept { return shot_.wait(detail::completion_label); }
 
     /// The same on a thread.
     [[nodiscard]] outcome<T> wait_blocking(const blocking_scope& heeds = {}) { return detail::block_on(wait(), heeds); }

@@ -21,6 +21,7 @@ template <class T>
 class one_shot {
 public:
     class waiter;
+    class wait_operation;
 
     /// Returns:       whether this was the first; otherwise nothing has changed
     bool set(outcome<T>&& result) noexcept {
@@ -35,6 +36,8 @@ public:
         return first;
     }
     [[nodiscard]] bool is_set() const noexcept { return lock_.raised(); }
+    /// An operation that gives the outcome.
+    [[nodiscard]] wait_operation wait(const wait_label& what) noexcept { return wait_operation(*this, what); }
     /// Terminates if a task waits for it, and says which: for the destructor of what is made of it.
     void check_not_awaited(const char* noun) noexcept {
         lock_.lock();
@@ -78,6 +81,22 @@ public:
         const wait_label& label() const noexcept { return *label_; }
         bool ends_stopped() const noexcept { return shot_->result_ && shot_->result_->is_stopped(); }
 
+        one_shot* shot_;
+        const wait_label* label_;
+    };
+
+    class wait_operation : public operation_base<wait_operation> {
+    public:
+        using value_type = T;
+        static constexpr bool needs_executor = false;
+
+        wait_operation(one_shot& s, const wait_label& what) noexcept : shot_(&s), label_(&what) {}
+        class state : public waiter {
+        public:
+            explicit state(wait_operation&& w) noexcept : waiter(*w.shot_, *w.label_) {}
+        };
+
+    private:
         one_shot* shot_;
         const wait_label* label_;
     };
