@@ -12,6 +12,8 @@
 #include "catch.hpp"
 
 #include <chrono>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -27,7 +29,23 @@ using answers = co::cache<int, int>;
 
 static_assert(co::reportable<answers>);
 
+/// A key that throws when it is compared or hashed, if it is to.
+struct fussy {
+    fussy(int n, const bool& t) : number(n), throws(&t) {}
+    bool operator==(const fussy& other) const {
+        if (*throws) throw std::runtime_error("compared");
+        return number == other.number;
+    }
+    int number;
+    const bool* throws;
+};
+
 }  // namespace
+
+template <>
+struct std::hash<fussy> {
+    std::size_t operator()(const fussy&) const { return 1; }
+};
 
 TEST_CASE("a cache around a retry: what succeeds is kept once, and then no call is made",
           "[policy][cache][FB-05]") {
@@ -303,6 +321,56 @@ TEST_CASE("values that go may use the cache that they leave", "[policy][cache]")
     CHECK(kept.stats().entries == 0);
     put(1);
     kept.erase(1);
+    SECTION("those that can only be copied, too") {
+        struct copied {
+            explicit copied(const std::function<void()>& f) : goes(&f) {}
+            copied(const copied&) = default;
+            copied& operator=(const copied&) = default;
+            ~copied() { (*goes)(); }
+            const std::function<void()>* goes;
+        };
+        co::cache<int, copied> small(1h, {.max_entries = 1});
+        const std::function<void()> goes = [&] { (void)small.stats(); };
+        for (const int key : {1, 1, 2}) small.put(key, copied(goes));
+        CHECK(small.stats().evicted == 1);
+        CHECK(small.stats().entries == 1);
+        small.clear();
+    }
+}
+
+TEST_CASE("keys that cannot be compared are errors of the calls, and leave the cache as it was", "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        bool throws = false;
+        co::cache<fussy, int> kept(10s, {.max_entries = 1, .refresh_ahead = 5s});
+        const auto guarded = pipeline(kept.for_key(fussy(1, throws)));
+        const auto call = []() -> task<int> { co_return 1; };
+        co_await guarded(call);
+        throws = true;
+        const auto none = co_await as_outcome(guarded(call));
+        CHECK(error_text(none) == "compared");
+        throws = false;
+        co_await co::sleep_for(6s);
+        const auto slow = [&]() -> task<int> {
+            throws = true;
+            co_await co::sleep_for(1s);
+            co_return 2;
+        };
+        const auto kept_by_nobody = co_await as_outcome(guarded(slow));
+        CHECK(kept_by_nobody.has_value());
+        throws = false;
+        CHECK(kept.try_get(fussy(1, throws)) == 1);
+        kept.put(fussy(1, throws), 3);
+        co_await co::sleep_for(6s);
+        (void)co_await as_outcome(co::with_timeout(500ms, guarded(slow)));
+        throws = false;
+        const int old = co_await guarded(call);  // for nobody is known to have given the refresh up
+        CHECK(old == 3);
+        CHECK(kept.stats().refreshes == 2);
+        co_await co::sleep_for(4s);
+        const int fresh = co_await guarded(call);
+        CHECK(fresh == 1);
+    });
 }
 
 TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be copied is an error",

@@ -34,12 +34,25 @@ static_assert(co::reportable<flights>);
 struct unlike {
     bool operator==(const unlike&) const { throw std::runtime_error("unlike"); }
 };
+/// Throws when it is hashed, if it is to.
+struct unhashed {
+    explicit unhashed(const bool& t) : throws(&t) {}
+    bool operator==(const unhashed&) const { return true; }
+    const bool* throws;
+};
 
 }  // namespace
 
 template <>
 struct std::hash<unlike> {
     std::size_t operator()(const unlike&) const noexcept { return 1; }
+};
+template <>
+struct std::hash<unhashed> {
+    std::size_t operator()(const unhashed& key) const {
+        if (*key.throws) throw std::runtime_error("unhashed");
+        return 1;
+    }
 };
 
 TEST_CASE("who asks the same at the same time shares one call", "[policy][single_flight]") {
@@ -255,6 +268,30 @@ TEST_CASE("a refusal for want of time is not shared with those who have it", "[p
         CHECK(f.stats().handed_over == 1);
         CHECK(f.stats().shared == 3);
         CHECK(f.stats().waiting == 0);
+        CHECK(f.stats().in_flight == 0);
+    });
+}
+
+TEST_CASE("keys are not hashed again when a call is handed over", "[policy][single_flight]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        bool throws = false;
+        co::single_flight<unhashed, int> f;
+        service s("S", 10ms);
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(f.for_key(unhashed(throws)));
+        const auto one = [&](co::clock::duration at, co::clock::duration within, int expected) -> task<> {
+            co_await co::sleep_for(at);
+            const auto ended = co_await as_outcome(co::with_timeout(within, guarded(fetch)));
+            CHECK((ended.has_value() ? *ended : 0) == expected);
+        };
+        const auto breaks = [&]() -> task<> {
+            co_await co::sleep_for(900us);
+            throws = true;
+        };
+        (void)co_await co::when_all(one(0ms, 1ms, 0), one(500us, 1min, 2), breaks());
+        const auto ended = co_await as_outcome(guarded(fetch));
+        CHECK(error_text(ended) == "unhashed");
         CHECK(f.stats().in_flight == 0);
     });
 }

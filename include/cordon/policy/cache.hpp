@@ -62,6 +62,8 @@ class cached_operation;
 /// was erased is not kept; nor, for one key in 64, is one asked for before another was.
 /// Requires:      copies and moves of values, comparisons and hashes of keys do not use the cache: they run under its
 ///                mutex. A value that goes is destroyed without it
+/// Errors:        what a comparison or a hash throws is an error of the call; when that has ended, its answer is not
+///                kept. A value whose refresh is stopped while they throw is not asked for before it is too old
 /// Threads:       all members from any
 /// Lifetime:      outlives the calls that use it. Belongs to one simulation, or to real time
 /// Cost:          a mutex and a look-up for each call, another for each that was made; a copy of the value, so that of
@@ -212,24 +214,30 @@ private:
     }
     /// `number` is that of the call, or 0: one that began just now.
     void store(const Key& key, T&& value, std::uint64_t number) {
-        node gone;
+        node gone;  // this and `old` die without the mutex
+        std::optional<T> old;
         const std::lock_guard lock(mutex_);
         if (number == 0) number = ++asked_;
         auto at = entries_.find(key);
         const bool is_new = at == entries_.end();
         if (!is_new && at->second.refreshed_by == number) at->second.refreshed_by = 0;
         if (erased_of(key) > number || (!is_new && at->second.asked > number)) return;
-        if (is_new) at = entries_.try_emplace(key, std::move(value)).first;
-        else std::ranges::swap(at->second.value, value);
+        if (is_new) {
+            if (entries_.size() == max_entries_) {
+                gone = remove(entries_.find(*used_.front().key));
+                ++counts_.evicted;
+            }
+            at = entries_.try_emplace(key, std::move(value)).first;
+        } else {
+            old.emplace(std::move(at->second.value));
+            at->second.value = std::move(value);
+        }
         entry& e = at->second;
         e.key = &at->first;
         e.since = clock::now();
         e.asked = number;
         e.refreshed_by = 0;
         use(e);
-        if (entries_.size() <= max_entries_) return;
-        gone = remove(entries_.find(*used_.front().key));
-        ++counts_.evicted;
     }
     /// The value that answers for a call that has failed, however it came there meanwhile.
     [[nodiscard]] std::optional<T> value_instead(const Key& key, const ticket& failed) {
@@ -243,9 +251,12 @@ private:
         return found->second.value;
     }
     void not_refreshed(const Key& key, const ticket& call) noexcept {
-        const std::lock_guard lock(mutex_);
-        const auto found = entries_.find(key);
-        if (found != entries_.end() && found->second.refreshed_by == call.number) found->second.refreshed_by = 0;
+        (void)detail::outcome_of([&] {
+            const std::lock_guard lock(mutex_);
+            const auto found = entries_.find(key);
+            if (found != entries_.end() && found->second.refreshed_by == call.number) found->second.refreshed_by = 0;
+            return true;
+        });
     }
 
     const clock::duration good_for_, refresh_ahead_, stale_for_;

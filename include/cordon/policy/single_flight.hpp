@@ -162,6 +162,7 @@ public:
 
     const Key* key;
     const deadline until;
+    list* among = nullptr;  // under the mutex: the list of flights_ for its key
     list behind;            // of the first, under the mutex: those who wait
     bool is_first = false;  // under the mutex
     bool over = false;      // its own task's: it is in no list, and knows it
@@ -174,7 +175,7 @@ private:
 template <class Key, std::copyable T>
 bool single_flight<Key, T>::join(member& m) {
     const std::lock_guard lock(mutex_);
-    list& flights = list_of(*m.key);
+    list& flights = *(m.among = &list_of(*m.key));
     member* first = flights.empty() ? nullptr : &flights.front();
     while (first != nullptr && !(*first->key == *m.key)) first = flights.after(*first);
     if (first != nullptr) {
@@ -248,7 +249,7 @@ void single_flight<Key, T>::hand_over(member& from, member& next) noexcept {
     list::remove(next);
     while (!from.behind.empty()) next.behind.push_back(from.behind.pop_front());
     next.is_first = true;
-    list_of(*next.key).push_back(next);
+    next.among->push_back(next);
     --counts_.waiting;
     next.result.set(outcome<told>(std::in_place));
 }
