@@ -47,7 +47,7 @@ struct load_shedder_options {
 
 /// A queue that is emptied now and then is good, however long it becomes in between: whoever comes then waits less than
 /// `target`. If nobody did for an `interval`, the queue stands, and in the next interval all are refused that have
-/// waited for more than twice the target.
+/// waited for more than twice the target; and so on, until in one of them somebody has waited less.
 ///
 /// Behind `admission()` a request has waited since what `arrived` says in its context; without that it waits once
 /// around its executor's loop, and for that long.
@@ -55,7 +55,8 @@ struct load_shedder_options {
 /// Threads:       all members from any
 /// Cost:          a reading of the clock and a lock of a few instructions; no allocation
 /// Source:        the controlled delay of Nichols and Jacobson (RFC 8289) as servers use it: Maurer, "Fail at Scale",
-///                ACM Queue 2015; Codel of folly and wangle
+///                ACM Queue 2015; Codel of folly and wangle. There the first interval begins at any time, so that a
+///                queue is seen to stand after up to two
 class load_shedder {
     class admission_operation;
 
@@ -66,7 +67,7 @@ public:
     using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
 
     struct snapshot {
-        bool overloaded = false;          ///< since the last interval that has ended
+        bool overloaded = false;          ///< the queue stands, as the last interval that has ended says
         clock::duration least_wait{0};    ///< of that interval
         std::uint64_t admitted = 0;       ///< since it was made
         std::uint64_t rejected = 0;       ///< since it was made
@@ -114,11 +115,15 @@ public:
 
 private:
     [[nodiscard]] bool admits(clock::time_point since) noexcept;
+    void end_interval(clock::time_point now) noexcept;
 
+    // D1 While the queue does not stand, an interval begins with one that has waited for more than the target, and ends
+    //    with one that has not.
     mutable detail::spin_lock lock_;
     clock::duration target_, interval_{};           // this and the rest under lock_
-    std::optional<clock::time_point> interval_end_;  // none before the first request
+    std::optional<clock::time_point> interval_end_;  // none: it begins with the next request, or a later one
     clock::duration least_{}, last_least_{};
+    bool alone_ = false;  // the interval has had one request only
     bool overloaded_ = false;
     std::uint64_t admitted_ = 0, rejected_ = 0;
     std::string name_;
@@ -183,18 +188,28 @@ inline bool load_shedder::admits(clock::time_point since) noexcept {
     constexpr clock::duration long_ago = std::chrono::hours(24 * 365);  // and can be counted with
     const clock::duration wait = now - std::clamp(since, now - long_ago, now);
     const detail::spin_guard guard(lock_);
-    if (!interval_end_ || now >= *interval_end_) {
-        // An interval in which nobody came, or a longer pause, is no queue that stands.
-        const bool follows = interval_end_ && now - *interval_end_ < interval_;
-        overloaded_ = follows && least_ > target_;
-        last_least_ = follows ? least_ : clock::duration::zero();
+    if (interval_end_ && now >= *interval_end_) end_interval(now);
+    if (!overloaded_ && wait <= target_) {  // D1
+        interval_end_.reset();
+        last_least_ = wait;
+    } else if (interval_end_) {
+        least_ = (std::min)(least_, wait);
+        alone_ = false;
+    } else {
         interval_end_ = now + interval_;
         least_ = wait;
+        alone_ = true;
     }
-    least_ = (std::min)(least_, wait);
     const bool admitted = !overloaded_ || wait - target_ <= target_;
     ++(admitted ? admitted_ : rejected_);
     return admitted;
+}
+/// Under the lock. An interval in which nobody came, or one, or a longer pause, is no queue that stands.
+inline void load_shedder::end_interval(clock::time_point now) noexcept {
+    const bool follows = !alone_ && now - *interval_end_ < interval_;
+    overloaded_ = follows && least_ > target_;
+    last_least_ = follows ? least_ : clock::duration::zero();
+    interval_end_.reset();
 }
 
 inline void load_shedder::set(clock::duration target, clock::duration interval) {
