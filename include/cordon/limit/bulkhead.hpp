@@ -16,10 +16,10 @@
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/admitted_call.hpp>
 #include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/leaf.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/detail/split_counts.hpp>
 #include <cordon/core/error.hpp>
@@ -35,7 +35,6 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -137,6 +136,9 @@ private:
     // H4 limit_ minus the free ones are out: so both figures are read under the lock at one time.
     static constexpr std::int64_t contended = 1, one_permit = 2;
 
+    static std::int64_t checked(const char* where, std::size_t max_concurrent) {
+        return static_cast<std::int64_t>(detail::checked_range(where, "max_concurrent", max_concurrent, 0, max_limit));
+    }
     bool take_uncontended() noexcept {
         std::int64_t seen = word_.load(std::memory_order_relaxed);
         do {

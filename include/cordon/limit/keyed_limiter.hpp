@@ -11,8 +11,8 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/admitted_call.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -31,7 +31,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -78,12 +77,8 @@ public:
     ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
         : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst),
-          shard_bits_(bits_for(options.max_keys)),
+          shard_bits_(bits_for(detail::checked_range("keyed_limiter", "max_keys", options.max_keys, 1, most_keys))),
           shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
-        if (options.max_keys == 0 || options.max_keys > most_keys)
-            detail::raise(std::invalid_argument("keyed_limiter: max_keys is " + std::to_string(options.max_keys) +
-                                                ", allowed are 1 to " + std::to_string(most_keys)),
-                          "a keyed_limiter's max_keys is out of range");
         const std::size_t n = std::size_t{1} << shard_bits_;
         for (std::size_t i = 0; i < n; ++i)
             shards_[i].open(gcra_, token_bucket::ns_now(),

@@ -14,8 +14,8 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/admitted_call.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
@@ -29,7 +29,6 @@
 #include <coroutine>
 #include <cstdint>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -213,14 +212,10 @@ inline void load_shedder::end_interval(clock::time_point now) noexcept {
 }
 
 inline void load_shedder::set(clock::duration target, clock::duration interval) {
-    const auto refuse = [](const char* field, clock::duration d, const std::string& allowed) {
-        detail::raise(std::invalid_argument(std::string("load_shedder: ") + field + " is " + std::to_string(d.count()) +
-                                            " ns, allowed is " + allowed),
-                      "load_shedder: an option is out of range");
-    };
-    if (target <= clock::duration::zero()) refuse("target", target, "more than 0");
+    detail::check_option(target > clock::duration::zero(), "load_shedder", "target", target, "is more than 0");
     if (interval <= target || interval > std::chrono::hours(24))
-        refuse("interval", interval, "more than target, " + std::to_string(target.count()) + " ns, to a day");
+        detail::refuse_option("load_shedder", "interval", interval,
+                              "is more than target, " + detail::shown(target) + ", to a day");
     const detail::spin_guard guard(lock_);
     target_ = target;
     interval_ = interval;

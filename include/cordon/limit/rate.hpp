@@ -5,16 +5,14 @@
 // they were given, so that no rate is rounded before a limiter counts by it.
 
 #include <cordon/core/deadline.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/raise.hpp>
 
 #include <chrono>
 #include <compare>
 #include <concepts>
 #include <cstdint>
 #include <numeric>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 
 namespace cordon::inline CORDON_ABI {
@@ -38,10 +36,7 @@ public:
     template <std::integral N, class Rep, class Period>
     constexpr rate(N events, std::chrono::duration<Rep, Period> period) {
         if constexpr (std::signed_integral<N>)
-            if (events < 0)
-                detail::raise(std::invalid_argument("rate: events is " + std::to_string(events) +
-                                                    ", allowed are 0 and more"),
-                              "rate: a negative number of events");
+            detail::check_option(events >= 0, "rate", "events", events, "are 0 and more");
         const auto count = static_cast<std::uint64_t>(events);
         const std::int64_t ns = std::chrono::nanoseconds(detail::saturated(period)).count();
         if (count == 0) return;

@@ -8,16 +8,14 @@
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/deadline.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/raise.hpp>
 
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 
 namespace cordon::inline CORDON_ABI {
@@ -116,8 +114,6 @@ private:
 
     constexpr backoff(growth g, const char* first_name, clock::duration first, clock::duration most, jitter spread,
                       double factor);
-    [[noreturn]] static void refuse(growth g, const std::string& what);
-    [[nodiscard]] static std::string text(clock::duration d) { return std::to_string(d.count()) + " ns"; }
 
     [[nodiscard]] clock::duration grown(std::uint32_t n) const noexcept;
     [[nodiscard]] clock::duration cut(double ns) const noexcept;
@@ -132,23 +128,17 @@ static_assert(std::is_trivially_copyable_v<backoff>);
 constexpr backoff::backoff(growth g, const char* first_name, clock::duration first, clock::duration most,
                            jitter spread, double factor)
     : first_(first), most_(most), factor_(factor), spread_(spread), growth_(g) {
-    if (first < clock::duration::zero())
-        refuse(g, std::string(first_name) + " is " + text(first) + ", allowed are 0 ns and more");
-    if (most < first) refuse(g, "max is " + text(most) + ", allowed are " + text(first) + ", the first wait, and more");
-    if (!(factor >= 1 && factor <= (std::numeric_limits<double>::max)()))
-        refuse(g, "factor is " + std::to_string(factor) + ", allowed are finite numbers from 1");
-}
-
-inline void backoff::refuse(growth g, const std::string& what) {
-    static constexpr const char* names[] = {"constant: ", "linear: ", "exponential: ", "decorrelated: "};
-    detail::raise(std::invalid_argument(names[static_cast<std::size_t>(g)] + what), "a backoff out of range");
+    constexpr const char* names[] = {"constant", "linear", "exponential", "decorrelated"};
+    const char* const whose = names[static_cast<std::size_t>(g)];
+    detail::check_option(first >= clock::duration::zero(), whose, first_name, first, "are 0 ns and more");
+    if (most < first)
+        detail::refuse_option(whose, "max", most, "are " + detail::shown(first) + ", the first wait, and more");
+    detail::check_option(factor >= 1 && factor <= (std::numeric_limits<double>::max)(), whose, "factor", factor,
+                         "are finite numbers from 1");
 }
 
 constexpr jitter proportional_jitter(double share) {
-    if (!(share >= 0 && share <= 1))
-        detail::raise(std::invalid_argument("proportional_jitter: share is " + std::to_string(share) +
-                                            ", allowed are 0 to 1"),
-                      "proportional_jitter: a share out of range");
+    detail::check_option(share >= 0 && share <= 1, "proportional_jitter", "share", share, "are 0 to 1");
     return detail::jitter_between(1 - share, 1 + share);
 }
 

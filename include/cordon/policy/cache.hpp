@@ -10,10 +10,10 @@
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/judged_call.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/operation.hpp>
@@ -28,7 +28,6 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -91,11 +90,12 @@ public:
         : good_for_(time_to_live), refresh_ahead_(options.refresh_ahead), stale_for_(options.stale_for),
           max_entries_(options.max_entries), name_(options.name) {
         const auto zero = clock::duration::zero();
-        check(good_for_ > zero, "time_to_live", ns(good_for_), "more than 0");
-        check(max_entries_ >= 1, "max_entries", std::to_string(max_entries_), "1 and more");
-        check(refresh_ahead_ >= zero && refresh_ahead_ < good_for_, "refresh_ahead", ns(refresh_ahead_),
-              "0 to less than time_to_live");
-        check(stale_for_ >= zero, "stale_for", ns(stale_for_), "0 and more");
+        using detail::check_option;
+        check_option(good_for_ > zero, "cache", "time_to_live", good_for_, "are more than 0");
+        check_option(max_entries_ >= 1, "cache", "max_entries", max_entries_, "are 1 and more");
+        check_option(refresh_ahead_ >= zero && refresh_ahead_ < good_for_, "cache", "refresh_ahead", refresh_ahead_,
+                     "are 0 to less than time_to_live");
+        check_option(stale_for_ >= zero, "cache", "stale_for", stale_for_, "are 0 and more");
     }
     cache(const cache&) = delete;
     cache& operator=(const cache&) = delete;
@@ -165,13 +165,6 @@ private:
         bool refreshes = false;  // it is made although there is a value
     };
 
-    static std::string ns(clock::duration d) { return std::to_string(d.count()) + " ns"; }
-    static void check(bool good, const char* field, const std::string& value, const char* allowed) {
-        if (!good)
-            detail::raise(std::invalid_argument(std::string("cache: ") + field + " is " + value + ", allowed are " +
-                                                allowed),
-                          "cache: an option is out of range");
-    }
     [[nodiscard]] static clock::duration age(const entry& e) noexcept { return detail::quick_now() - e.since; }
     // Under the mutex:
     [[nodiscard]] std::uint64_t& erased_of(const Key& key) {

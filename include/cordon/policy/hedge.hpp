@@ -13,9 +13,9 @@
 #include <cordon/core/context.hpp>
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/judged_call.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/verdict.hpp>
 #include <cordon/policy/detail/latency_quantile.hpp>
 #include <cordon/policy/detail/live_value.hpp>
@@ -24,7 +24,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,10 +56,7 @@ private:
 /// call whose copy was faster counts as long as it took until then.
 /// Errors:        `std::invalid_argument` unless `share` is between 0 and 1
 [[nodiscard]] constexpr hedge_delay percentile(double share) {
-    if (!(share > 0 && share < 1))
-        detail::raise(std::invalid_argument("percentile: share is " + std::to_string(share) +
-                                            ", allowed is what is between 0 and 1"),
-                      "percentile: a share out of range");
+    detail::check_option(share > 0 && share < 1, "percentile", "share", share, "is what is between 0 and 1");
     hedge_delay d(clock::duration::zero());
     d.share_ = share;
     return d;
@@ -154,15 +150,10 @@ private:
     friend class detail::hedge_operation;
 
     static detail::hedge_terms checked(const hedge_options& o) {
-        if (o.max_extra < 0 || o.max_extra > 100)
-            detail::raise(std::invalid_argument("hedge: max_extra is " + std::to_string(o.max_extra) +
-                                                ", allowed are 0 to 100"),
-                          "hedge: max_extra is out of range");
-        if (o.after.fixed() < clock::duration::zero())
-            detail::raise(std::invalid_argument("hedge: after is " + std::to_string(o.after.fixed().count()) +
-                                                " ns, allowed is what is not negative"),
-                          "hedge: after is negative");
-        return {o.after.fixed(), o.after.share(), o.budget, o.max_extra, o.within_retry, o.only_marked, {}};
+        const int extra = detail::checked_range("hedge", "max_extra", o.max_extra, 0, 100);
+        detail::check_option(o.after.fixed() >= clock::duration::zero(), "hedge", "after", o.after.fixed(),
+                             "is what is not negative");
+        return {o.after.fixed(), o.after.share(), o.budget, extra, o.within_retry, o.only_marked, {}};
     }
     /// Less than zero: not known yet.
     [[nodiscard]] clock::duration delay_of(const detail::hedge_terms& t) const noexcept {

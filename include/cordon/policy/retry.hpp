@@ -11,9 +11,9 @@
 #include <cordon/core/context.hpp>
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/judged_call.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/operation.hpp>
@@ -34,7 +34,6 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
-#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -132,14 +131,10 @@ private:
     friend class detail::retry_operation;
 
     static detail::retry_terms checked(int attempts, const retry_options& o) {
-        if (attempts < 1)
-            detail::raise(std::invalid_argument("retry: attempts is " + std::to_string(attempts) +
-                                                ", allowed are 1, which is no retry, to unlimited_attempts"),
-                          "retry: attempts is less than 1");
-        if (o.max_duration < clock::duration::zero())
-            detail::raise(std::invalid_argument("retry: max_duration is " + std::to_string(o.max_duration.count()) +
-                                                " ns, allowed is what is not negative"),
-                          "retry: max_duration is negative");
+        detail::check_option(attempts >= 1, "retry", "attempts", attempts,
+                             "are 1, which is no retry, to unlimited_attempts");
+        detail::check_option(o.max_duration >= clock::duration::zero(), "retry", "max_duration", o.max_duration,
+                             "is what is not negative");
         return {attempts, o.backoff, o.budget, o.max_duration, o.on_retry, o.argument};
     }
     template <class T>

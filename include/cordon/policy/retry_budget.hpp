@@ -8,6 +8,7 @@
 //     auto guarded = pipeline(retry(4, {.budget = &budget}), ...);
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/tick_clock.hpp>
@@ -17,7 +18,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -143,8 +143,6 @@ private:
     static terms checked(const retry_budget_options& options);
     static terms checked(const token_budget_options& options);
     static terms checked(const in_flight_budget_options& options);
-    template <class T>
-    static T checked(T value, const char* field, T least, T limit, const char* unit = "");
     static std::uint64_t scaled(double value, std::uint64_t by) noexcept {
         return static_cast<std::uint64_t>(value * static_cast<double>(by) + 0.5);
     }
@@ -171,32 +169,25 @@ private:
     std::atomic<std::uint64_t> rejected_{0};
 };
 
-template <class T>
-T retry_budget::checked(T value, const char* field, T least, T limit, const char* unit) {
-    if (!(value >= least && value <= limit))
-        detail::raise(std::invalid_argument(std::string("retry_budget: ") + field + " is " + std::to_string(value) +
-                                            unit + ", allowed are " + std::to_string(least) + unit + " to " +
-                                            std::to_string(limit) + unit),
-                      "retry_budget: an option out of range");
-    return value;
-}
 inline retry_budget::terms retry_budget::checked(const retry_budget_options& options) {
+    using detail::checked_range;
     constexpr std::int64_t second = 1'000'000'000;
-    const double ratio = checked(options.ratio, "ratio", 0.0, 1000.0);
-    const std::uint64_t per_second = checked(options.min_per_second, "min_per_second", std::uint32_t{0}, most);
-    const std::int64_t window = checked<std::int64_t>(std::chrono::nanoseconds(options.window).count(), "window",
-                                                      second, 60 * second, " ns");
+    const double ratio = checked_range("retry_budget", "ratio", options.ratio, 0, 1000);
+    const std::uint64_t per_second = checked_range("retry_budget", "min_per_second", options.min_per_second, 0, most);
+    const std::chrono::nanoseconds span =
+        checked_range("retry_budget", "window", options.window, std::chrono::seconds(1), std::chrono::minutes(1));
+    const std::int64_t window = span.count();
     const std::uint64_t floor = per_second * static_cast<std::uint64_t>(window) / (second / price);
     return {rule::windowed, options.name, scaled(ratio, price), floor, window / detail::windowed_balance::slots};
 }
 inline retry_budget::terms retry_budget::checked(const token_budget_options& options) {
-    const std::uint32_t tokens = checked(options.max_tokens, "max_tokens", std::uint32_t{3}, most);
-    const double brings = checked(options.per_success, "per_success", 0.001, static_cast<double>(tokens));
+    const std::uint32_t tokens = detail::checked_range("retry_budget", "max_tokens", options.max_tokens, 3, most);
+    const double brings = detail::checked_range("retry_budget", "per_success", options.per_success, 0.001, tokens);
     return {rule::tokens, options.name, scaled(brings, token), tokens * token, 1};
 }
 inline retry_budget::terms retry_budget::checked(const in_flight_budget_options& options) {
-    const double ratio = checked(options.in_flight_ratio, "in_flight_ratio", 0.0, 1.0);
-    const std::uint32_t least = checked(options.min_in_flight, "min_in_flight", std::uint32_t{0}, most);
+    const double ratio = detail::checked_range("retry_budget", "in_flight_ratio", options.in_flight_ratio, 0, 1);
+    const std::uint32_t least = detail::checked_range("retry_budget", "min_in_flight", options.min_in_flight, 0, most);
     return {rule::in_flight, options.name, scaled(ratio, price), least, 1};
 }
 

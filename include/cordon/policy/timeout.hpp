@@ -8,15 +8,13 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/scope/with.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <source_location>
-#include <stdexcept>
-#include <string>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
@@ -35,10 +33,7 @@ public:
     /// For the calls that begin from now on.
     /// Errors:        `std::invalid_argument` if it is not positive
     void set(clock::duration d) {
-        if (d <= clock::duration::zero())
-            detail::raise(std::invalid_argument("timeout: the duration is " + std::to_string(d.count()) +
-                                                " ns, allowed is what is positive"),
-                          "timeout: the duration is not positive");
+        detail::check_option(d > clock::duration::zero(), "timeout", "the duration", d, "is what is positive");
         duration_.store(d, std::memory_order_relaxed);
     }
     [[nodiscard]] clock::duration duration() const noexcept { return duration_.load(std::memory_order_relaxed); }

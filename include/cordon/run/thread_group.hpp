@@ -9,6 +9,7 @@
 //     threads.join();                                        // throws what a thread threw
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/error.hpp>
@@ -151,11 +152,8 @@ private:
 };
 
 inline thread_group::thread_group(thread_group_options options) : options_(options), name_(options.name) {
-    if (options.report_after < clock::duration::zero())
-        detail::raise(std::invalid_argument("thread_group: report_after is " +
-                                            std::to_string(options.report_after.count()) +
-                                            " ns, allowed are 0 and more"),
-                      "thread_group: report_after is negative");
+    detail::check_option(options.report_after >= clock::duration::zero(), "thread_group", "report_after",
+                         options.report_after, "are 0 and more");
 }
 
 inline thread_group::~thread_group() {

@@ -11,6 +11,7 @@
 // read as one. Users need the class.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/frame_cache.hpp>
@@ -32,7 +33,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -180,14 +180,9 @@ private:
 };
 
 inline thread_pool::thread_pool(unstarted, std::size_t threads, std::string_view name)
-    : size_(threads), name_(name), rounds_(std::thread::hardware_concurrency() > 1 ? rounds_of_search : 1),
-      workers_(threads == 0 || threads > max_threads ? nullptr : new worker[threads]),
-      timers_(&thread_pool::earlier_timer, this) {
-    if (workers_ == nullptr)
-        detail::raise(std::invalid_argument("thread_pool: threads is " + std::to_string(threads) +
-                                            ", allowed are 1 to " + std::to_string(max_threads)),
-                      "thread_pool: no threads, or too many");
-}
+    : size_(detail::checked_range("thread_pool", "threads", threads, 1, max_threads)), name_(name),
+      rounds_(std::thread::hardware_concurrency() > 1 ? rounds_of_search : 1), workers_(new worker[threads]),
+      timers_(&thread_pool::earlier_timer, this) {}
 
 inline thread_pool::thread_pool(std::size_t threads, thread_pool_options options)
     : thread_pool(unstarted(), threads, options.name) {

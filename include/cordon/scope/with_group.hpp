@@ -5,6 +5,7 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/callable.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/this_task.hpp>
@@ -14,7 +15,6 @@
 #include <concepts>
 #include <iterator>
 #include <source_location>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -193,9 +193,7 @@ struct for_each_function {
     [[nodiscard]] task<void> operator()(Range&& range, group_options options, F&& fn,
                                         std::source_location where = std::source_location::current()) const {
         check_callable<F>();
-        if (options.max_running == 0)
-            raise(std::invalid_argument("for_each: max_running is 0, allowed are 1 and more"),
-                  "for_each: max_running is 0");
+        check_option(options.max_running != 0, "for_each", "max_running", options.max_running, "are 1 and more");
         return run_for_each<kept_t<Range>, kept_t<F>>(std::forward<Range>(range), options, where, std::forward<F>(fn));
     }
 };

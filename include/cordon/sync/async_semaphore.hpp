@@ -13,6 +13,7 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/leaf.hpp>
@@ -26,7 +27,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -116,7 +116,6 @@ private:
     //    (acquire).
     static constexpr std::uint64_t contended = 1, one_permit = 2;
 
-    static std::size_t checked(std::size_t n, const char* where);
     bool take_uncontended(std::uint64_t permits) noexcept {
         std::uint64_t seen = word_.load(std::memory_order_relaxed);
         do {
@@ -238,13 +237,8 @@ private:
 };
 
 inline async_semaphore::async_semaphore(std::size_t permits, semaphore_options options)
-    : word_(permits * one_permit), at_first_(permits * one_permit), name_(options.name),
-      label_(detail::wait_label("semaphore"), options.name) {
-    if (permits > max_permits)
-        detail::raise(std::invalid_argument("async_semaphore: permits is " + std::to_string(permits) +
-                                            ", allowed are 0 to " + std::to_string(max_permits)),
-                      "async_semaphore: too many permits");
-}
+    : word_(detail::checked_range("async_semaphore", "permits", permits, 0, max_permits) * one_permit),
+      at_first_(permits * one_permit), name_(options.name), label_(detail::wait_label("semaphore"), options.name) {}
 
 inline async_semaphore::~async_semaphore() {
     if (present_ != 0) [[unlikely]]
@@ -255,16 +249,8 @@ inline bool async_semaphore::try_acquire(std::size_t n) noexcept {
     return n <= max_permits && take_uncontended(n * one_permit);
 }
 
-inline std::size_t async_semaphore::checked(std::size_t n, const char* where) {
-    if (n > max_permits)
-        detail::raise(std::invalid_argument("async_semaphore::" + std::string(where) + ": n is " + std::to_string(n) +
-                                            ", allowed are 0 to " + std::to_string(max_permits)),
-                      "async_semaphore: too many permits");
-    return n;
-}
-
 inline async_semaphore::hold_operation async_semaphore::hold(std::size_t n) {
-    return hold_operation(*this, checked(n, "hold"));
+    return hold_operation(*this, detail::checked_range("async_semaphore::hold", "n", n, 0, max_permits));
 }
 inline async_semaphore::permit async_semaphore::try_hold(std::size_t n) noexcept {
     return try_acquire(n) ? permit(this, n) : permit();
@@ -274,7 +260,7 @@ inline outcome<async_semaphore::permit> async_semaphore::hold_blocking(const blo
 }
 
 inline async_semaphore::acquire_operation async_semaphore::acquire(std::size_t n) {
-    return acquire_operation(*this, checked(n, "acquire"));
+    return acquire_operation(*this, detail::checked_range("async_semaphore::acquire", "n", n, 0, max_permits));
 }
 
 inline outcome<void> async_semaphore::acquire_blocking(const blocking_scope& heeds, std::size_t n) {

@@ -4,8 +4,8 @@
 // The bodies of <cordon/limit/adaptive_limiter.hpp>, which includes this, and has its invariants.
 
 #include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -19,45 +19,42 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
-#include <string>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
-inline void check_adaptive(bool good, const char* field, const std::string& value, const std::string& allowed) {
-    if (!good) [[unlikely]]
-        raise(std::invalid_argument(std::string("adaptive_limiter: ") + field + " is " + value + ", allowed are " +
-                                    allowed),
-              "adaptive_limiter: an option is out of range");
+template <class T>
+void check_adaptive(bool good, const char* option, const T& value, const char* allowed) {
+    check_option(good, "adaptive_limiter", option, value, allowed);
+}
+template <class T>
+void check_adaptive_range(const char* option, T value, std::type_identity_t<T> least, std::type_identity_t<T> most) {
+    (void)checked_range("adaptive_limiter", option, value, least, most);
 }
 template <class Rule>
 void check_sizes(const Rule& r) {
-    const std::string most = std::to_string(bulkhead::max_limit);
-    check_adaptive(r.max >= 1 && r.max <= bulkhead::max_limit, "max", std::to_string(r.max), "1 to " + most);
-    check_adaptive(r.min >= 1 && r.min <= r.max, "min", std::to_string(r.min), "1 to max, " + std::to_string(r.max));
-    check_adaptive(r.initial >= r.min && r.initial <= r.max, "initial", std::to_string(r.initial),
-                   std::to_string(r.min) + " to " + std::to_string(r.max));
+    check_adaptive_range("max", r.max, 1, bulkhead::max_limit);
+    if (r.min < 1 || r.min > r.max)
+        refuse_option("adaptive_limiter", "min", r.min, "are 1 to max, " + shown(r.max));
+    check_adaptive_range("initial", r.initial, r.min, r.max);
 }
 inline double in_ns(clock::duration d) noexcept {
     return static_cast<double>(std::chrono::nanoseconds(d).count());
 }
 [[nodiscard]] inline limit_terms checked(const aimd& r) {
     check_sizes(r);
-    check_adaptive(r.backoff >= 0.5 && r.backoff < 1, "backoff", std::to_string(r.backoff), "0.5 to less than 1");
-    check_adaptive(r.timeout > clock::duration::zero(), "timeout", std::to_string(r.timeout.count()) + " ns",
-                   "more than 0");
+    check_adaptive(r.backoff >= 0.5 && r.backoff < 1, "backoff", r.backoff, "are 0.5 to less than 1");
+    check_adaptive(r.timeout > clock::duration::zero(), "timeout", r.timeout, "are more than 0");
     return {false, static_cast<double>(r.initial), static_cast<double>(r.min), static_cast<double>(r.max), r.backoff,
             in_ns(r.timeout), 1, 1, 0, 1};
 }
 [[nodiscard]] inline limit_terms checked(const gradient2& r) {
     check_sizes(r);
-    check_adaptive(r.tolerance >= 1 && r.tolerance <= 1000, "tolerance", std::to_string(r.tolerance), "1 to 1000");
-    check_adaptive(r.smoothing > 0 && r.smoothing <= 1, "smoothing", std::to_string(r.smoothing), "more than 0 to 1");
-    check_adaptive(r.headroom <= bulkhead::max_limit, "headroom", std::to_string(r.headroom),
-                   "0 to " + std::to_string(bulkhead::max_limit));
-    check_adaptive(r.long_window >= 1, "long_window", std::to_string(r.long_window), "1 and more");
+    check_adaptive(r.tolerance >= 1 && r.tolerance <= 1000, "tolerance", r.tolerance, "are 1 to 1000");
+    check_adaptive(r.smoothing > 0 && r.smoothing <= 1, "smoothing", r.smoothing, "are more than 0 to 1");
+    check_adaptive_range("headroom", r.headroom, 0, bulkhead::max_limit);
+    check_adaptive(r.long_window >= 1, "long_window", r.long_window, "are 1 and more");
     return {true, static_cast<double>(r.initial), static_cast<double>(r.min), static_cast<double>(r.max), 0.9, 0,
             r.tolerance, r.smoothing, static_cast<double>(r.headroom), static_cast<double>(r.long_window)};
 }
@@ -99,18 +96,15 @@ private:
 };
 
 inline const adaptive_limiter_options& adaptive_limiter::checked(const adaptive_limiter_options& o) {
-    using detail::check_adaptive;
-    const auto ns = [](clock::duration d) { return std::to_string(d.count()) + " ns"; };
+    using detail::check_adaptive, detail::check_adaptive_range;
     const auto zero = clock::duration::zero();
-    check_adaptive(o.max_wait > zero, "max_wait", ns(o.max_wait), "more than 0");
-    check_adaptive(o.window >= zero, "window", ns(o.window), "0 and more");
-    check_adaptive(o.min_samples >= 1, "min_samples", std::to_string(o.min_samples), "1 and more");
-    check_adaptive(o.min_latency >= zero, "min_latency", ns(o.min_latency), "0 and more");
-    check_adaptive(o.probe_every > zero, "probe_every", ns(o.probe_every), "more than 0");
-    check_adaptive(o.probe_concurrency >= 1 && o.probe_concurrency <= bulkhead::max_limit, "probe_concurrency",
-                   std::to_string(o.probe_concurrency), "1 to " + std::to_string(bulkhead::max_limit));
-    check_adaptive(o.probe_samples >= 1 && o.probe_samples <= 10'000, "probe_samples",
-                   std::to_string(o.probe_samples), "1 to 10000");
+    check_adaptive(o.max_wait > zero, "max_wait", o.max_wait, "are more than 0");
+    check_adaptive(o.window >= zero, "window", o.window, "are 0 and more");
+    check_adaptive(o.min_samples >= 1, "min_samples", o.min_samples, "are 1 and more");
+    check_adaptive(o.min_latency >= zero, "min_latency", o.min_latency, "are 0 and more");
+    check_adaptive(o.probe_every > zero, "probe_every", o.probe_every, "are more than 0");
+    check_adaptive_range("probe_concurrency", o.probe_concurrency, 1, bulkhead::max_limit);
+    check_adaptive_range("probe_samples", o.probe_samples, 1, 10'000);
     return o;
 }
 inline adaptive_limiter::adaptive_limiter(const aimd& rule, const adaptive_limiter_options& options)

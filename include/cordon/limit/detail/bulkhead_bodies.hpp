@@ -4,6 +4,7 @@
 // The bodies of <cordon/limit/bulkhead.hpp>, which includes this, and has the invariants of its word.
 
 #include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/leaf.hpp>
@@ -20,7 +21,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -95,25 +95,11 @@ private:
     bulkhead* bulkhead_;
 };
 
-namespace detail {
-CORDON_NOINLINE inline std::int64_t checked_limit(const char* where, std::size_t n) {
-    constexpr std::size_t most = std::numeric_limits<std::uint32_t>::max();
-    if (n > most)
-        raise(std::invalid_argument(std::string(where) + ": max_concurrent is " + std::to_string(n) +
-                                    ", allowed are 0 to " + std::to_string(most)),
-              "a bulkhead's max_concurrent is too large");
-    return static_cast<std::int64_t>(n);
-}
-}  // namespace detail
-
 inline bulkhead::bulkhead(std::size_t max_concurrent, bulkhead_options options)
-    : word_(detail::checked_limit("bulkhead", max_concurrent) * one_permit),
+    : word_(checked("bulkhead", max_concurrent) * one_permit),
       limit_(static_cast<std::int64_t>(max_concurrent)), max_waiting_(options.max_waiting),
       max_wait_(options.max_wait), name_(options.name), label_(detail::wait_label("bulkhead"), options.name) {
-    if (max_wait_ <= clock::duration::zero())
-        detail::raise(std::invalid_argument("bulkhead: max_wait is " + std::to_string(max_wait_.count()) +
-                                            " ns, allowed is more than 0"),
-                      "a bulkhead's max_wait is not above 0");
+    detail::check_option(max_wait_ > clock::duration::zero(), "bulkhead", "max_wait", max_wait_, "is more than 0");
 }
 
 inline bulkhead::~bulkhead() {
@@ -208,7 +194,7 @@ inline void bulkhead::time_out(waiter& w) noexcept {
 }
 
 inline void bulkhead::resize(std::size_t max_concurrent) {
-    const std::int64_t limit = detail::checked_limit("bulkhead::resize", max_concurrent);
+    const std::int64_t limit = checked("bulkhead::resize", max_concurrent);
     const detail::waking_guard guard(lock_);
     const std::int64_t free = contend();
     const std::int64_t more = limit - std::exchange(limit_, limit);

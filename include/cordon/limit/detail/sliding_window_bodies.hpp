@@ -6,6 +6,7 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/deadline.hpp>
 #include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
@@ -22,8 +23,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <stdexcept>
-#include <string>
 
 namespace cordon::inline CORDON_ABI {
 
@@ -108,26 +107,14 @@ private:
     sliding_window_limiter* limiter_;
 };
 
-namespace detail {
-inline std::size_t checked_window(std::size_t limit, std::size_t most, clock::duration window) {
-    if (limit < 1 || limit > most)
-        raise(std::invalid_argument("sliding_window_limiter: limit is " + std::to_string(limit) +
-                                    ", allowed are 1 to " + std::to_string(most)),
-              "sliding_window_limiter: limit out of range");
-    if (window <= clock::duration::zero())
-        raise(std::invalid_argument("sliding_window_limiter: window is " + std::to_string(window.count()) +
-                                    " ns, allowed is more than 0"),
-              "sliding_window_limiter: window is not above 0");
-    return limit;
-}
-}  // namespace detail
-
 inline sliding_window_limiter::sliding_window_limiter(std::size_t limit, clock::duration window,
                                                       const sliding_window_options& options)
-    : limit_(detail::checked_window(limit, max_limit, window)),
+    : limit_(detail::checked_range("sliding_window_limiter", "limit", limit, 1, max_limit)),
       window_((std::min<clock::duration>)(window, std::chrono::hours(24 * 365))), max_waiting_(options.max_waiting),
       times_(std::make_unique<clock::time_point[]>(limit)), name_(options.name),
       label_(detail::wait_label("sliding_window_limiter"), options.name) {
+    detail::check_option(window > clock::duration::zero(), "sliding_window_limiter", "window", window,
+                         "is more than 0");
     // long ago, and can be counted with
     std::fill_n(times_.get(), limit, clock::time_point((clock::duration::min)() / 2));
 }

@@ -4,6 +4,7 @@
 // The bodies of <cordon/sync/channel.hpp>, which includes this, and has the invariants C1 to C5.
 
 #include <cordon/core/awaitable.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/intrusive_list.hpp>
 #include <cordon/core/detail/leaf.hpp>
@@ -19,7 +20,6 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -164,22 +164,10 @@ protected:
     channel* channel_ = nullptr;
 };
 
-namespace detail {
-
-inline std::size_t checked_capacity(std::size_t capacity, std::size_t most) {
-    if (capacity > most)
-        raise(std::invalid_argument("channel: capacity is " + std::to_string(capacity) + ", allowed are 0 to " +
-                                    std::to_string(most)),
-              "channel: the capacity is too large");
-    return capacity;
-}
-
-}  // namespace detail
-
 template <class T>
 channel<T>::channel(std::size_t capacity, channel_options<T> options)
-    : room_(detail::checked_capacity(capacity, max_capacity)), slots_(capacity + 1), capacity_(capacity),
-      on_undelivered_(options.on_undelivered), name_(options.name),
+    : room_(detail::checked_range("channel", "capacity", capacity, 0, max_capacity)), slots_(capacity + 1),
+      capacity_(capacity), on_undelivered_(options.on_undelivered), name_(options.name),
       send_label_(detail::wait_label("send to channel"), options.name),
       receive_label_(detail::wait_label("receive from channel"), options.name) {
     ring_ = std::allocator<T>().allocate(slots_);
