@@ -6,7 +6,7 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/operation.hpp>
-#include <cordon/scope/detail/fan.hpp>
+#include <cordon/scope/detail/branch_scope.hpp>
 
 #include <concepts>
 #include <coroutine>
@@ -32,13 +32,13 @@ public:
         explicit state(when_all_operation&& w) : branches_(std::move(w.ops_)) {}
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
-            fan_.open(r, sizeof...(O));
+            scope_.open(r, sizeof...(O));
             std::size_t index = 0;
-            branches_.each([&](auto& b) { b.start(fan_, index++); });
-            return fan_.opened();
+            branches_.each([&](auto& b) { b.start(scope_, index++); });
+            return scope_.opened();
         }
         outcome<value_type> take() noexcept {
-            if (const std::size_t failed = fan_.first_failed(); failed != fan::none) {
+            if (const std::size_t failed = scope_.first_failed(); failed != branch_scope::none) {
                 outcome<value_type> failure = outcome<value_type>::stopped();
                 std::size_t index = 0;
                 branches_.each([&](auto& b) {
@@ -50,7 +50,7 @@ public:
         }
 
     private:
-        fan fan_{false};
+        branch_scope scope_{false};
         branches<O...> branches_;
     };
 
@@ -72,9 +72,9 @@ public:
     public:
         explicit state(when_all_range_operation&& w) : branches_(std::move(w.ops_)) {}
         bool ready() const noexcept { return branches_.empty(); }
-        std::coroutine_handle<> start(receiver_ref r) noexcept { return branches_.start(fan_, r); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept { return branches_.start(scope_, r); }
         outcome<value_type> take() noexcept {
-            if (const std::size_t failed = fan_.first_failed(); failed != fan::none)
+            if (const std::size_t failed = scope_.first_failed(); failed != branch_scope::none)
                 return as_failure<value_type>(branches_[failed].result());
             if constexpr (has_values) {
                 value_type values;
@@ -87,7 +87,7 @@ public:
         }
 
     private:
-        fan fan_{false};
+        branch_scope scope_{false};
         branch_range<O> branches_;
     };
 

@@ -6,7 +6,7 @@
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/operation.hpp>
-#include <cordon/scope/detail/fan.hpp>
+#include <cordon/scope/detail/branch_scope.hpp>
 
 #include <concepts>
 #include <coroutine>
@@ -33,10 +33,10 @@ public:
         explicit state(when_any_operation&& w) : branches_(std::move(w.ops_)) {}
         bool ready() const noexcept { return false; }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
-            fan_.open(r, sizeof...(O));
+            scope_.open(r, sizeof...(O));
             std::size_t index = 0;
-            branches_.each([&](auto& b) { b.start(fan_, index++); });
-            return fan_.opened();
+            branches_.each([&](auto& b) { b.start(scope_, index++); });
+            return scope_.opened();
         }
         outcome<value_type> take() noexcept { return pick(std::index_sequence_for<O...>()); }
 
@@ -44,18 +44,18 @@ public:
         template <std::size_t... I>
         outcome<value_type> pick(std::index_sequence<I...>) noexcept {
             outcome<value_type> result = outcome<value_type>::stopped();
-            const std::size_t won = fan_.winner();
-            const std::size_t failed = fan_.first_failed();
+            const std::size_t won = scope_.winner();
+            const std::size_t failed = scope_.first_failed();
             const auto look = [&]<std::size_t i>(auto& b, std::integral_constant<std::size_t, i>) {
                 if (won == i)
                     result = outcome<value_type>(std::in_place, std::in_place_index<i>, regular(b.result()));
-                else if (won == fan::none && failed == i) result = as_failure<value_type>(b.result());
+                else if (won == branch_scope::none && failed == i) result = as_failure<value_type>(b.result());
             };
             branches_.all([&](auto&... b) { (look(b, std::integral_constant<std::size_t, I>()), ...); });
             return result;
         }
 
-        fan fan_{true};
+        branch_scope scope_{true};
         branches<O...> branches_;
     };
 
@@ -76,15 +76,15 @@ public:
     public:
         explicit state(when_any_range_operation&& w) : branches_(std::move(w.ops_)) {}
         bool ready() const noexcept { return false; }
-        std::coroutine_handle<> start(receiver_ref r) noexcept { return branches_.start(fan_, r); }
+        std::coroutine_handle<> start(receiver_ref r) noexcept { return branches_.start(scope_, r); }
         outcome<value_type> take() noexcept {
-            if (const std::size_t won = fan_.winner(); won != fan::none)
+            if (const std::size_t won = scope_.winner(); won != branch_scope::none)
                 return outcome<value_type>(std::in_place, won, regular(branches_[won].result()));
-            return as_failure<value_type>(branches_[fan_.first_failed()].result());
+            return as_failure<value_type>(branches_[scope_.first_failed()].result());
         }
 
     private:
-        fan fan_{true};
+        branch_scope scope_{true};
         branch_range<O> branches_;
     };
 

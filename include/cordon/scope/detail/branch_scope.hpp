@@ -36,11 +36,11 @@ regular_t<T> regular(outcome<T>& o) {
 }
 
 /// What several branches under one stop have in common: `when_all` and `when_any` are made of it.
-class fan {
+class branch_scope {
 public:
-    explicit fan(bool first_value_wins) noexcept : first_value_wins_(first_value_wins) {}
-    fan(const fan&) = delete;
-    fan& operator=(const fan&) = delete;
+    explicit branch_scope(bool first_value_wins) noexcept : first_value_wins_(first_value_wins) {}
+    branch_scope(const branch_scope&) = delete;
+    branch_scope& operator=(const branch_scope&) = delete;
 
     /// Opens the scope for `branches` branches below `r`.
     void open(receiver_ref r, std::size_t branches) noexcept {
@@ -134,11 +134,11 @@ public:
     explicit branch(O&& op) : receiver(nullptr, nullptr, {}, &branch::ended), work_item(&branch::begin), state_(std::move(op)) {}
     ~branch() { close(); }
 
-    void start(fan& f, std::size_t index) noexcept {
-        fan_ = &f;
+    void start(branch_scope& s, std::size_t index) noexcept {
+        scope_ = &s;
         index_ = index;
-        ctx = &f.ctx();
-        up = f.up();
+        ctx = &s.ctx();
+        up = s.up();
         const promise_base* const site = up.promise();
         record = task_record::open(false, {}, site != nullptr ? site->site : std::source_location(), up.record(),
                                    coarse_now_ms());
@@ -151,7 +151,7 @@ private:
     static void begin(work_item& item) noexcept {
         auto& self = static_cast<branch&>(item);
         if (self.record != nullptr) self.record->running();
-        if (self.fan_->stop_requested()) return resume(self.end(true));  // never starts
+        if (self.scope_->stop_requested()) return resume(self.end(true));  // never starts
         if (self.state_.ready()) return resume(self.end(false));
         resume(self.state_.start(receiver_ref(static_cast<receiver&>(self))));
     }
@@ -162,17 +162,17 @@ private:
     }
     std::coroutine_handle<> end(bool stopped) noexcept {
         const auto take = [this] { return result_.emplace(state_.take()).has_value(); };
-        if (stopped || !fan_->let_take(index_, take)) result_.emplace(outcome<value_type>::stopped());
+        if (stopped || !scope_->let_take(index_, take)) result_.emplace(outcome<value_type>::stopped());
         close();
-        return fan_->branch_ended(index_, result_->has_value()    ? fan::end::value
-                                          : result_->is_stopped() ? fan::end::stop
-                                                                  : fan::end::failure);
+        return scope_->branch_ended(index_, result_->has_value()    ? branch_scope::end::value
+                                            : result_->is_stopped() ? branch_scope::end::stop
+                                                                    : branch_scope::end::failure);
     }
     void close() noexcept {
         if (record != nullptr) std::exchange(record, nullptr)->close();
     }
 
-    fan* fan_ = nullptr;
+    branch_scope* scope_ = nullptr;
     std::size_t index_ = 0;
     typename O::state state_;
     std::optional<outcome<value_type>> result_;
@@ -207,11 +207,11 @@ public:
     explicit branch_range(std::vector<O>&& ops) {
         for (O& op : ops) branches_.emplace_back(std::move(op));
     }
-    std::coroutine_handle<> start(fan& f, receiver_ref r) noexcept {
-        f.open(r, branches_.size());
+    std::coroutine_handle<> start(branch_scope& s, receiver_ref r) noexcept {
+        s.open(r, branches_.size());
         std::size_t index = 0;
-        for (auto& b : branches_) b.start(f, index++);
-        return f.opened();
+        for (auto& b : branches_) b.start(s, index++);
+        return s.opened();
     }
     [[nodiscard]] bool empty() const noexcept { return branches_.empty(); }
     [[nodiscard]] std::size_t size() const noexcept { return branches_.size(); }
