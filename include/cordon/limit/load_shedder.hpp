@@ -66,10 +66,10 @@ public:
     using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
 
     struct snapshot {
-        bool overloaded = false;          ///< the queue stands, as the last interval that has ended says
-        clock::duration least_wait{0};    ///< of that interval
-        std::uint64_t admitted = 0;       ///< since it was made
-        std::uint64_t rejected = 0;       ///< since it was made
+        bool overloaded = false;        ///< the queue stands, as the last interval that has ended says
+        clock::duration least_wait{0};  ///< of that interval
+        std::uint64_t admitted = 0;     ///< since it was made
+        std::uint64_t rejected = 0;     ///< since it was made
     };
 
     /// Errors:        `std::invalid_argument` if `target` is not above 0, or `interval` not above `target`
@@ -119,7 +119,7 @@ private:
     // D1 While the queue does not stand, an interval begins with one that has waited for more than the target, and ends
     //    with one that has not.
     mutable detail::spin_lock lock_;
-    clock::duration target_, interval_{};           // this and the rest under lock_
+    clock::duration target_, interval_{};            // this and the rest under lock_
     std::optional<clock::time_point> interval_end_;  // none: it begins with the next request, or a later one
     clock::duration least_{}, last_least_{};
     bool alone_ = false;  // the interval has had one request only
