@@ -83,8 +83,8 @@ struct adaptive_limiter_options {
 /// Threads:       all members from any; a permit may be given back on another thread than it was got on
 /// Order:         first come, first served. A limit that shrinks comes about as calls end: nobody is held up
 /// Lifetime:      destroyed with permits out or waiters it prints its name and terminates
-/// Cost:          a bulkhead's, two readings of the clock, two atomic additions, and for each sample a lock of a few
-///                instructions; no allocation after it was made
+/// Cost:          a bulkhead's, two readings of the processor's counter, two atomic additions, and for each sample a
+///                lock of a few instructions; no allocation after it was made
 class adaptive_limiter {
     class acquire_operation;
 

@@ -17,6 +17,7 @@
 #include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
@@ -52,7 +53,7 @@ struct load_shedder_options {
 /// around its executor's loop, and for that long.
 /// Errors:        refused as `full`
 /// Threads:       all members from any
-/// Cost:          a reading of the clock and a lock of a few instructions; no allocation
+/// Cost:          a reading of the processor's counter and a lock of a few instructions; no allocation
 /// Source:        the controlled delay of Nichols and Jacobson (RFC 8289) as servers use it: Maurer, "Fail at Scale",
 ///                ACM Queue 2015; Codel of folly and wangle. There the first interval begins at any time, so that a
 ///                queue is seen to stand after up to two
@@ -160,7 +161,7 @@ public:
         explicit state(admission_operation&& a) noexcept : trip(detail::yield_operation()), shedder_(a.shedder_) {}
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             const clock::time_point* const since = r.ctx().get(arrived);
-            since_ = since != nullptr ? *since : clock::now();
+            since_ = since != nullptr ? *since : detail::quick_now();
             return since != nullptr ? r.complete() : trip::start(r, detail::shedder_label);
         }
         outcome<permit> take() noexcept {
@@ -183,7 +184,7 @@ inline load_shedder::permit load_shedder::try_acquire(clock::time_point since) n
 inline load_shedder::admission_operation load_shedder::admission() noexcept { return admission_operation(*this); }
 
 inline bool load_shedder::admits(clock::time_point since) noexcept {
-    const clock::time_point now = clock::now();
+    const clock::time_point now = detail::quick_now();
     constexpr clock::duration long_ago = std::chrono::hours(24 * 365);  // and can be counted with
     const clock::duration wait = now - std::clamp(since, now - long_ago, now);
     const detail::spin_guard guard(lock_);

@@ -7,6 +7,7 @@
 #include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/limit/adaptive_limiter.hpp>
@@ -123,8 +124,8 @@ inline adaptive_limiter::adaptive_limiter(const detail::limit_terms& terms, cons
 
 inline adaptive_limiter::permit adaptive_limiter::permit_for(bulkhead::permit&& slot) noexcept {
     if (!slot) return permit();
-    const started call{clock::now(), in_flight_.fetch_add(1, std::memory_order_relaxed) + 1,  // A1
-                       epoch_.load(std::memory_order_relaxed)};                               // A2
+    const started call{detail::quick_now(), in_flight_.fetch_add(1, std::memory_order_relaxed) + 1,  // A1
+                       epoch_.load(std::memory_order_relaxed)};                                      // A2
     return permit(std::move(slot), this, call);
 }
 inline adaptive_limiter::permit adaptive_limiter::try_acquire() noexcept { return permit_for(slots_.try_acquire()); }
@@ -135,8 +136,8 @@ inline outcome<adaptive_limiter::permit> adaptive_limiter::acquire_blocking(cons
 }
 
 inline void adaptive_limiter::sample(const started& call, bool dropped) noexcept {
-    const clock::time_point now = clock::now();
-    const clock::duration latency = now - call.at;
+    const clock::time_point now = detail::quick_now();
+    const clock::duration latency = (std::max)(now - call.at, clock::duration::zero());
     if (!dropped && latency < options_.min_latency && !is_probe(call.epoch)) return;
     std::size_t before = 0, after = 0;
     {
