@@ -76,7 +76,8 @@ public:
     /// Errors:        `std::invalid_argument` if `burst` is more than `token_bucket::max_burst`, or `max_keys` is not
     ///                in 1 to `most_keys`
     keyed_limiter(rate limit, std::uint64_t burst, keyed_limiter_options options = {})
-        : gcra_(limit, detail::checked_burst("keyed_limiter", burst)), shared_(limit, burst),
+        : gcra_(limit, detail::checked_range("keyed_limiter", "burst", burst, 0, token_bucket::max_burst)),
+          shared_(limit, burst),
           shard_bits_(bits_for(detail::checked_range("keyed_limiter", "max_keys", options.max_keys, 1, most_keys))),
           shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
         const std::size_t n = std::size_t{1} << shard_bits_;

@@ -6,6 +6,7 @@
 //     leak_watchdog watchdog{pool, 10min, [](const task_info& task) { log(describe(task)); }};
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/executor.hpp>
@@ -171,10 +172,7 @@ private:
     };
 
     static executor_ref checked(executor_ref on, clock::duration age) {
-        if (age <= clock::duration::zero())
-            detail::raise(std::invalid_argument("leak_watchdog: age is " + std::to_string(age.count()) +
-                                                " ns, it has to be positive"),
-                          "leak_watchdog: age is not positive");
+        detail::check_option(age > clock::duration::zero(), "leak_watchdog", "age", age, "is what is positive");
         if (!on) detail::raise(std::invalid_argument("leak_watchdog: no executor"), "leak_watchdog: no executor");
         return on;
     }

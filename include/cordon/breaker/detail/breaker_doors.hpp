@@ -4,22 +4,19 @@
 // The members of circuit_breaker.hpp, and what its options may be. Included at the end of breaker_bodies.hpp.
 
 #include <cordon/breaker/detail/breaker_bodies.hpp>
-#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/check_option.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
 namespace cordon::inline CORDON_ABI {
 
 namespace detail {
 
-inline void check_breaker(bool good, const char* field, const std::string& value, const char* allowed) {
-    if (!good) [[unlikely]]
-        raise(std::invalid_argument(std::string("circuit_breaker: ") + field + " is " + value + ", allowed are " +
-                                    allowed),
-              "circuit_breaker: an option is out of range");
+template <class T>
+void check_breaker(bool good, const char* option, const T& value, const char* allowed) {
+    check_option(good, "circuit_breaker", option, value, allowed);
 }
 inline std::string in_text(clock::duration d) { return std::to_string(d.count()) + "ns"; }
 
@@ -29,34 +26,35 @@ inline const circuit_breaker_options& checked(const circuit_breaker_options& o) 
     const std::uint32_t n = o.window.calls(), buckets = o.window.buckets();
     if (!o.window.is_of_time()) {
         check_breaker(n >= 1 && n <= call_window::max_calls, "window", "last_calls(" + std::to_string(n) + ")",
-                      "1 to 65536 calls");
+                      "are 1 to 65536 calls");
     } else {
         const std::string text = "last(" + in_text(o.window.span()) + ", " + std::to_string(buckets) + ")";
-        check_breaker(buckets >= 1 && buckets <= call_window::max_buckets, "window", text, "1 to 1024 buckets");
-        check_breaker(o.window.span() / buckets >= call_window::min_bucket, "window", text, "buckets of 1ms or more");
+        check_breaker(buckets >= 1 && buckets <= call_window::max_buckets, "window", text, "are 1 to 1024 buckets");
+        check_breaker(o.window.span() / buckets >= call_window::min_bucket, "window", text,
+                      "are buckets of 1ms or more");
     }
-    check_breaker(o.min_calls >= 1, "min_calls", std::to_string(o.min_calls), "1 or more");
+    check_breaker(o.min_calls >= 1, "min_calls", o.min_calls, "are 1 or more");
     if (o.failure_rate)
-        check_breaker(is_rate(*o.failure_rate), "failure_rate", std::to_string(*o.failure_rate), "more than 0 to 1");
+        check_breaker(is_rate(*o.failure_rate), "failure_rate", *o.failure_rate, "are more than 0 to 1");
     if (o.consecutive_failures)
-        check_breaker(*o.consecutive_failures >= 1, "consecutive_failures", std::to_string(*o.consecutive_failures),
-                      "1 or more");
+        check_breaker(*o.consecutive_failures >= 1, "consecutive_failures", *o.consecutive_failures, "are 1 or more");
     if (o.slow_call)
         check_breaker(*o.slow_call >= clock::duration::zero() && *o.slow_call < (clock::duration::max)(), "slow_call",
-                      in_text(*o.slow_call), "0 or more, and less than for ever");
-    check_breaker(is_rate(o.slow_rate), "slow_rate", std::to_string(o.slow_rate), "more than 0 to 1");
-    if (const char* const allowed = o.open_for.fault()) check_breaker(false, "open_for", o.open_for.text(), allowed);
+                      in_text(*o.slow_call), "are 0 or more, and less than for ever");
+    check_breaker(is_rate(o.slow_rate), "slow_rate", o.slow_rate, "are more than 0 to 1");
+    if (const char* const allowed = o.open_for.fault())
+        refuse_option("circuit_breaker", "open_for", o.open_for.text(), std::string("are ") + allowed);
     check_breaker(o.half_open_calls >= 1 && o.half_open_calls <= circuit_breaker::max_half_open_calls,
-                  "half_open_calls", std::to_string(o.half_open_calls), "1 to 1024");
+                  "half_open_calls", o.half_open_calls, "are 1 to 1024");
     if (o.half_open_failure_rate)
-        check_breaker(is_rate(*o.half_open_failure_rate), "half_open_failure_rate",
-                      std::to_string(*o.half_open_failure_rate), "more than 0 to 1");
-    check_breaker(o.probe_lease > clock::duration::zero(), "probe_lease", in_text(o.probe_lease), "more than 0");
+        check_breaker(is_rate(*o.half_open_failure_rate), "half_open_failure_rate", *o.half_open_failure_rate,
+                      "are more than 0 to 1");
+    check_breaker(o.probe_lease > clock::duration::zero(), "probe_lease", in_text(o.probe_lease), "are more than 0");
     if (o.half_open_for)
         check_breaker(*o.half_open_for > clock::duration::zero(), "half_open_for", in_text(*o.half_open_for),
-                      "more than 0");
+                      "are more than 0");
     check_breaker(static_cast<std::uint8_t>(o.initial) < breaker_states && o.initial != breaker_state::half_open,
-                  "initial", to_string(o.initial), "all states but half open");
+                  "initial", to_string(o.initial), "are all states but half open");
     return o;
 }
 
@@ -135,7 +133,7 @@ inline void circuit_breaker::open_until(clock::time_point t) noexcept { core_->b
 inline circuit_breaker::saved_state circuit_breaker::export_state() const noexcept { return core_->save(); }
 inline void circuit_breaker::restore(const saved_state& saved, clock::duration ago) {
     detail::check_breaker(static_cast<std::uint8_t>(saved.state) < breaker_states, "saved.state",
-                          std::to_string(static_cast<int>(saved.state)), "the states of breaker_state");
+                          static_cast<int>(saved.state), "are the states of breaker_state");
     core_->restore(saved, ago);
 }
 

@@ -11,6 +11,7 @@
 // T2 A waiter's place is the distance to the one before it, so that one that leaves moves all behind it by touching its
 //    neighbour alone.
 
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/limit/token_bucket.hpp>
 
 #include <algorithm>
@@ -20,8 +21,6 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <stdexcept>
-#include <string>
 
 namespace cordon::inline CORDON_ABI {
 
@@ -160,19 +159,9 @@ private:
 
 // --- making it, and the fast path -------------------------------------------------------------------------------
 
-namespace detail {
-CORDON_NOINLINE inline std::uint64_t checked_burst(const char* where, std::uint64_t burst) {
-    if (burst > gcra::largest_window)
-        raise(std::invalid_argument(std::string(where) + ": burst is " + std::to_string(burst) + ", allowed are 0 to " +
-                                    std::to_string(gcra::largest_window)),
-              "a token bucket's burst is too large");
-    return burst;
-}
-}  // namespace detail
-
 inline token_bucket::token_bucket(rate limit, std::uint64_t burst, token_bucket_options options)
     : name_(options.name), label_(detail::wait_label("rate limit"), options.name) {
-    store_terms(detail::gcra(limit, detail::checked_burst("token_bucket", burst)), ns_now());
+    store_terms(detail::gcra(limit, detail::checked_range("token_bucket", "burst", burst, 0, max_burst)), ns_now());
 }
 
 inline token_bucket::~token_bucket() {
@@ -546,7 +535,7 @@ inline void token_bucket::drain() noexcept {
 // --- other terms ------------------------------------------------------------------------------------------------
 
 inline void token_bucket::set_rate(rate limit, std::uint64_t burst, inherit tokens) {
-    const detail::gcra next(limit, detail::checked_burst("token_bucket::set_rate", burst));
+    const detail::gcra next(limit, detail::checked_range("token_bucket::set_rate", "burst", burst, 0, max_burst));
     const detail::waking_guard guard(lock_);
     const std::uint64_t now = ns_now(), ns = come_near(now);
     serve(ns);
