@@ -15,7 +15,7 @@ ID = re.compile(r"\[([A-Z]{1,2}-\d{2,3})\]")
 CASE = re.compile(r'TEST_CASE\w*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,?\s*)+)')
 ROOMS = {"C": "Context", "G": "Task groups", "L": "Leaks", "V": "Virtual time", "TO": "Timeouts", "CB": "Circuit breaker",
          "RT": "Retries and their budgets", "HG": "Hedging", "RL": "Rate limits", "BH": "Bulkheads",
-         "AL": "Adaptive limits", "FB": "Fallbacks and caches", "CO": "Composition", "CH": "Chaos",
+         "AL": "Adaptive limits", "LS": "Load shedding", "FB": "Fallbacks and caches", "CO": "Composition", "CH": "Chaos",
          "P": "Object pools", "PO": "Pools", "LK": "Leases that leak"}
 
 

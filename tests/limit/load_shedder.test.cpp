@@ -51,7 +51,7 @@ TEST_CASE("a queue in which somebody waits little is good, however long others w
 }
 
 TEST_CASE("when all have waited longer than the target for an interval, those who waited twice as long are refused",
-          "[limit][load_shedder]") {
+          "[limit][load_shedder][LS-01][LS-02]") {
     fake_clock clock;
     load_shedder door({.name = "door", .target = 5ms, .interval = 100ms});
     for (int i = 0; i < 10; ++i, clock.advance(10ms)) CHECK(admits(door, clock, 5ms + 1ns));
@@ -69,7 +69,7 @@ TEST_CASE("when all have waited longer than the target for an interval, those wh
 }
 
 TEST_CASE("a queue stands from an interval after the last who waited no longer than the target, at any rate",
-          "[limit][load_shedder]") {
+          "[limit][load_shedder][LS-05]") {
     for (const co::clock::duration every : {1ms, 9ms, 33ms}) {
         fake_clock clock;
         load_shedder door({.target = 5ms, .interval = 100ms});
@@ -81,7 +81,7 @@ TEST_CASE("a queue stands from an interval after the last who waited no longer t
     }
 }
 
-TEST_CASE("one request in an interval is no queue, however long it has waited", "[limit][load_shedder]") {
+TEST_CASE("one request in an interval is no queue, however long it has waited", "[limit][load_shedder][LS-03]") {
     fake_clock clock;
     load_shedder door({.target = 5ms, .interval = 100ms});
     for (int i = 0; i < 20; ++i, clock.advance(110ms)) CHECK(admits(door, clock, 1s));
@@ -183,7 +183,8 @@ TEST_CASE("a call behind a shedder can be stopped at any point", "[limit][load_s
     CHECK(swept.points > 5);
 }
 
-TEST_CASE("a shedder says what is wrong with its numbers, and can be changed", "[limit][load_shedder][observable]") {
+TEST_CASE("a shedder says what is wrong with its numbers, and can be changed",
+          "[limit][load_shedder][observable][LS-04]") {
     CHECK_THROWS_WITH(load_shedder({.target = 0s}), "load_shedder: target is 0 ns, allowed is more than 0");
     CHECK_THROWS_WITH(load_shedder({.target = 5ms, .interval = 5ms}),
                       "load_shedder: interval is 5000000 ns, allowed is more than target, 5000000 ns, to a day");
