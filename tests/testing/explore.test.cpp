@@ -4,7 +4,9 @@
 #include <cordon/core/this_task.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/when_any.hpp>
+#include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
+#include <cordon/testing/fault.hpp>
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
@@ -13,6 +15,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <optional>
 #include <set>
@@ -26,8 +29,11 @@ namespace {
 using namespace std::chrono_literals;
 namespace co = cordon;
 using co::task;
+using co::testing::choice;
 using co::testing::explore;
 using co::testing::explore_all;
+using co::testing::schedule;
+using co::testing::shrink;
 using co::testing::simulation;
 
 /// A lost update, if both read before either writes.
@@ -52,6 +58,26 @@ task<std::string> equal_deadlines() {
     co_await co::when_all(append(order, 'a', 1ms), append(order, 'b', 1ms));
     co_return order;
 }
+bool a_is_first(const std::string& order) { return order == "ab"; }
+
+task<> noise(int steps) {
+    for (; steps > 0; --steps) co_await co::this_task::yield();
+}
+
+std::ptrdiff_t others_than_first(const std::vector<std::uint32_t>& choices) {
+    return std::count_if(choices.begin(), choices.end(), [](std::uint32_t taken) { return taken != 0; });
+}
+
+/// A variable of the environment, for a while.
+class environment {
+public:
+    environment(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
+    environment(const environment&) = delete;
+    ~environment() { unsetenv(name_); }
+
+private:
+    const char* name_;
+};
 
 /// What goes to stderr while `f()` runs in a process of its own, which then dies.
 template <class F>
@@ -99,9 +125,9 @@ TEST_CASE("of two branches that are ready at the same time either wins", "[testi
     CHECK(winners == std::set<std::size_t>{0, 1});
 }
 
-TEST_CASE("a racy check is found within a hundred random schedules, and the seed replays it every time",
+TEST_CASE("a racy check is found within a hundred random schedules, and what was found replays it every time",
           "[testing][explore][V-026][T4]") {
-    const std::optional<std::uint64_t> failing = explore({.schedules = 100}, racy_counter, both_counted);
+    const std::optional<schedule> failing = explore({.schedules = 100}, racy_counter, both_counted);
     REQUIRE(failing);
     for (int i = 0; i < 100; ++i) {
         simulation sim(*failing);
@@ -171,48 +197,153 @@ TEST_CASE("what a schedule throws is a failure, a deadlock included", "[testing]
 TEST_CASE("a schedule that fails is made shorter, until each choice that is left is needed", "[testing][explore][T5]") {
     // A lost update among tasks that have nothing to do with it: only if b reads between the two halves of a.
     const auto root = []() -> task<int> {
-        int counter = 0, steps = 0;
-        const auto noise = [&]() -> task<> {
-            for (int i = 0; i < 5; ++i, ++steps) co_await co::this_task::yield();
-        };
-        co_await co::when_all(noise(), increment(counter), noise(), increment(counter), noise());
+        int counter = 0;
+        co_await co::when_all(noise(5), increment(counter), noise(5), increment(counter), noise(5));
         co_return counter;
     };
-    const auto fails = [&](const std::vector<co::testing::choice>& choices) {
+    const auto fails = [&](const std::vector<choice>& choices) {
         simulation sim(choices);
         return sim.run(root) != 2;
-    };
-    const auto others_than_first = [](const std::vector<co::testing::choice>& choices) {
-        return std::count_if(choices.begin(), choices.end(), [](const auto& c) { return c.taken != 0; });
     };
     int tried = 0;
     for (std::uint64_t seed = 1; seed <= 40; ++seed) {
         simulation sim(seed);
         if (sim.run(root) == 2) continue;
         ++tried;
-        const auto found = co::testing::shrink(seed, root, both_counted);
+        const auto found = shrink(seed, root, both_counted);
         REQUIRE(found);
-        CHECK(fails(*found));
-        CHECK(found->size() < sim.trace().size());
-        CHECK(others_than_first(*found) <= others_than_first(sim.trace()));
-        CHECK(others_than_first(*found) <= 4);
-        for (std::size_t i = 0; i < found->size(); ++i) {
-            auto without = *found;
-            if (without[i].taken == 0) continue;
-            without[i].taken = 0;
-            CHECK_FALSE(fails(without));
+        CHECK(found->seed() == seed);
+        CHECK_FALSE(found->is_seeded());
+        CHECK(others_than_first(found->choices()) <= 4);
+        CHECK(found->choices().size() < sim.trace().size());
+        std::vector<choice> trace;
+        for (const std::uint32_t taken : found->choices()) trace.push_back({taken, 0});
+        CHECK(fails(trace));
+        for (choice& c : trace) {
+            if (c.taken == 0) continue;
+            const std::uint32_t taken = std::exchange(c.taken, 0U);
+            CHECK_FALSE(fails(trace));
+            c.taken = taken;
         }
     }
     CHECK(tried > 3);
-    CHECK_FALSE(co::testing::shrink(1, root, [](int) { return true; }));
+    CHECK_FALSE(shrink(1, root, [](int) { return true; }));
     SECTION("one that fails always needs no choice at all") {
-        const auto always = co::testing::shrink(7, root, [](int) { return false; });
+        const auto always = shrink(7, root, [](int) { return false; });
         REQUIRE(always);
-        CHECK(always->empty());
+        CHECK(*always == schedule(std::vector<choice>{}, 7));
     }
 }
 
-TEST_CASE("the seed that fails is printed with the reason", "[testing][explore][T5]") {
+TEST_CASE("of a failing schedule of two hundred choices at most twenty are left that are not the first",
+          "[testing][explore][V-030][T5]") {
+    // Fails if the second writer is ahead of the first at three places in a row, with ten others in between.
+    const auto root = []() -> task<int> {
+        int ahead = 0, places[2] = {0, 0};
+        const auto writer = [&](int which) -> task<> {
+            for (int i = 0; i < 6; ++i) {
+                co_await co::this_task::yield();
+                ++places[which];
+                if (which == 1) ahead = places[1] > places[0] ? ahead + 1 : 0;
+                if (ahead == 3) co_return;
+            }
+        };
+        const auto body = [&](co::task_group& group) -> task<> {
+            group.spawn(writer(0));
+            group.spawn(writer(1));
+            for (int i = 0; i < 10; ++i) group.spawn(noise(20));
+            co_return;
+        };
+        co_await co::with_group(body);
+        co_return ahead;
+    };
+    const auto never_far_ahead = [](int ahead) { return ahead < 3; };
+    int tried = 0;
+    for (std::uint64_t seed = 1; tried < 5; ++seed) {
+        simulation sim(seed);
+        if (never_far_ahead(sim.run(root))) continue;
+        ++tried;
+        REQUIRE(sim.trace().size() >= 200);
+        const auto found = shrink(seed, root, never_far_ahead);
+        REQUIRE(found);
+        INFO(found->to_string());
+        CHECK(others_than_first(found->choices()) <= 20);
+        CHECK(others_than_first(found->choices()) > 0);
+        simulation again(*found);
+        CHECK_FALSE(never_far_ahead(again.run(root)));
+        CHECK(found->to_string().size() < 150);
+    }
+}
+
+TEST_CASE("a shorter schedule fails in the same way, and is looked for only so long", "[testing][explore][T5]") {
+    // Always taking the first is a deadlock; another order trips the check.
+    const auto root = []() -> task<int> {
+        int counter = 0;
+        co::async_event door;
+        const auto waits = [&]() -> task<> {
+            if (counter == 0) co_await door.wait();
+        };
+        const auto body = [&](co::task_group& group) -> task<> {
+            group.spawn(waits);
+            for (int i = 0; i < 4; ++i) group.spawn(increment(counter));
+            co_return;
+        };
+        co_await co::with_group(body);
+        co_return counter;
+    };
+    const auto never = [](int) { return false; };
+    CHECK_THROWS_AS(simulation(schedule(std::vector<choice>{})).run(root), co::testing::deadlock);
+    int tried = 0;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        simulation sim(seed);
+        bool blocked = false;
+        try {
+            sim.run(root);
+        } catch (const co::testing::deadlock&) {
+            blocked = true;
+        }
+        const auto found = shrink(seed, root, never);
+        REQUIRE(found);
+        simulation again(*found);
+        if (blocked) {
+            CHECK(found->choices().empty());
+        } else {
+            CHECK_NOTHROW(again.run(root));
+            ++tried;
+        }
+    }
+    CHECK(tried > 0);
+
+    std::uint64_t steps = 0;
+    const auto counted = [&] {
+        ++steps;
+        return racy_counter();
+    };
+    const schedule last = schedule::from_string("0/0:1x8");
+    const auto all_is_wrong = [](int) { return false; };
+    CHECK(shrink(last, counted, all_is_wrong, 0));
+    CHECK(steps == 1);
+    CHECK(shrink(last, counted, all_is_wrong, 1));
+    CHECK(steps == 3);
+}
+
+TEST_CASE("what a run takes from its seed stays the same when its schedule is made shorter", "[testing][explore][T5]") {
+    const auto make = []() -> task<bool> {
+        co::testing::fault_plan plan{simulation::current()->seed(), {.armed = 1, .fires = 0.5}};
+        co_await co::when_all(noise(3), noise(3));
+        bool all = true;
+        for (int i = 0; i < 4; ++i) all = all && co::testing::fault("full");
+        co_return all;
+    };
+    const auto failing = explore({.schedules = 200}, make, [](bool all) { return !all; });
+    REQUIRE(failing);
+    CHECK(failing->seed() != 0);
+    CHECK(failing->choices().empty());
+    CHECK(simulation(*failing).run(make));
+}
+
+TEST_CASE("what fails is printed as one line to run it again, with the reason, and then what happens in it",
+          "[testing][explore][T5]") {
     const auto fails = []() -> task<> {
         throw std::runtime_error("the reason");
         co_return;
@@ -220,10 +351,74 @@ TEST_CASE("the seed that fails is printed with the reason", "[testing][explore][
     const auto stops = []() -> task<> { co_await co::this_task::stop(); };
     const auto fine = [] { return true; };
     const auto search = [&](const auto& make) { return [&] { (void)explore({.first_seed = 41}, make, fine); }; };
-    CHECK(says(printed(search(fails)), "seed 41 fails: the reason"));
-    CHECK(says(printed(search(stops)), "seed 41 fails: it was stopped"));
+    CHECK(says(printed(search(fails)), "explore at explore.test.cpp:", "CORDON_SIM=41 fails: the reason\n",
+               "CORDON_SIM=41/ fails as well, with 0 choices that are not the first, instead of 0\n"));
+    CHECK(says(printed(search(stops)), "CORDON_SIM=41 fails: it was stopped"));
     CHECK(says(printed([] { (void)explore({}, racy_counter, both_counted); }), "fails: the check says false"));
-    CHECK(says(printed([] { (void)explore_all(10, racy_counter, both_counted); }), "explore_all: schedule"));
+    const std::string all = printed([] { (void)explore_all(10, equal_deadlines, a_is_first); });
+    INFO(all);
+    CHECK(says(all, "explore_all at explore.test.cpp", "CORDON_SIM=0/1:1 fails: the check says false\n"));
+    CHECK_FALSE(says(all, "fails as well"));  // it is as short as can be
+    CHECK(says(printed([] { (void)explore({.shrink_steps = 0}, equal_deadlines, a_is_first); }), "fails"));
+    CHECK_FALSE(says(printed([] { (void)explore({.shrink_steps = 0}, equal_deadlines, a_is_first); }), "as well", "after"));
+#if CORDON_TASK_RECORDS
+    CHECK(says(all, "  after 0 s: time goes on to 1 ms\n", "\n* after 1 ms, choice 1:1 of 2: #",
+               " goes on at explore.test.cpp:", "in append (sleep) and ends"));
+#endif
+}
+
+TEST_CASE("with CORDON_SIM a search runs that schedule and no other, and says how it went", "[testing][explore][T5]") {
+    int runs = 0;
+    std::string seen;
+    const auto make = [&] {
+        ++runs;
+        return equal_deadlines();
+    };
+    const auto note = [&](const std::string& order) {
+        seen = order;
+        return a_is_first(order);
+    };
+    SECTION("a schedule that fails") {
+        const auto found = explore({.schedules = 100}, equal_deadlines, a_is_first);
+        REQUIRE(found);
+        const environment asks("CORDON_SIM", found->to_string());
+        for (int i = 0; i < 100; ++i) {
+            CHECK(explore({.schedules = 100}, make, note) == found);
+            CHECK(seen == "ba");
+            const auto all = explore_all(100, make, note);
+            CHECK(all.failing == found);
+            CHECK(all.schedules == 1);
+            CHECK_FALSE(all.complete);
+        }
+        CHECK(runs == 200);
+        CHECK(says(printed([&] { (void)explore({}, make, note); }),
+                   "CORDON_SIM=" + found->to_string() + " alone was run, and fails: the check says false\n", "* after"));
+    }
+    SECTION("one that does not") {
+        const environment asks("CORDON_SIM", "0/");
+        CHECK_FALSE(explore({.schedules = 100}, make, note));
+        CHECK_FALSE(explore_all(100, make, note).failing);
+        CHECK(runs == 2);
+        CHECK(says(printed([&] { (void)explore({}, make, note); }), "CORDON_SIM=0/ alone was run, and passes\n"));
+    }
+    SECTION("one of another test") {
+        for (const char* other : {"0/1:1,9:1", "0/1:7"}) {
+            const environment asks("CORDON_SIM", other);
+            CHECK(says(printed([&] { (void)explore({}, make, note); }), "did not have all these choices"));
+        }
+    }
+    SECTION("what is none") {
+        const environment asks("CORDON_SIM", "7/3");
+        CHECK_THROWS_AS(explore({}, make, note), std::invalid_argument);
+        CHECK_THROWS_WITH(explore_all(10, make, note),
+                          "CORDON_SIM: \"7/3\" is no schedule: ':' is expected at character 4");
+        CHECK(runs == 0);
+    }
+    SECTION("an empty one asks for nothing") {
+        const environment asks("CORDON_SIM", "");
+        CHECK(explore_all(100, make, note).failing);
+        CHECK(runs > 1);
+    }
 }
 
 TEST_CASE("what is explored is made anew for each schedule, inside the simulation", "[testing][explore]") {

@@ -2,6 +2,7 @@
 #include <cordon/testing/simulation.hpp>
 
 #include <cordon/core/this_task.hpp>
+#include <cordon/policy/retry.hpp>
 #include <cordon/run/on.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/start_on.hpp>
@@ -10,6 +11,7 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/shield.hpp>
 #include <cordon/scope/when_all.hpp>
+#include <cordon/scope/when_any.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
@@ -303,6 +305,40 @@ TEST_CASE("tasks that keep each other busy without end are a livelock", "[testin
         thrown<co::testing::livelock>([&] { sim.run(co::when_all(busy(), busy())); });
     CHECK(says(what, "livelock at step 1000", "seed 3", "yield"));
     CHECK(sim.who_waits() == "");
+    simulation follows(co::testing::schedule::from_string("3/2:1"), {.max_steps = 1000});
+    const auto again = [&] { follows.run(co::when_all(busy(), busy())); };
+    CHECK(says(thrown<co::testing::livelock>(again), "livelock at step 1000", "schedule 3/2:1\n"));
+}
+
+TEST_CASE("a retry without a delay that fails for ever hangs no simulation: it lets others run, and is a livelock",
+          "[testing][simulation][policy][retry][T9]") {
+    int calls = 0;
+    const auto fails = [&]() -> task<int> {
+        ++calls;
+        throw std::runtime_error("always");
+        co_return 0;
+    };
+    const auto at_once = co::retry(co::unlimited_attempts, {.backoff = co::constant(0ms)});
+    simulation sim(3, {.max_steps = 1000});
+    SECTION("it alone") {
+        const std::string what = thrown<co::testing::livelock>([&] { sim.run(at_once(fails)); });
+        CHECK(says(what, "livelock at step 1000", "seed 3", "\"simulation\"", "waits for sleep"));
+        CHECK(calls > 100);
+        CHECK(sim.now() == co::testing::simulation_options().start);
+        CHECK(sim.who_waits() == "");
+    }
+    SECTION("beside others, which end it") {
+        const auto other = []() -> task<int> {
+            for (int i = 0; i < 20; ++i) co_await co::this_task::yield();
+            co_return 7;
+        };
+        CHECK(sim.run(co::when_any(at_once(fails), other())).index() == 1);
+    }
+    SECTION("under a deadline, which does not come: no time passes while something is ready") {
+        const auto until_then = [&] { return co::with_timeout(10ms, at_once(fails)); };
+        CHECK(says(thrown<co::testing::livelock>([&] { sim.run(until_then); }), "livelock at step 1000, after 0 s"));
+    }
+    CHECK(calls > 0);
 }
 
 TEST_CASE("what a stop does not end either terminates with a report", "[testing][simulation][T9]") {

@@ -206,6 +206,7 @@ public:
         std::uint64_t id = 0, parent_id = 0;
         bool is_group = false;
         std::chrono::milliseconds age{0};
+        std::uint32_t changes = 0;   // of its state, so far
     };
 
     std::vector<task_info> all() {
@@ -264,8 +265,9 @@ private:
         constexpr auto acquire = std::memory_order_acquire;
         const std::uint32_t gen = record.gen_.load(acquire);
         const std::uint32_t elapsed = now_ms_ - record.since_.load(acquire);
-        seen = {record.id(gen), id_at(record.parent_.load(acquire)),
-                (record.state_.load(acquire) & task_record::group_bit) != 0, age_of(elapsed)};
+        const std::uint32_t state = record.state_.load(acquire);
+        seen = {record.id(gen), id_at(record.parent_.load(acquire)), (state & task_record::group_bit) != 0,
+                age_of(elapsed), state / task_record::step};
         return (gen & 1) != 0 && record.gen_.load(acquire) == gen;   // R1
     }
 
@@ -366,6 +368,7 @@ public:
         std::uint64_t id = 0, parent_id = 0;
         bool is_group = false;
         std::chrono::milliseconds age{0};
+        std::uint32_t changes = 0;
     };
     explicit record_reader(std::uint32_t) {}
     template <class F>

@@ -21,6 +21,7 @@
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/testing/schedule.hpp>
 #include <cordon/time/timer_queue.hpp>
 
 #include <atomic>
@@ -60,14 +61,6 @@ struct simulation_options {
     bool jump_when_idle = true;            ///< false: time stands still until `advance`
 };
 
-/// What a run chose among several that were ready: enough to run the same schedule again.
-struct choice {
-    std::uint32_t taken = 0;
-    std::uint32_t of = 1;
-
-    friend bool operator==(const choice&, const choice&) = default;
-};
-
 /// One thread, one clock, one scheduler. Satisfies `executor`, and is the only one inside its runs.
 /// Threads:       everything on the thread that made it. What belongs to it and is used outside its runs, in another
 ///                simulation or on another thread, terminates and names both
@@ -78,9 +71,8 @@ class simulation {
     class settle_operation;
 
 public:
-    explicit simulation(std::uint64_t seed = 0, simulation_options options = {});
-    /// Follows the choices of an earlier run; where they end, always takes the first.
-    explicit simulation(std::vector<choice> trace, simulation_options options = {});
+    /// A schedule is a seed, or the `trace()` of an earlier run.
+    explicit simulation(schedule follows = {}, simulation_options options = {});
     simulation(const simulation&) = delete;
     simulation& operator=(const simulation&) = delete;
     ~simulation();
@@ -106,7 +98,7 @@ public:
     [[nodiscard]] static simulation* current() noexcept { return current_; }
 
     [[nodiscard]] clock::time_point now() const noexcept { return now_; }
-    [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
+    [[nodiscard]] std::uint64_t seed() const noexcept { return schedule_.seed(); }
     /// Items run and jumps in time, in the present or the last run.
     [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
     /// The choices of the present or the last run.
@@ -176,7 +168,7 @@ private:
     static inline std::atomic<std::uint64_t> last_id_{0};
 
     std::uint64_t id_;
-    std::uint64_t seed_ = 0;
+    schedule schedule_;
     std::uint64_t random_;
     simulation_options options_;
     clock::time_point now_;
@@ -184,8 +176,6 @@ private:
     own_timers timers_{*this};
     settler* settling_ = nullptr;
     observer* observer_ = nullptr;
-    bool replaying_ = false;
-    std::vector<choice> prescribed_;
     std::vector<choice> trace_;
     std::uint64_t steps_ = 0;
     std::vector<std::uint64_t> older_tasks_;  ///< alive before it was made: none of its business

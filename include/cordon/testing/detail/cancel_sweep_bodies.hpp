@@ -13,6 +13,7 @@
 #include <cordon/scope/overdue.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
+#include <cordon/testing/detail/duration_text.hpp>
 #include <cordon/testing/explore.hpp>
 
 #include <algorithm>
@@ -156,11 +157,11 @@ private:
         std::unique_ptr<run_type> whole;
         const deadline until_then =
             point.variant == variant::deadline ? deadline::at(sim->now() + point.at) : deadline::never();
-        const std::string thrown = what_escapes([&] {
+        const run_fault thrown = what_escapes([&] {
             whole = std::make_unique<run_type>(
                 *sim, with(make_(), overdue(nobody_is_told), until(until_then, where_)), where_);
         });
-        if (whole == nullptr) return note("could not be made: " + thrown);
+        if (whole == nullptr) return note("could not be made: " + thrown.what);
 
         const deadline latest = is_baseline ? deadline::never() : deadline::after(times_.back() + options_.max_time);
         const auto how = sweep_access::drive(*sim, whole->done, whole->scope, baseline_.size() + options_.max_steps,
@@ -206,11 +207,11 @@ private:
     template <class Note>
     void ask(outcome<value_type>& ended, const testing::sweep_point& point, Note& note) {
         bool held = true;
-        const std::string thrown = what_escapes([&] {
+        const run_fault thrown = what_escapes([&] {
             if constexpr (std::is_void_v<decltype(check_(ended, point))>) check_(ended, point);
             else held = static_cast<bool>(check_(ended, point));
         });
-        if (!thrown.empty()) note("the check: " + thrown);
+        if (!thrown.what.empty()) note("the check: " + thrown.what);
         else if (!held) note("the check says false");
     }
 

@@ -3,24 +3,12 @@
 
 // The bodies of <cordon/testing/simulation.hpp>, which includes this.
 
+#include <cordon/testing/detail/duration_text.hpp>
 #include <cordon/testing/simulation.hpp>
 
 #include <algorithm>
 
 namespace cordon::inline CORDON_ABI {
-namespace detail {
-
-/// A duration in the largest unit that it is a whole number of: "1500 ms".
-inline std::string duration_text(clock::duration d) {
-    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();
-    if (ns % 1'000'000'000 == 0) return std::to_string(ns / 1'000'000'000) + " s";
-    if (ns % 1'000'000 == 0) return std::to_string(ns / 1'000'000) + " ms";
-    if (ns % 1'000 == 0) return std::to_string(ns / 1'000) + " us";
-    return std::to_string(ns) + " ns";
-}
-
-}  // namespace detail
-
 namespace testing {
 
 /// Makes a simulation the executor and the clock of this thread.
@@ -114,14 +102,10 @@ public:
     ending_root root;
 };
 
-inline simulation::simulation(std::uint64_t seed, simulation_options options)
-    : id_(last_id_.fetch_add(1, std::memory_order_relaxed) + 1), seed_(seed), random_(seed), options_(options),
-      now_(options.start) {
+inline simulation::simulation(schedule follows, simulation_options options)
+    : id_(last_id_.fetch_add(1, std::memory_order_relaxed) + 1), schedule_(std::move(follows)),
+      random_(schedule_.seed()), options_(options), now_(options.start) {
     for (const task_info& task : live_tasks()) older_tasks_.push_back(task.id);
-}
-inline simulation::simulation(std::vector<choice> trace, simulation_options options) : simulation(0, options) {
-    replaying_ = true;
-    prescribed_ = std::move(trace);
 }
 inline simulation::~simulation() {
     if (current_ == this) detail::fail(name() + ": destroyed inside its own run");
@@ -188,7 +172,7 @@ inline void simulation::give_up(const bool& done, cancel_scope& root, verdict wh
 inline std::string simulation::report(verdict why) const {
     std::string text = why == verdict::livelock ? "livelock" : "deadlock";
     text += " at step " + std::to_string(steps_) + ", after " + detail::duration_text(now_ - options_.start);
-    text += replaying_ ? ", following a trace\n" : ", seed " + std::to_string(seed_) + "\n";
+    text += (schedule_.is_seeded() ? ", seed " : ", schedule ") + schedule_.to_string() + "\n";
     if (why == verdict::deadlock && !options_.jump_when_idle)
         text += "(time stands still until somebody advances it)\n";
     return text + who_waits();
@@ -216,12 +200,13 @@ inline bool simulation::step(cancel_scope& root) {
     return true;
 }
 
-/// The one source of every choice: prescribed, or from the seed (splitmix64).
+/// The one source of every choice: the schedule's, or from its seed (splitmix64).
 inline std::uint32_t simulation::choose(std::uint32_t n) {
     if (n == 1) return 0;
     std::uint32_t taken = 0;
-    if (replaying_) {
-        if (trace_.size() < prescribed_.size()) taken = (std::min)(prescribed_[trace_.size()].taken, n - 1);
+    if (!schedule_.is_seeded()) {
+        if (trace_.size() < schedule_.choices().size())
+            taken = (std::min)(schedule_.choices()[trace_.size()], n - 1);
     } else {
         std::uint64_t z = (random_ += 0x9e3779b97f4a7c15);
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
