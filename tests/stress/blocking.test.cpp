@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Threads that wait: what they wait for comes at the same time as a stop, a deadline, or a task that waits as well.
 #include <cordon/core/blocking_scope.hpp>
+#include <cordon/core/error.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
+#include <cordon/limit/bulkhead.hpp>
+#include <cordon/policy/pipeline.hpp>
+#include <cordon/policy/timeout.hpp>
+#include <cordon/run/call_blocking.hpp>
 #include <cordon/run/run_blocking.hpp>
 #include <cordon/run/sync_wait.hpp>
 #include <cordon/run/thread_pool.hpp>
@@ -21,6 +26,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <random>
@@ -50,6 +56,76 @@ void race(stress::dice& d, Wait wait, One one, Other other) {
     a.join();
     b.join();
 }
+
+/// A function that takes a while, unless it is told to stop: by asking a scope, or by its token.
+class takes_a_while {
+public:
+    explicit takes_a_while(std::uint32_t how_long) : how_long_(how_long) {}
+
+    int operator()(const co::blocking_scope& scope) {
+        return work([&] { return scope.stop_requested(); });
+    }
+    /// The same for a token.
+    auto by_token() {
+        return [this](std::stop_token stop) { return work([&] { return stop.stop_requested(); }); };
+    }
+    int begun = 0, returned = 0, gave_up = 0;
+
+private:
+    template <class Stop>
+    int work(Stop stop) {
+        ++begun;
+        for (std::uint32_t i = 0; i < how_long_; ++i) {
+            if (stop()) {
+                ++gave_up;
+                throw co::canceled();
+            }
+            stress::dawdle(100);
+        }
+        return ++returned;
+    }
+    std::uint32_t how_long_;
+};
+
+/// How calls ended, and what does not fit.
+struct endings {
+    int values = 0, timeouts = 0, stopped = 0, others = 0, wrong = 0;
+
+    template <class Policy>
+    void call(const Policy& guarded, takes_a_while work, bool by_token, const co::blocking_scope& heeds,
+              bool may_be_stopped) {
+        const auto ended = by_token ? co::call_blocking(guarded, work.by_token(), heeds)
+                                    : co::call_blocking(guarded, work, heeds);
+        if (ended.has_value()) ++values;
+        else if (ended.is_stopped()) ++stopped;
+        else if (is_timeout(ended)) ++timeouts;
+        else ++others;
+        const bool once = work.begun <= 1 && work.begun == work.returned + work.gave_up;
+        const bool told = ended.has_value() == (work.returned == 1);  // what it returns is not lost, nor made up
+        wrong += once && told && (may_be_stopped || !ended.is_stopped()) ? 0 : 1;
+    }
+
+    endings& operator+=(const endings& more) {
+        values += more.values;
+        timeouts += more.timeouts;
+        stopped += more.stopped;
+        others += more.others;
+        wrong += more.wrong;
+        return *this;
+    }
+
+private:
+    static bool is_timeout(const co::outcome<int>& ended) {
+        if (!ended.is_error()) return false;
+        try {
+            std::rethrow_exception(ended.error());
+        } catch (const co::timeout_error&) {
+            return true;
+        } catch (...) {
+            return false;
+        }
+    }
+};
 
 }  // namespace
 
@@ -194,6 +270,48 @@ TEST_CASE("joins of threads against the last child, a stop, and the end of the g
         REQUIRE(group->join_blocking().has_value());
         group.reset();
     }
+}
+
+TEST_CASE("a timeout, a stop and the return of a call on a thread: it ends as one of them, and its place is back",
+          "[stress][run][call_blocking]") {
+    stress::dice d;
+    co::thread_pool timers(1, {.name = "timers"});
+    co::bulkhead slots{1, {.max_waiting = 8}};
+    endings all;
+    const int rounds = stress::rounds(1'200);
+    for (int round = 0; round < rounds; ++round) {
+        const auto guarded = co::pipeline(co::timeout(std::chrono::microseconds(1 + d.below(150))), slots);
+        const takes_a_while mine(d.below(500)), other(d.below(500));
+        const std::uint32_t until_stop = d.below(30'000);
+        endings here, there;
+        const auto both = [&](const co::blocking_scope& heeds, bool by_token, auto stop) {
+            std::thread stops([&] {
+                stress::dawdle(until_stop);
+                stop();
+            });
+            std::thread calls([&] { there.call(guarded, other, false, {}, false); });  // they share the one place
+            here.call(guarded, mine, by_token, heeds, true);
+            stops.join();
+            calls.join();
+        };
+        if (round % 3 == 0) {
+            std::stop_source source;
+            both(source.get_token(), false, [&] { source.request_stop(); });
+        } else if (round % 3 == 1) {
+            co::cancel_scope scope;
+            both(scope, false, [&] { scope.request_stop(); });
+        } else {
+            co::cancel_scope scope{timers};
+            both(scope, true, [&] { scope.request_stop(); });
+        }
+        all += here;
+        all += there;
+        REQUIRE(slots.stats().in_use == 0);
+        REQUIRE(slots.stats().waiting == 0);
+    }
+    CHECK(all.values + all.timeouts + all.stopped == 2 * rounds);
+    CHECK(all.others == 0);
+    CHECK(all.wrong == 0);
 }
 
 TEST_CASE("run_blocking against stops: what has begun is waited for, what has not is never called",

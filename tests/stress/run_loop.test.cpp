@@ -2,13 +2,13 @@
 #include <cordon/run/run_loop.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -23,7 +23,7 @@ using namespace std::chrono_literals;
 namespace {
 
 struct dice {
-    dice() : seed(std::random_device{}()), engine(seed) { std::printf("seed %lu\n", static_cast<unsigned long>(seed)); }
+    dice() : seed(static_cast<std::uint32_t>(stress::fresh_seed())), engine(seed) {}
     std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine() % n); }
 
     std::uint32_t seed;

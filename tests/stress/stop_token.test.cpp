@@ -34,7 +34,7 @@ using cordon::detail::attached;
 using cordon::detail::stop_link;
 
 struct dice {
-    dice() : dice(std::random_device{}()) { std::printf("seed %lu\n", static_cast<unsigned long>(seed)); }
+    dice() : dice(static_cast<std::uint32_t>(stress::fresh_seed())) {}
     explicit dice(std::uint32_t s) : seed(s), engine(s) {}
     std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine() % n); }
 

@@ -2,6 +2,7 @@
 #include <cordon/core/task_record.hpp>
 
 #include "catch.hpp"
+#include "threads.hpp"
 
 #if CORDON_TASK_RECORDS
 
@@ -43,12 +44,6 @@ constexpr wait_label fixed[] = {wait_label("even"), wait_label("odd")};
 constexpr wait_label lock_kind{"lock"};
 
 std::uint32_t index_of(const std::source_location& at) { return at.line() - sites[0].line(); }
-
-std::uint64_t fresh_seed() {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    return seed;
-}
 
 // A task that changes at each step, and its group. Every field of a record follows from the others: the place of its
 // spawn gives its time and its name, which also holds the parent's id; the outermost place gives the inner ones, the
@@ -165,7 +160,7 @@ std::set<std::uint64_t> alive() {
 }  // namespace
 
 TEST_CASE("a dump never mixes two lives or two waits while two threads write", "[stress][core][task_record]") {
-    const std::uint64_t seed = fresh_seed();
+    const std::uint64_t seed = stress::fresh_seed();
     const std::set<std::uint64_t> others = alive();
     std::atomic<task_record*> hand_over{nullptr};
     std::atomic<bool> stop{false};
@@ -189,7 +184,7 @@ TEST_CASE("a dump never mixes two lives or two waits while two threads write", "
 
 TEST_CASE("a dump stays right while threads come and go and close each other's records",
           "[stress][core][task_record]") {
-    const std::uint64_t seed = fresh_seed();
+    const std::uint64_t seed = stress::fresh_seed();
     const std::set<std::uint64_t> others = alive();
     std::atomic<task_record*> hand_over{nullptr};
     std::atomic<bool> stop{false};

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <thread>
 #include <utility>
@@ -21,9 +22,13 @@
 
 namespace stress {
 
+/// A seed that is printed, before anything can go wrong, in the form in which it can be asked for again. It repeats what
+/// the threads do, not when.
 inline std::uint64_t fresh_seed() {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+    const char* const asked = std::getenv("CORDON_STRESS_SEED");
+    const std::uint64_t seed = asked != nullptr ? std::strtoull(asked, nullptr, 10) : std::random_device{}();
+    std::printf("CORDON_STRESS_SEED=%llu\n", static_cast<unsigned long long>(seed));
+    std::fflush(stdout);
     return seed;
 }
 

@@ -5,7 +5,6 @@
 #include "threads.hpp"
 
 #include <atomic>
-#include <cstdio>
 #include <memory>
 #include <random>
 #include <thread>
@@ -37,16 +36,10 @@ struct node : cordon::timer {
     int tail = 0;
 };
 
-std::uint64_t fresh_seed() {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    return seed;
-}
-
 }  // namespace
 
 TEST_CASE("timers that are cancelled and freed while they fire elsewhere", "[stress][time][timer_queue]") {
-    const std::uint64_t seed = fresh_seed();
+    const std::uint64_t seed = stress::fresh_seed();
     std::atomic<int> woken{0};
     locked_timer_queue queue(
         [](void* n) noexcept { static_cast<std::atomic<int>*>(n)->fetch_add(1, std::memory_order_relaxed); }, &woken);
@@ -125,7 +118,7 @@ TEST_CASE("cancel returns only after the fire on another thread has ended", "[st
 }
 
 TEST_CASE("a loop that sleeps until next_wake misses no timer", "[stress][time][timer_queue]") {
-    const std::uint64_t seed = fresh_seed();
+    const std::uint64_t seed = stress::fresh_seed();
     // Real time, since what is tested is that a loop asleep is woken: all deadlines lie within a few milliseconds.
     struct sleeper {
         std::atomic<std::uint32_t> signal{0};
