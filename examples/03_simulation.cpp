@@ -62,9 +62,15 @@ int main() {
     // [/year]
 
     // [explore]
-    const auto seed = co::testing::explore({.schedules = 1000}, racy_counter, [](int counter) { return counter == 2; });
-    assert(seed.has_value());  // simulation{*seed} does it again, under a debugger
+    const auto found = co::testing::explore({.schedules = 1000}, racy_counter, [](int counter) { return counter == 2; });
+    assert(found.has_value());  // a schedule that fails; simulation{*found} does it again, under a debugger
     // [/explore]
+
+    // [replay]
+    const auto same = co::testing::schedule::from_string(found->to_string());
+    co::testing::simulation failing{same};
+    assert(failing.run(racy_counter) == 1);
+    // [/replay]
 
     // [deadlock]
     co::async_semaphore slots{0, {.name = "connections"}};

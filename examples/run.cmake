@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Runs PROGRAM, the example NAME. What the pages of ROOT show as its output must be what it prints: each block
+# Runs PROGRAM, the example NAME. What the pages of ROOT show as its output must be what it prints, either to stdout or
+# to stderr: each block
 #
 #     <!-- output: examples/NAME.cpp -->
 #     ```text
@@ -7,8 +8,8 @@
 #     ```
 cmake_minimum_required(VERSION 3.23)
 
-execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE printed RESULT_VARIABLE code)
-execute_process(COMMAND ${CMAKE_COMMAND} -E echo "${printed}")
+execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE printed ERROR_VARIABLE warned RESULT_VARIABLE code)
+execute_process(COMMAND ${CMAKE_COMMAND} -E echo "${warned}${printed}")
 if(NOT code EQUAL 0)
     message(FATAL_ERROR "${NAME} ended with ${code}")
 endif()
@@ -28,7 +29,8 @@ foreach(page IN LISTS pages)
         string(FIND "${text}" "```" end)
         string(SUBSTRING "${text}" 0 ${end} shown)
         string(FIND "${printed}" "${shown}" found)
-        if(found EQUAL -1)
+        string(FIND "${warned}" "${shown}" found_in_warnings)
+        if(found EQUAL -1 AND found_in_warnings EQUAL -1)
             message(FATAL_ERROR "${page} shows as the output of ${NAME}:\n${shown}")
         endif()
     endwhile()

@@ -21,7 +21,7 @@ std::string hundred(const char* name) {
 
 }  // namespace
 
-TEST_CASE("without a plan nothing goes wrong", "[testing][fault]") {
+TEST_CASE("without a plan nothing goes wrong", "[testing][fault][V-029]") {
     CHECK(hundred("disk") == std::string(100, '.'));
     fault_plan plan(1, {.armed = 1, .fires = 1});
     bool elsewhere = true;
@@ -30,7 +30,7 @@ TEST_CASE("without a plan nothing goes wrong", "[testing][fault]") {
     CHECK(fault("disk"));
 }
 
-TEST_CASE("a seed chooses which places go wrong, and when, and does so again", "[testing][fault][T8]") {
+TEST_CASE("a seed chooses which places go wrong, and when, and does so again", "[testing][fault][V-029][T8]") {
     int armed = 0, silent = 0;
     for (std::uint64_t seed = 0; seed < 400; ++seed) {
         std::string first;
