@@ -62,7 +62,7 @@ int main() {
     // [/year]
 
     // [explore]
-    const auto found = co::testing::explore({.schedules = 1000}, racy_counter, [](int counter) { return counter == 2; });
+    const auto found = co::testing::explore({.schedules = 1000}, racy_counter, [](int sum) { return sum == 2; });
     assert(found.has_value());  // a schedule that fails; simulation{*found} does it again, under a debugger
     // [/explore]
 

@@ -2,6 +2,7 @@
 #pragma once
 
 // The whole room testing.
+#include <cordon/testing/allocation_fault.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/chaos.hpp>
 #include <cordon/testing/check_determinism.hpp>

@@ -110,6 +110,7 @@ TEST_CASE("a sweep stops before each step and at each time", "[testing][cancel_s
             case sweep_variant::baseline: return ended.has_value();
             case sweep_variant::stop: return ended.is_stopped() == (at.number < 3);  // then the value is there
             case sweep_variant::deadline: break;
+            case sweep_variant::allocation: return false;
         }
         return ended.is_error();  // at the end, too: the deadline was armed before the sleep
     };

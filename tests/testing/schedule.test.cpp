@@ -66,7 +66,7 @@ TEST_CASE("a schedule that was written as a text is the same when it is read", "
 }
 
 TEST_CASE("a text that is no schedule is refused, with what was expected where", "[testing][schedule][T5]") {
-    CHECK(says(error_of(""), "CORDON_SIM: \"\" is no schedule", "a seed, 0 to 18446744073709551615,", "at character 1"));
+    CHECK(says(error_of(""), "CORDON_SIM: \"\" is no schedule: a seed, 0 to 18446744073709551615, is expected"));
     CHECK(says(error_of("x"), "a seed", "at character 1"));
     CHECK(says(error_of("-1"), "a seed", "at character 1"));
     CHECK(says(error_of("18446744073709551616"), "a seed", "at character 1"));

@@ -34,23 +34,27 @@ struct sweep_options {
     std::uint64_t max_steps = 100'000;                   ///< that a run may take beyond the baseline's
     clock::duration max_time = std::chrono::minutes(1);  ///< virtual time that it may take beyond the baseline's
     std::size_t max_findings = 10;                       ///< after that many the sweep ends
+    bool fail_allocations = false;                       ///< too, each of them; see `allocation_fault`
 };
 
 /// How a run was made to end.
 enum class sweep_variant : std::uint8_t {
-    baseline,  ///< it was not
-    stop,      ///< its scope was asked to stop before a step
-    deadline,  ///< a deadline around it passed
+    baseline,    ///< it was not
+    stop,        ///< its scope was asked to stop before a step
+    deadline,    ///< a deadline around it passed
+    allocation,  ///< an allocation failed
 };
 [[nodiscard]] constexpr const char* to_string(sweep_variant v) noexcept {
-    return v == sweep_variant::baseline ? "baseline" : v == sweep_variant::stop ? "stop" : "deadline";
+    constexpr const char* texts[] = {"baseline", "stop", "deadline", "allocation"};
+    return texts[static_cast<std::size_t>(v)];
 }
 
 /// Where a run was made to end.
 struct sweep_point {
     sweep_variant variant = sweep_variant::baseline;
-    std::uint64_t number = 0;  ///< stop: the step before which it was asked; deadline: which of them; both from 1
-    clock::duration at{0};     ///< virtual time since the beginning of the run
+    /// stop: the step before which it was asked; deadline, allocation: which of them; all from 1
+    std::uint64_t number = 0;
+    clock::duration at{0};  ///< virtual time since the beginning of the run
 };
 
 /// What was wrong with a run.
@@ -69,11 +73,14 @@ struct sweep_result {
 [[nodiscard]] std::string describe(const sweep_result& swept);
 
 /// Runs `make()` once as it is, then once for each of its steps with a stop of its scope before that step, then with a
-/// deadline at each time when something happened and between each two. After each run it asks `check(ended, point)`,
-/// where `ended` is the `outcome`, a `timeout_error` if that deadline ended it.
+/// deadline at each time when something happened and between each two; and, if wanted, with each of its allocations
+/// failing. After each run it asks `check(ended, point)`, where `ended` is the `outcome`, a `timeout_error` if that
+/// deadline ended it.
 /// Returns:       how many points were swept, and what was found: a run that does not end within the limits; a task or
 ///                a timer that it leaves behind; an error, or a refusal other than `closed`, that the baseline does not
-///                end with; a check that says false or throws. Only the baseline's findings if there are any
+///                end with, but for the `std::bad_alloc` of an allocation; a check that says false or throws. Only
+///                the baseline's findings if there are any
+/// Errors:        `std::logic_error` if allocations are to fail, and the program's operator new does not ask
 /// Requires:      `make` gives an operation that does the same each time; no other thread starts tasks meanwhile
 /// Threads:       `make` is called inside the run, a simulation of its own each time; `check` after it
 /// Lifetime:      what a run leaves behind is kept for ever, and refers to what it was given: share that with the tasks

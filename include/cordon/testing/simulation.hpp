@@ -21,6 +21,7 @@
 #include <cordon/core/task.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/testing/allocation_fault.hpp>
 #include <cordon/testing/schedule.hpp>
 #include <cordon/time/timer_queue.hpp>
 
@@ -119,6 +120,7 @@ public:
 
     void submit(work_item& item) noexcept {
         check_inside("a task is to go on");
+        const detail::in_a_task no(false);
         item.next = nullptr;
         ready_.push_back(&item);
     }

@@ -70,8 +70,17 @@ public:
                                        : attribute_.nanoseconds_ <= clock::duration::zero();
     }
     [[nodiscard]] bool timed_out() const noexcept { return scope_.expired(); }
-    [[nodiscard]] CORDON_NOINLINE std::exception_ptr error() const {
+    /// Returns:       a timeout_error, or what kept it from being made: no memory for its text
+    [[nodiscard]] CORDON_NOINLINE std::exception_ptr error() const noexcept {
+#if defined(__cpp_exceptions)
+        try {
+            return std::make_exception_ptr(timeout_error(attribute_.where_));
+        } catch (...) {
+            return std::current_exception();
+        }
+#else
         return std::make_exception_ptr(timeout_error(attribute_.where_));
+#endif
     }
 
 private:

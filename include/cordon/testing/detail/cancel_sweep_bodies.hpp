@@ -12,6 +12,7 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/overdue.hpp>
 #include <cordon/scope/with.hpp>
+#include <cordon/testing/allocation_fault.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/detail/duration_text.hpp>
 #include <cordon/testing/explore.hpp>
@@ -21,8 +22,10 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <new>
 #include <optional>
 #include <source_location>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -43,10 +46,8 @@ public:
             where = simulation_->who_waits();
             choices = simulation_->trace();
             steps_until = times.size();
-            if (point_->variant == testing::sweep_variant::stop) {
-                point_->at = at;
-                root.request_stop();
-            }
+            if (point_->variant != testing::sweep_variant::deadline) point_->at = at;
+            if (point_->variant == testing::sweep_variant::stop) root.request_stop();
         }
         times.push_back(at);
     }
@@ -62,6 +63,7 @@ private:
         switch (point_->variant) {
             case testing::sweep_variant::stop: return step == point_->number;
             case testing::sweep_variant::deadline: return at >= point_->at;
+            case testing::sweep_variant::allocation: return allocation_plan::here().seen >= point_->number;
             case testing::sweep_variant::baseline: break;
         }
         return false;
@@ -72,15 +74,17 @@ private:
     clock::time_point start_;
 };
 
-/// Returns what an outcome says that neither a stop nor a deadline explains; empty if nothing. What was stopped is
-/// closed, and refuses.
+/// Returns what an outcome says that neither a stop, a deadline nor a failed allocation explains; empty if nothing. What
+/// was stopped is closed, and refuses.
 template <class T>
-std::string unexplained(const outcome<T>& ended) {
+std::string unexplained(const outcome<T>& ended, testing::sweep_variant how) {
 #if defined(__cpp_exceptions)
     try {
         if (ended.is_error()) std::rethrow_exception(ended.error());
     } catch (const timeout_error&) {
         return {};
+    } catch (const std::bad_alloc&) {
+        return how == testing::sweep_variant::allocation ? "" : "ended with an allocation that failed";
     } catch (const canceled&) {
         return {};
     } catch (const std::exception& e) {
@@ -98,6 +102,35 @@ inline void keep_for_ever(std::shared_ptr<void> left) {
     static auto& kept = *new std::vector<std::shared_ptr<void>>;
     kept.push_back(std::move(left));
 }
+
+/// Has the `number`th allocation of tasks fail while it lives; 0: none.
+class failing_allocation {
+public:
+    explicit failing_allocation(std::uint64_t number) noexcept : plan_(allocation_plan::here()) {
+        plan_ = {number != 0, false, 0, number};
+    }
+    failing_allocation(const failing_allocation&) = delete;
+    failing_allocation& operator=(const failing_allocation&) = delete;
+    ~failing_allocation() { plan_ = {}; }
+
+    [[nodiscard]] bool has_failed() const noexcept { return plan_.fails != 0 && plan_.seen >= plan_.fails; }
+
+    /// Throws if the program's operator new does not ask.
+    static void expect_hook() {
+        const failing_allocation second(2);
+        {
+            const in_a_task yes(true);
+            ::operator delete(::operator new(1));
+        }
+        if (second.plan_.seen == 0)
+            raise(std::logic_error("cancel_sweep: allocations are to fail, but the program's operator new does not ask "
+                                   "allocation_fault()"),
+                  "cancel_sweep: operator new does not ask allocation_fault()");
+    }
+
+private:
+    allocation_plan& plan_;
+};
 
 class sweep_access {
 public:
@@ -125,6 +158,7 @@ public:
         : options_(options), make_(make), check_(check), where_(where) {}
 
     testing::sweep_result sweep() {
+        if (options_.fail_allocations) failing_allocation::expect_hook();
         run({});
         if (!result_.findings.empty()) return std::move(result_);
         const std::uint64_t steps = baseline_.size();
@@ -136,15 +170,19 @@ public:
             const clock::duration between = (times_[i + 1] - times_[i]) / 2;
             if (between != clock::duration::zero()) run({variant::deadline, ++number, times_[i] + between});
         }
+        bool failed = options_.fail_allocations;
+        for (number = 1; failed && wants_more(); ++number) failed = run({variant::allocation, number, {}});
         return std::move(result_);
     }
 
 private:
     [[nodiscard]] bool wants_more() const { return result_.findings.size() < options_.max_findings; }
 
-    void run(testing::sweep_point point) {
+    /// Returns:       false if there is no such point: not that many allocations
+    bool run(testing::sweep_point point) {
         const bool is_baseline = point.variant == variant::baseline;
         if (!is_baseline) ++result_.points;
+        const failing_allocation allocation(point.variant == variant::allocation ? point.number : 0);
         auto sim = std::make_unique<testing::simulation>(options_.seed);
         sweep_watch watch(*sim, point);
         sim->observe(&watch);
@@ -159,30 +197,44 @@ private:
             point.variant == variant::deadline ? deadline::at(sim->now() + point.at) : deadline::never();
         const run_fault thrown = what_escapes([&] {
             whole = std::make_unique<run_type>(
-                *sim, with(make_(), overdue(nobody_is_told), until(until_then, where_)), where_);
+                *sim, with(made(), overdue(nobody_is_told), until(until_then, where_)), where_);
         });
-        if (whole == nullptr) return note("could not be made: " + thrown.what);
-
-        const deadline latest = is_baseline ? deadline::never() : deadline::after(times_.back() + options_.max_time);
-        const auto how = sweep_access::drive(*sim, whole->done, whole->scope, baseline_.size() + options_.max_steps,
-                                             latest.time());
-        sim->observe(nullptr);
-        if (how != sweep_access::verdict::ended) {
-            note(not_ended(*sim, how));
-            keep_for_ever(std::move(whole));
-            return keep_for_ever(std::move(sim));
+        outcome<value_type> ended(std::make_exception_ptr(std::bad_alloc()));  // if it could not even be made
+        if (whole != nullptr) {
+            const deadline latest =
+                is_baseline ? deadline::never() : deadline::after(times_.back() + options_.max_time);
+            const auto how = sweep_access::drive(*sim, whole->done, whole->scope,
+                                                 baseline_.size() + options_.max_steps, latest.time());
+            if (how != sweep_access::verdict::ended) {
+                note(not_ended(*sim, how));
+                keep_for_ever(std::move(whole));
+                keep_for_ever(std::move(sim));
+                return true;
+            }
+            ended = whole->root.take();
+            whole.reset();
+        } else if (!allocation.has_failed()) {
+            note("could not be made: " + thrown.what);
+            return true;
         }
-        outcome<value_type> ended = whole->root.take();
-        whole.reset();
+        sim->observe(nullptr);
+        const bool is_there = point.variant != variant::allocation || allocation.has_failed();
+        if (!is_there) --result_.points;
         if (is_baseline) learn(watch, *sim, ended);
-        else if (!same_so_far(watch)) note("does not run as the baseline did up to there: it is not deterministic");
+        else if (point.variant != variant::allocation && !same_so_far(watch))
+            note("does not run as the baseline did up to there: it is not deterministic");
         if (const std::string left = sim->who_waits(); !left.empty()) note("leaves tasks behind:\n" + left);
         if (sim->armed_timers() != 0) note("leaves " + std::to_string(sim->armed_timers()) + " timers armed");
-        if (const std::string why = unexplained(ended); !why.empty() && why != expected_) note(why);
+        if (const std::string why = unexplained(ended, point.variant); !why.empty() && why != expected_) note(why);
         const bool idle = sweep_access::idle(*sim);
         here.reset();  // a check may run simulations of its own
-        ask(ended, point, note);
+        if (is_there) ask(ended, point, note);
         if (!idle) keep_for_ever(std::move(sim));
+        return is_there;
+    }
+    decltype(auto) made() {
+        const in_a_task yes(true);
+        return make_();
     }
 
     void learn(sweep_watch& watch, testing::simulation& sim, const outcome<value_type>& ended) {
@@ -191,7 +243,7 @@ private:
         times_ = baseline_;
         times_.push_back(sim.now() - testing::simulation_options().start);
         times_.erase(std::unique(times_.begin(), times_.end()), times_.end());
-        expected_ = unexplained(ended);
+        expected_ = unexplained(ended, variant::baseline);
     }
     static std::string not_ended(const testing::simulation& sim, sweep_access::verdict how) {
         if (how == sweep_access::verdict::deadlock) return "never ends: nothing can wake\n" + sim.who_waits();
@@ -233,6 +285,7 @@ namespace testing {
 inline std::string describe(const sweep_finding& finding) {
     std::string text = to_string(finding.variant);
     if (finding.variant == sweep_variant::stop) text += " before step " + std::to_string(finding.number);
+    if (finding.variant == sweep_variant::allocation) text += ' ' + std::to_string(finding.number) + " failed";
     if (finding.variant != sweep_variant::baseline) text += " after " + detail::duration_text(finding.at);
     text += ": " + finding.what + (finding.what.ends_with('\n') ? "" : "\n");
     return finding.where.empty() ? text : text + "  who waited where then:\n" + finding.where;

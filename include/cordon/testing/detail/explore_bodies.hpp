@@ -2,6 +2,9 @@
 #pragma once
 
 // The bodies of <cordon/testing/explore.hpp>, which includes this.
+//
+// Long, because <cordon/testing/simulation.hpp> ends by including explore.hpp: what that needs cannot have a header that
+// includes simulation.hpp, and has to be here.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -178,8 +181,9 @@ private:
         look([&](std::uint64_t id, std::uint32_t changes) { see(step, id, changes); });
         std::erase_if(tasks_, [&](const auto& entry) {
             if (entry.second.is_there) return false;
-            const known& k = entry.second;
-            step.actors.push_back({k.has_begun ? went_on(k) + " and ends" : k.who + "ends" + k.spawned, {}, entry.first});
+            const auto& [id, task] = entry;
+            step.actors.push_back(
+                {task.has_begun ? went_on(task) + " and ends" : task.who + "ends" + task.spawned, {}, id});
             return true;
         });
         if (at_ != step.at) step.actors.push_back({"time goes on to " + duration_text(at_), {}, 0});
@@ -340,8 +344,8 @@ public:
         std::vector<logged_step> steps;
         const auto r = explorer.run(s, &steps);
         const bool fits = s.is_seeded() || testing::schedule(r.trace, s.seed()) == s;
-        say(s, (r.failed() ? "alone was run, and fails: " + r.fault.what : "alone was run, and passes") +
-                   (fits ? "" : "\n  (the run did not have all these choices: this is another test, or it has changed)"));
+        say(s, r.failed() ? "alone was run, and fails: " + r.fault.what : "alone was run, and passes");
+        if (!fits) say(s, "has choices that the run did not have: this is another test, or it has changed");
         if (!r.failed()) return std::nullopt;
         print(steps);
         return s;

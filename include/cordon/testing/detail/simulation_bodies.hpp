@@ -192,6 +192,7 @@ inline bool simulation::step(cancel_scope& root) {
         const std::uint32_t k = choose(static_cast<std::uint32_t>(ready_.size()));
         work_item* const item = ready_[k];
         ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(k));
+        const detail::in_a_task yes(true);
         item->run(*item);
         return true;
     }
