@@ -132,7 +132,7 @@ TEST_CASE("what is lost when an allocation fails is found, with its number",
     const auto careless = [](shared w) -> task<> {
         const bool mine = w->slots.try_acquire();
         REQUIRE(mine);
-        const auto p = std::make_unique<int>(1);
+        w->made = std::make_unique<int>(1);  // kept, or a compiler may leave it out
         w->slots.release();
         co_await co::this_task::yield();
     };
@@ -141,9 +141,9 @@ TEST_CASE("what is lost when an allocation fails is found, with its number",
     CHECK(swept.findings[0].variant == sweep_variant::allocation);
     CHECK(says(describe(swept), "allocation " + std::to_string(swept.findings[0].number) + " failed after 0 s: ",
                "the check says false"));
-    const auto hides = [](shared) -> task<> {
+    const auto hides = [](shared w) -> task<> {
         try {
-            const auto p = std::make_unique<int>(1);
+            w->made = std::make_unique<int>(1);
         } catch (const std::bad_alloc&) {
             throw std::runtime_error("something is wrong");
         }
