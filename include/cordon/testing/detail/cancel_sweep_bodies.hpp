@@ -77,7 +77,7 @@ private:
 /// Returns what an outcome says that neither a stop, a deadline nor a failed allocation explains; empty if nothing. What
 /// was stopped is closed, and refuses.
 template <class T>
-std::string unexplained(const outcome<T>& ended, testing::sweep_variant how) {
+std::string unexplained(const outcome<T>& ended, [[maybe_unused]] testing::sweep_variant how) {
 #if defined(__cpp_exceptions)
     try {
         if (ended.is_error()) std::rethrow_exception(ended.error());
