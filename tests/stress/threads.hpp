@@ -22,8 +22,8 @@
 
 namespace stress {
 
-/// A seed that is printed, before anything can go wrong, in the form in which it can be asked for again. It repeats what
-/// the threads do, not when.
+/// A seed that is printed, before anything can go wrong, in the form in which it can be asked for again. It repeats
+/// what the threads do, not when.
 inline std::uint64_t fresh_seed() {
     const char* const asked = std::getenv("CORDON_STRESS_SEED");
     const std::uint64_t seed = asked != nullptr ? std::strtoull(asked, nullptr, 10) : std::random_device{}();

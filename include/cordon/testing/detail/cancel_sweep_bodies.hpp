@@ -74,8 +74,8 @@ private:
     clock::time_point start_;
 };
 
-/// Returns what an outcome says that neither a stop, a deadline nor a failed allocation explains; empty if nothing. What
-/// was stopped is closed, and refuses.
+/// Returns what an outcome says that neither a stop, a deadline nor a failed allocation explains; empty if nothing.
+/// What was stopped is closed, and refuses.
 template <class T>
 std::string unexplained(const outcome<T>& ended, [[maybe_unused]] testing::sweep_variant how) {
 #if defined(__cpp_exceptions)

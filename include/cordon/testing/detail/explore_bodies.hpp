@@ -3,8 +3,8 @@
 
 // The bodies of <cordon/testing/explore.hpp>, which includes this.
 //
-// Long, because <cordon/testing/simulation.hpp> ends by including explore.hpp: what that needs cannot have a header that
-// includes simulation.hpp, and has to be here.
+// Long, because <cordon/testing/simulation.hpp> ends by including explore.hpp: what that needs cannot have a header
+// that includes simulation.hpp, and has to be here.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -104,8 +104,8 @@ struct logged_step {
     friend bool operator==(const logged_step&, const logged_step&) = default;
 };
 
-/// `* after 1 ms, choice 3:1 of 2: #7 "writer" goes on at counter.cpp:12 in increment (yield)`, with a star if it is not
-/// the first that was chosen; and perhaps where it waits then.
+/// `* after 1 ms, choice 3:1 of 2: #7 "writer" goes on at counter.cpp:12 in increment (yield)`, with a star if it is
+/// not the first that was chosen; and perhaps where it waits then.
 inline std::string describe(const logged_step& s, bool with_then = false) {
     std::string text = (s.chose.taken != 0 ? "* after " : "  after ") + duration_text(s.at);
     if (s.chose.of > 1)
