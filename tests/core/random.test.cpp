@@ -2,7 +2,6 @@
 #include <cordon/core/detail/random.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/testing/simulation.hpp>
-#include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
 
@@ -15,19 +14,18 @@
 
 namespace {
 
-using namespace std::chrono_literals;
 namespace co = cordon;
 using co::detail::random_source;
 
-/// The first number of a source that is made after `wait` in a simulation.
-std::uint64_t first_in_simulation(std::chrono::nanoseconds wait) {
-    std::uint64_t drawn = 0;
+/// A number of a source that is made in a simulation, and one of `outside`, which is not.
+std::array<std::uint64_t, 2> drawn_in_simulation(std::uint64_t seed, random_source& outside) {
+    std::array<std::uint64_t, 2> drawn{};
     const auto root = [&]() -> co::task<> {
-        co_await co::sleep_for(wait);
         const auto source = std::make_unique<random_source>();
-        drawn = source->next_bits();
+        drawn = {source->next_bits(), outside.next_bits()};
+        co_return;
     };
-    co::testing::simulation().run(root());
+    co::testing::simulation(seed).run(root());
     return drawn;
 }
 
@@ -59,11 +57,16 @@ TEST_CASE("numbers in the unit interval never reach one and spread evenly", "[co
     CHECK(chi_squared < 37.7);
 }
 
-TEST_CASE("two sources without a seed differ, and one in a simulation depends on its time only", "[core][random]") {
-    std::array<random_source, 2> sources;
+TEST_CASE("two sources without a seed differ, and in a simulation all draw from its seed", "[core][random]") {
+    std::array<random_source, 3> sources;
     CHECK(sources[0].next_bits() != sources[1].next_bits());
-    CHECK(first_in_simulation(1s) == first_in_simulation(1s));
-    CHECK(first_in_simulation(1s) != first_in_simulation(1s + 1ns));
+    const auto drawn = drawn_in_simulation(1, sources[0]);
+    CHECK(drawn[0] != drawn[1]);
+    CHECK(drawn_in_simulation(1, sources[1]) == drawn);  // whatever was drawn before, and elsewhere
+    CHECK(drawn_in_simulation(2, sources[2])[0] != drawn[0]);
+    random_source seeded(7), same(7);
+    const std::uint64_t first = seeded.next_bits();
+    CHECK(drawn_in_simulation(1, same)[1] == first);  // what has a seed keeps to it
 }
 
 TEST_CASE("threads that draw from one source share its sequence without repetition", "[core][random]") {

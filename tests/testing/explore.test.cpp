@@ -2,10 +2,12 @@
 #include <cordon/testing/explore.hpp>
 
 #include <cordon/core/this_task.hpp>
+#include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/scope/when_any.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
+#include <cordon/testing/chaos.hpp>
 #include <cordon/testing/fault.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -339,8 +341,48 @@ TEST_CASE("what a run takes from its seed stays the same when its schedule is ma
     REQUIRE(failing);
     CHECK(failing->seed() != 0);
     CHECK_FALSE(failing->is_seeded());  // it was made shorter, although only some seeds fail
-    CHECK(failing->choices().empty());
+    CHECK(others_than_first(failing->choices()) == 4);  // that all faults strike
     CHECK(simulation(*failing).run(make));
+}
+
+TEST_CASE("whether a fault strikes is a choice of the schedule, of which all are tried", "[testing][explore][fault][T8]") {
+    const auto make = []() -> task<int> {
+        co::testing::fault_plan plan{0, {.armed = 1, .fires = 0.25}};
+        plan.set("never", 0);
+        plan.set("always", 1);
+        int struck = 0;
+        for (int i = 0; i < 3; ++i) {
+            struck += co::testing::fault("now and then") ? 1 : 0;
+            struck += co::testing::fault("never") ? 10 : 0;
+            struck += co::testing::fault("always") ? 100 : 0;
+        }
+        co_return struck;
+    };
+    std::map<int, int> seen;
+    const auto all = explore_all(100, make, [&](int struck) { return ++seen[struck] != 0; });
+    CHECK(all.complete);
+    CHECK(all.schedules == 8);
+    CHECK(seen == std::map<int, int>{{300, 1}, {301, 3}, {302, 3}, {303, 1}});
+    const auto failing = explore({.schedules = 1000}, make, [](int struck) { return struck != 302; });
+    REQUIRE(failing);
+    CHECK(others_than_first(failing->choices()) == 2);
+    CHECK(shrink(*failing, make, [](int struck) { return struck == 300; }));
+}
+
+TEST_CASE("what chaos does differs from seed to seed, and is found and made shorter", "[testing][explore][chaos]") {
+    co::testing::chaos trouble{{.error_rate = 0.05, .latency_rate = 0.05, .latency = 1s}};
+    const auto make = [&]() -> task<int> {
+        int failed = 0;
+        for (int i = 0; i < 10; ++i) {
+            const auto o = co_await co::as_outcome(trouble([] { return noise(1); }));
+            failed += o.is_error() ? 1 : 0;
+        }
+        co_return failed;
+    };
+    const auto failing = explore({.schedules = 200}, make, [](int failed) { return failed < 2; });
+    REQUIRE(failing);
+    CHECK(others_than_first(failing->choices()) == 2);  // two errors, and no delay
+    CHECK(simulation(*failing).run(make) == 2);
 }
 
 TEST_CASE("what fails is printed as one line to run it again, with the reason, and then what happens in it",

@@ -48,7 +48,7 @@ struct chaos_options {
     double stop_rate = 0;                           ///< ends as if the call had stopped by itself
     double latency_rate = 0;
     clock::duration latency{0};                     ///< 0 is none; not negative
-    std::uint64_t seed = 0;                         ///< 0: chosen by the clock, in a simulation the virtual one
+    std::uint64_t seed = 0;                         ///< 0: the clock chooses; in a simulation, the schedule does
 };
 
 /// What happens to a call, instead of it or before it.
@@ -151,9 +151,17 @@ private:
     }
     /// Two numbers for each call, whatever the rates: so a seed makes the same calls fail when another rate changes.
     [[nodiscard]] fate draw(const terms& t) noexcept {
-        const double slow = random_.next(), what = random_.next();
         fate f;
-        if (slow < t.delay && t.latency > clock::duration::zero()) {
+        double what = 0;
+        bool slow = false;
+        if (cordon::detail::chance* const simulated = random_.decided_by()) {
+            slow = t.latency > clock::duration::zero() && simulated->decide(t.delay);
+            what = !simulated->decide(t.stop) ? 1 : t.stop * cordon::detail::unit_interval(simulated->bits());
+        } else {
+            slow = random_.next() < t.delay && t.latency > clock::duration::zero();
+            what = random_.next();
+        }
+        if (slow) {
             f.delay = t.latency;
             count(delayed_);
         }

@@ -6,6 +6,8 @@
 //
 //     CORDON_SIM=7            all that seed 7 chooses
 //     CORDON_SIM=7/3:1,9:2x4  of what is ready the first; but at choice 3 the second, at choices 9 to 12 the third
+//
+// Whether something goes wrong, by `fault` or `chaos`, is a choice as well: the first is that it does not.
 
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
@@ -23,10 +25,12 @@
 namespace cordon::inline CORDON_ABI {
 namespace testing {
 
-/// What a run chose among several that were ready: enough to run the same schedule again.
+/// What a run chose: among several that were ready, or whether a `fault` or `chaos` strikes. Enough to run the same
+/// schedule again.
 struct choice {
     std::uint32_t taken = 0;
     std::uint32_t of = 1;
+    bool strikes = false;  ///< the latter: 0 it does not, 1 it does
 
     friend bool operator==(const choice&, const choice&) = default;
 };

@@ -16,6 +16,7 @@
 #include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/leaf.hpp>
 #include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/root.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/core/task.hpp>
@@ -145,12 +146,23 @@ private:
         simulation* owner;
         locked_timer_queue queue;
     };
+    /// In the place of chance: what is drawn comes from the seed, what is decided is a choice of the schedule.
+    struct own_chance final : detail::chance {
+        explicit own_chance(simulation& s) noexcept : owner(&s), state(detail::mixed(s.seed() + 1)) {}
+        std::uint64_t bits() noexcept override { return detail::mixed(state += 0x9e3779b97f4a7c15); }
+        bool decide(double share) noexcept override { return owner->strikes(share); }
+
+        simulation* owner;
+        std::uint64_t state;
+    };
     enum class verdict { ended, deadlock, livelock, late };
 
     verdict drive(const bool& done, cancel_scope& root, std::uint64_t max_steps, clock::time_point latest);
     void give_up(const bool& done, cancel_scope& root, verdict why);
     bool step(cancel_scope& root);
     std::uint32_t choose(std::uint32_t n);
+    bool strikes(double share);
+    std::uint64_t next_random() noexcept { return detail::mixed(random_ += 0x9e3779b97f4a7c15); }
     void jump_to(clock::time_point t) noexcept {
         now_ = t;
         detail::set_coarse_now(t);
@@ -171,7 +183,8 @@ private:
 
     std::uint64_t id_;
     schedule schedule_;
-    std::uint64_t random_;
+    std::uint64_t random_;  ///< of the choices
+    own_chance chance_{*this};
     simulation_options options_;
     clock::time_point now_;
     std::vector<work_item*> ready_;

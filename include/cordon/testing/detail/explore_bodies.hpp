@@ -100,14 +100,16 @@ struct logged_step {
     std::size_t number = 0;     ///< of its choice, if `chose.of` is more than 1
     testing::choice chose;
     std::vector<actor> actors;  ///< in the order of what they did
+    bool strikes = false;       ///< something was made to go wrong
 
+    [[nodiscard]] bool is_usual() const noexcept { return chose.taken == 0 && !strikes; }
     friend bool operator==(const logged_step&, const logged_step&) = default;
 };
 
 /// `* after 1 ms, choice 3:1 of 2: #7 "writer" goes on at counter.cpp:12 in increment (yield)`, with a star if it is
 /// not the first that was chosen; and perhaps where it waits then.
 inline std::string describe(const logged_step& s, bool with_then = false) {
-    std::string text = (s.chose.taken != 0 ? "* after " : "  after ") + duration_text(s.at);
+    std::string text = (s.is_usual() ? "  after " : "* after ") + duration_text(s.at);
     if (s.chose.of > 1)
         text += ", choice " + std::to_string(s.number) + ':' + std::to_string(s.chose.taken) + " of " +
                 std::to_string(s.chose.of);
@@ -174,8 +176,14 @@ private:
     /// Notes what has changed since the step began; at first, since before the run.
     void end_step() {
         if (steps_.size() == max_steps) return;
-        logged_step step{at_, chosen_, {}, {}};
-        if (simulation_->trace().size() > chosen_) step.chose = simulation_->trace()[chosen_++];
+        logged_step step{at_, chosen_, {}, {}, false};
+        std::string struck;
+        for (const auto& trace = simulation_->trace(); chosen_ < trace.size(); ++chosen_) {
+            if (!trace[chosen_].strikes) step.chose = trace[chosen_];
+            else if (trace[chosen_].taken != 0) struck += (struck.empty() ? "" : ", ") + std::to_string(chosen_) + ":1";
+        }
+        step.strikes = !struck.empty();
+        if (step.strikes) step.actors.push_back({"something goes wrong, by choice " + struck, {}, 0});
         at_ = simulation_->now() - start_;
         for (auto& [id, task] : tasks_) task.is_there = false;
         look([&](std::uint64_t id, std::uint32_t changes) { see(step, id, changes); });
@@ -221,7 +229,7 @@ inline std::string timeline(const std::vector<logged_step>& steps) {
     constexpr std::size_t last = 40;
     std::string text, line;
     for (std::size_t i = 0, left_out = 0, times = 1; i < steps.size(); ++i) {
-        if (i + last < steps.size() && steps[i].chose.taken == 0) {
+        if (i + last < steps.size() && steps[i].is_usual()) {
             ++left_out;
             continue;
         }

@@ -20,8 +20,10 @@ public:
         current_ = &s;
         detail::simulations.fetch_add(1, std::memory_order_relaxed);
         detail::virtual_now = &s.now_;
+        detail::chance_here = &s.chance_;
     }
     ~session() {
+        detail::chance_here = nullptr;
         detail::virtual_now = nullptr;
         detail::simulations.fetch_sub(1, std::memory_order_relaxed);
         current_ = nullptr;
@@ -201,7 +203,7 @@ inline bool simulation::step(cancel_scope& root) {
     return true;
 }
 
-/// The one source of every choice: the schedule's, or from its seed (splitmix64).
+/// Who goes on: the schedule's choice, or one from its seed.
 inline std::uint32_t simulation::choose(std::uint32_t n) {
     if (n == 1) return 0;
     std::uint32_t taken = 0;
@@ -209,12 +211,18 @@ inline std::uint32_t simulation::choose(std::uint32_t n) {
         if (trace_.size() < schedule_.choices().size())
             taken = (std::min)(schedule_.choices()[trace_.size()], n - 1);
     } else {
-        std::uint64_t z = (random_ += 0x9e3779b97f4a7c15);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        taken = static_cast<std::uint32_t>((z ^ (z >> 31)) % n);
+        taken = static_cast<std::uint32_t>(next_random() % n);
     }
     trace_.push_back({taken, n});
+    return taken;
+}
+/// Whether something that does so with this share of the times goes wrong now.
+inline bool simulation::strikes(double share) {
+    if (share <= 0 || share >= 1) return share > 0;
+    const auto& given = schedule_.choices();
+    const bool taken = schedule_.is_seeded() ? detail::unit_interval(next_random()) < share
+                                             : trace_.size() < given.size() && given[trace_.size()] != 0;
+    trace_.push_back({taken ? 1u : 0u, 2, true});
     return taken;
 }
 
