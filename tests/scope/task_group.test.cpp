@@ -121,7 +121,7 @@ TEST_CASE("children spawn siblings, and the join waits for those as well", "[sco
     });
 }
 
-TEST_CASE("a group takes no task after its join, and has to be made anew", "[scope][task_group][G-024][G9][G10]") {
+TEST_CASE("a group takes no task after its join, and has to be made anew", "[scope][task_group][G-024][G9][G10][LK-05]") {
     simulate([](simulation& sim) -> co::task<> {
         for (int round = 0; round < 2; ++round) {
             co::task_group group{co::executor_ref(sim), {.name = "batch"}};
@@ -1085,7 +1085,7 @@ TEST_CASE(
 }
 
 TEST_CASE("a group destroyed with a live child prints it by name and place, and terminates",
-          "[scope][task_group][G-035][G1]") {
+          "[scope][task_group][G-035][G1][LK-05]") {
     const auto text = last_words([] {
         co::run_loop loop;
         auto group = std::make_unique<co::task_group>(co::executor_ref(loop), co::group_options{.name = "sessions"});

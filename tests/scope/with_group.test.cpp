@@ -125,7 +125,7 @@ TEST_CASE("after the join the context of a with_group is stopped, on success too
 }
 
 TEST_CASE("the first failure of a child stops siblings and body, and is thrown in its original type",
-          "[scope][with_group][G-010][G-015][G-018][G2]") {
+          "[scope][with_group][G-010][G-015][G-018][G2][LK-06]") {
     struct special : std::logic_error {
         special() : logic_error("special"), code(17) {}
         int code;
@@ -465,7 +465,7 @@ TEST_CASE("an error that the body has caught from a future is still the group's"
 }
 
 TEST_CASE("a with_group that keeps going runs all to their end, then throws the first error",
-          "[scope][with_group][G-016]") {
+          "[scope][with_group][G-016][LK-06]") {
     simulate([]() -> co::task<> {
         int done = 0;
         std::size_t errors = 0;

@@ -345,7 +345,8 @@ TEST_CASE("what a run takes from its seed stays the same when its schedule is ma
     CHECK(simulation(*failing).run(make));
 }
 
-TEST_CASE("whether a fault strikes is a choice of the schedule, of which all are tried", "[testing][explore][fault][T8]") {
+TEST_CASE("whether a fault strikes is a choice of the schedule, of which all are tried",
+          "[testing][explore][fault][T8]") {
     const auto make = []() -> task<int> {
         co::testing::fault_plan plan{0, {.armed = 1, .fires = 0.25}};
         plan.set("never", 0);

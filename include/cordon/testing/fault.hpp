@@ -37,8 +37,8 @@ struct fault_options {
     double fires = 0.25;  ///< how often one of those does; 0 to 1
 };
 
-/// Has places go wrong while it lives, the same ones for the same seed. When they do so is a choice of the schedule in a
-/// simulation, which `explore` finds and shrinks; elsewhere it comes from the seed as well.
+/// Has places go wrong while it lives, the same ones for the same seed. When they do so is a choice of the schedule in
+/// a simulation, which `explore` finds and makes shorter; elsewhere it comes from the seed as well.
 /// Errors:        `std::invalid_argument` if a share is out of range, `std::logic_error` beside another on this thread
 class fault_plan {
 public:
