@@ -8,9 +8,13 @@
 #include "catch.hpp"
 #include "fake_clock.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -301,6 +305,90 @@ TEST_CASE("after years of counting a bucket is still what it was", "[limit][keye
         CHECK(single.try_acquire(3));
         CHECK_FALSE(single.try_acquire());
         time.advance(std::chrono::hours(24 * 365));
+    }
+}
+
+namespace {
+
+/// Different strings of sixteen bytes that the std::hash of libstdc++, MurmurHash64A, gives the same: each step of it can
+/// be undone, so the second half is chosen for the first. Whoever sends keys can do this.
+std::vector<std::string> colliding_strings(std::size_t n) {
+    constexpr std::uint64_t m = 0xc6a4a7935bd1e995u;
+    std::uint64_t inverse = m;  // five correct bits, twice as many in each round
+    for (int i = 0; i < 5; ++i) inverse *= 2 - m * inverse;
+    const auto shifted = [](std::uint64_t v) { return v ^ (v >> 47); };  // undoes itself
+    std::vector<std::string> all;
+    for (std::uint64_t first = 0; first < n; ++first) {
+        const std::uint64_t after_first = (0xc70f6907u ^ (16 * m) ^ (shifted(first * m) * m)) * m;
+        const std::uint64_t second = shifted(after_first * inverse) * inverse;  // makes all of it zero
+        std::string s(16, '\0');
+        std::memcpy(s.data(), &first, 8);
+        std::memcpy(s.data() + 8, &second, 8);
+        all.push_back(std::move(s));
+    }
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("strings that were made to collide in std::hash find places as others do", "[limit][keyed_limiter]") {
+    const std::vector<std::string> keys = colliding_strings(1'000);
+#if defined(__GLIBCXX__)
+    for (const std::string& key : keys) REQUIRE(std::hash<std::string>()(key) == std::hash<std::string>()(keys.front()));
+#endif
+    fake_clock time;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        keyed_limiter<std::string> b(every(1h), 1, {.max_keys = 8'192, .seed = seed});  // 32 shards of 256
+        for (const std::string& key : keys) CHECK(b.try_acquire(key));
+        CHECK(b.stats().overflowed == 0);
+        CHECK(b.stats().keys == keys.size());
+    }
+    // Nor do two of them share a shard, but by chance: one time in 32.
+    int together = 0;
+    for (std::uint64_t seed = 1; seed <= 1'000; ++seed) {
+        const co::detail::seeded_hash hash(seed, ~seed);
+        together += hash(keys[0].data(), 16) >> 59 == hash(keys[1].data(), 16) >> 59;
+    }
+    CHECK(together < 80);
+}
+
+TEST_CASE("the hash of strings is SipHash-1-3", "[limit][keyed_limiter]") {
+    // As Rust's and the authors' implementations have it: of the bytes 0, 1, ... n - 1 with the key 0, 1, ... 15.
+    const std::map<std::size_t, std::uint64_t> expected{
+        {0, 0xabac0158050fc4dcu},  {1, 0xc9f49bf37d57ca93u},  {2, 0x82cb9b024dc7d44du},  {3, 0x8bf80ab8e7ddf7fbu},
+        {4, 0xcf75576088d38328u},  {5, 0xdef9d52f49533b67u},  {6, 0xc50d2b50c59f22a7u},  {7, 0xd3927d989bb11140u},
+        {8, 0x369095118d299a8eu},  {9, 0x25a48eb36c063de4u},  {15, 0xd320d86d2a519956u}, {16, 0xcc4fdd1a7d908b66u},
+        {17, 0x9cf2689063dbd80cu}, {63, 0x9d199062b7bbb3a8u}};
+    unsigned char bytes[80];
+    for (std::size_t i = 0; i < sizeof bytes; ++i) bytes[i] = static_cast<unsigned char>(i);
+    const co::detail::seeded_hash hash(0x0706050403020100u, 0x0f0e0d0c0b0a0908u);
+    for (const auto& [size, value] : expected) {
+        INFO("of " << size << " bytes");
+        CHECK(hash(bytes, size) == value);
+    }
+    for (std::size_t from = 1; from < 9; ++from) {  // wherever the bytes lie
+        unsigned char moved[80];
+        std::copy_n(bytes, 63, moved + from);
+        CHECK(hash(moved + from, 63) == expected.at(63));
+    }
+    CHECK(co::detail::seeded_hash(1, 2)(bytes, 8) != co::detail::seeded_hash(1, 3)(bytes, 8));
+    CHECK(co::detail::seeded_hash(1, 2)(bytes, 8) != co::detail::seeded_hash(3, 2)(bytes, 8));
+}
+
+TEST_CASE("equal strings are one key, whatever they are and however they are seeded", "[limit][keyed_limiter]") {
+    fake_clock time;
+    for (std::uint64_t seed = 0; seed < 50; ++seed) {
+        keyed_limiter<std::string> b(every(1h), 2, {.seed = seed});
+        keyed_limiter<std::wstring> wide(every(1h), 1, {.seed = seed});
+        for (std::size_t size = 0; size < 40; ++size) {
+            const std::string text(size, 'x'), longer = "y" + text;
+            CHECK(b.try_acquire(text));
+            CHECK(b.try_acquire(std::string_view(longer).substr(1)));
+            CHECK_FALSE(b.try_acquire(text.c_str()));
+            CHECK(wide.try_acquire(std::wstring(size, L'x')));
+            CHECK_FALSE(wide.try_acquire(std::wstring(size, L'x')));
+        }
+        CHECK(b.stats().keys == 40);
     }
 }
 

@@ -13,12 +13,14 @@
 #include <cordon/core/detail/admitted_call.hpp>
 #include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/random.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/verdict.hpp>
 #include <cordon/limit/detail/gcra.hpp>
 #include <cordon/limit/detail/key_shard.hpp>
+#include <cordon/limit/detail/seeded_hash.hpp>
 #include <cordon/limit/rate.hpp>
 #include <cordon/limit/token_bucket.hpp>
 
@@ -49,7 +51,9 @@ struct keyed_limiter_options {
 /// again, which loses nothing by that. If there is none, it shares one bucket of the same size with all others that
 /// find no place: so memory is bounded, and whoever makes up keys cannot get more than one client does.
 /// Requires:      `std::hash<Key>` and `==`; keys are compared in full, whatever their hash. A key is movable. For a
-///                `std::string` whatever converts to a view of it will do, and is copied only if it is new
+///                `std::string` whatever converts to a view of it will do, and is copied only if it is new. Strings are
+///                hashed by a keyed hash instead: who does not know the seed cannot make two of them collide. The
+///                `std::hash` of other keys is mixed with the seed, so those that collide in it share a chain
 /// Threads:       all members from any
 /// Lifetime:      outlives its permits
 /// Cost:          one clock reading, one hash and an uncontended mutex of one of up to 32 shards. Allocates for new
@@ -79,12 +83,13 @@ public:
         : gcra_(limit, detail::checked_range("keyed_limiter", "burst", burst, 0, token_bucket::max_burst)),
           shared_(limit, burst),
           shard_bits_(bits_for(detail::checked_range("keyed_limiter", "max_keys", options.max_keys, 1, most_keys))),
-          shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)), name_(options.name) {
+          shards_(std::make_unique<shard[]>(std::size_t{1} << shard_bits_)),
+          seed_(options.seed != 0 ? options.seed : own_seed()), strings_(seed_, detail::mixed(seed_)),
+          name_(options.name) {
         const std::size_t n = std::size_t{1} << shard_bits_;
         for (std::size_t i = 0; i < n; ++i)
             shards_[i].open(gcra_, token_bucket::ns_now(),
                             options.max_keys / n + (i < options.max_keys % n ? 1 : 0));
-        seed_ = options.seed != 0 ? options.seed : own_seed();
     }
     keyed_limiter(const keyed_limiter&) = delete;
     keyed_limiter& operator=(const keyed_limiter&) = delete;
@@ -176,7 +181,9 @@ private:
         return mix(reinterpret_cast<std::uintptr_t>(this) ^ 0xD1B54A32D192ED03u, token_bucket::ns_now() | 1) | 1;
     }
     std::uint64_t hash_of(const view& key) const noexcept {
-        return mix(std::hash<view>()(key) ^ seed_, 0x9E3779B97F4A7C15u);
+        if constexpr (detail::plain_string<view>)
+            return strings_(key.data(), key.size() * sizeof(typename view::value_type));
+        else return mix(std::hash<view>()(key) ^ seed_, 0x9E3779B97F4A7C15u);
     }
     /// The uppermost bits choose the shard, the lowest the place in it.
     shard& shard_of(std::uint64_t hash) const noexcept {
@@ -188,7 +195,8 @@ private:
     token_bucket shared_;  ///< of those who found no place
     const std::uint32_t shard_bits_;
     const std::unique_ptr<shard[]> shards_;
-    std::uint64_t seed_ = 0;
+    const std::uint64_t seed_;
+    const detail::seeded_hash strings_;
     std::string name_;
 };
 

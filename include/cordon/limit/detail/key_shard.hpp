@@ -28,6 +28,12 @@ struct key_view { using type = Key; };
 template <class Char, class Traits, class Allocator>
 struct key_view<std::basic_string<Char, Traits, Allocator>> { using type = std::basic_string_view<Char, Traits>; };
 
+/// A view of a string whose characters are equal if their bytes are.
+template <class View>
+inline constexpr bool plain_string = false;
+template <class Char>
+inline constexpr bool plain_string<std::basic_string_view<Char>> = true;
+
 /// All members under `mutex`, but for `open`.
 ///  K1 Only a node whose bucket is full is given to another key: its position is not after now.
 ///  K2 No position is before `earliest_full_`, as long as that is after now: a look for a full one that has found none
