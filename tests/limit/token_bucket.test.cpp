@@ -446,6 +446,17 @@ TEST_CASE("tokens are inherited as asked for", "[limit][token_bucket][RL-71]") {
     CHECK(left(0, inherit::as_is) == 0);
 }
 
+TEST_CASE("a reservation that a reset has forgotten keeps no tokens of later ones", "[limit][token_bucket]") {
+    fake_clock time;
+    token_bucket b(per_second(1), 1);
+    for (int i = 0; i < 5; ++i) b.reserve()->commit();  // the last of them in four seconds
+    b.set_rate(per_second(1), 1, inherit::reset);
+    CHECK(b.try_acquire());
+    b.reserve()->cancel();
+    CHECK(b.stats().available == 0);
+    CHECK(b.time_until() == 1s);
+}
+
 TEST_CASE("a rate of zero admits one burst, and none until it is changed", "[limit][token_bucket][RL-27][RL-28]") {
     const auto root = []() -> task<> {
         token_bucket b(rate::zero(), 1);

@@ -541,7 +541,7 @@ inline void token_bucket::set_rate(rate limit, std::uint64_t burst, inherit toke
     serve(ns);
     const std::uint64_t position = position_of(word_.fetch_or(changing, std::memory_order_acq_rel));  // B2
     const std::uint64_t promise =
-        promised_ <= 0 ? 0 : gcra_.ns_from(ns, static_cast<std::uint64_t>(promised_));
+        promised_ <= 0 || tokens == inherit::reset ? 0 : gcra_.ns_from(ns, static_cast<std::uint64_t>(promised_));
     std::uint64_t settled = settled_position(next, position, ns, tokens);
     ++era_;
     store_terms(next, now);
