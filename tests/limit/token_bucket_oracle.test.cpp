@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <deque>
 #include <limits>
 #include <map>
@@ -23,33 +24,40 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
 
 using namespace std::chrono_literals;
 namespace co = cordon;
+using co::inherit;
 using co::rate;
 using co::task;
 using co::token_bucket;
 using co::detail::int128;
 using co::testing::simulation;
 
-/// So many tokens: `level` divided by the period of the rate, which is exact. Falls below zero by promises.
+/// So many tokens: `level_` divided by the period of the rate, which is exact. Falls below zero by promises, and by a
+/// clock that goes back: what came with the time goes with it, first what overflowed, which is why that is kept.
 class oracle {
 public:
-    oracle(rate r, std::uint64_t burst, std::int64_t now) { terms(r, burst), level_ = full(), last_ = now; }
+    oracle(rate r, std::uint64_t burst, std::int64_t now) : base_(now), last_(now) { terms(r, burst), level_ = full(); }
 
+    /// Where the clock stands for the bucket: not before the terms were given, whose time is its zero.
+    std::int64_t time_at(std::int64_t now) const { return std::max(now, base_); }
     /// While somebody waits nothing overflows: it would have been served within the nanosecond.
     void come_to(std::int64_t now, bool awaited = false) {
-        if (now <= last_) return;  // a clock that goes back stands still
-        level_ += int128{now - last_} * events_;
-        if (!awaited) level_ = std::min(full(), level_);
-        last_ = now;
+        level_ += int128{time_at(now) - last_} * events_ + (awaited ? 0 : overflow_);
+        last_ = time_at(now);
+        overflow_ = 0;
+        if (awaited || level_ <= full()) return;
+        overflow_ = level_ - full();
+        level_ = full();
     }
     bool take(std::uint64_t n) {
         if (n > burst_ || level_ < n * period_) return n == 0;
-        level_ -= n * period_;
+        promise(n);
         return true;
     }
     /// Until `n` more are there: -1 if never.
@@ -60,21 +68,37 @@ public:
         if (missing <= 0) return 0;
         return events_ == 0 ? -1 : static_cast<std::int64_t>((missing + events_ - 1) / events_);
     }
-    void promise(std::uint64_t n) { level_ -= n * period_; }
-    void give_back(std::uint64_t n) { level_ += n * period_; }
-    void drain() { level_ = std::min<int128>(level_, 0); }
-    void set(rate r, std::uint64_t burst) {
-        const int128 before = level_, period = period_;
+    void promise(std::uint64_t n) {
+        if (n == 0) return;
+        level_ -= n * period_;
+        overflow_ = 0;
+    }
+    void drain() {
+        level_ = std::min<int128>(level_, 0);
+        overflow_ = 0;
+    }
+    /// Begins anew at `now`. `slack`: what is added for one that counts in other units.
+    void set(rate r, std::uint64_t burst, inherit how, std::int64_t now, int128 slack = 0) {
+        const int128 before = level_, old_period = period_, old_burst = burst_;
         terms(r, burst);
-        const int128 scaled = before * period_;
-        level_ = scaled / period - (scaled < 0 && scaled % period != 0);
-        level_ = std::min(level_, full());
+        const bool share = how == inherit::proportional && before > 0;
+        level_ = share ? before * period_ * burst_ / (old_period * old_burst) : floor_of(before * period_, old_period);
+        if (how == inherit::additive && burst_ > old_burst) level_ += (burst_ - old_burst) * period_;
+        if (how == inherit::reset) level_ = full();
+        level_ = std::min(level_ + slack, full());
+        overflow_ = 0;
+        base_ = last_ = now;
     }
-    std::int64_t available() const {
-        return static_cast<std::int64_t>(level_ >= 0 ? level_ / period_ : -((-level_ + period_ - 1) / period_));
+    std::int64_t available() const { return static_cast<std::int64_t>(floor_of(level_, period_)); }
+    /// Whether `tokens` since the terms were given are no more than a burst and what came until `latest`.
+    bool allows(std::uint64_t tokens, std::int64_t latest) const {
+        return tokens * period_ <= full() + int128{latest - base_} * events_;
     }
+    /// Whether the bucket has counted from one zero until `latest` (G2 of gcra.hpp).
+    bool within_reach(std::int64_t latest) const { return int128{latest - base_} * events_ <= int128{1} << 57; }
 
 private:
+    static int128 floor_of(int128 a, int128 b) { return a / b - (a < 0 && a % b != 0); }
     void terms(rate r, std::uint64_t burst) {
         events_ = r.events();
         period_ = r.period().count();
@@ -82,8 +106,8 @@ private:
     }
     int128 full() const { return burst_ * period_; }
 
-    int128 events_ = 0, period_ = 1, burst_ = 0, level_ = 0;
-    std::int64_t last_ = 0;
+    int128 events_ = 0, period_ = 1, burst_ = 0, level_ = 0, overflow_ = 0;
+    std::int64_t base_ = 0, last_ = 0;
 };
 
 std::uint64_t fresh_seed(const char* of) {
@@ -101,7 +125,8 @@ rate some_rate(std::mt19937_64& random) {
 
 }  // namespace
 
-TEST_CASE("random tries, promises, drains and new terms agree with exact rationals", "[limit][token_bucket][RL-41]") {
+TEST_CASE("random tries, promises, drains, new terms and jumps of the clock agree with exact rationals",
+          "[limit][token_bucket][RL-04][RL-41]") {
     const std::uint64_t first = fresh_seed("exact rationals");
     for (std::uint64_t seed = first; seed < first + 400; ++seed) {
         INFO("seed " << seed);
@@ -112,68 +137,161 @@ TEST_CASE("random tries, promises, drains and new terms agree with exact rationa
         std::uint64_t burst = random() % 40;
         token_bucket b(r, burst);
         oracle o(r, burst, now());
-        std::int64_t latest = now();
-        co::clock::time_point last_promise{};
+        std::int64_t latest = now(), begun = now(), last_promise = 0;
+        std::uint64_t taken = 0;  // since the terms were given
         for (int i = 0; i < 400; ++i) {
             INFO("step " << i);
             const std::uint64_t n = random() % (burst + 2);
-            // About as long as a few tokens take; sometimes ages, sometimes back.
+            // About as long as a few tokens take; sometimes ages, sometimes back, also to before it was made.
             const auto period = static_cast<std::uint64_t>(r.period().count());
             const std::uint64_t typical = period / std::max<std::uint64_t>(r.events(), 1) + 2;
+            const auto some = [&](std::uint64_t most) { return std::chrono::nanoseconds(random() % most); };
             switch (random() % 12) {
                 case 0:
-                case 1:
-                case 2: time.advance(std::chrono::nanoseconds(random() % (3 * typical))); break;
-                case 3: time.advance(std::chrono::nanoseconds(random() % (typical * (burst + 1)))); break;
+                case 1: time.advance(some(3 * typical)); break;
+                case 2:
+                    if (random() % 4 == 0) time.set(std::max(time.now(), co::clock::time_point(1ns * latest)));
+                    break;
+                case 3: time.advance(some(typical * (burst + 1))); break;
                 case 4:
-                    if (random() % 8 == 0) time.advance(std::chrono::nanoseconds(random() % (1ull << (random() % 57))));
+                    if (random() % 8 == 0) time.advance(some(1ull << (random() % 57)));
                     break;
                 case 5:
-                    if (random() % 4 == 0) time.advance(-std::chrono::nanoseconds(random() % typical));
+                    if (random() % 4 == 0) time.advance(-some(typical * (random() % 4 == 0 ? burst + 1 : 1)));
+                    if (random() % 16 == 0) time.advance(-some(2 * static_cast<std::uint64_t>(latest - begun) + 1));
                     break;
                 case 6: {
                     if (n == 0 || n > burst) break;
-                    if (now() < latest) break;  // a promise counts from a clock that went back
                     const std::int64_t wait = o.wait(n);
                     auto made = b.reserve(n, 1h);
                     REQUIRE(made.has_value() == (wait >= 0 && wait <= std::chrono::nanoseconds(1h).count()));
                     if (!made) break;
                     REQUIRE((made->time() - time.now()).count() == wait);
-                    if (random() % 2 == 0 && wait > 0 && made->time() > last_promise) {
+                    const std::int64_t act = o.time_at(now()) + wait;
+                    if (random() % 2 == 0 && wait > 0 && act > last_promise) {
                         made->cancel();  // no promise is behind it: all of it comes back
                     } else {
-                        last_promise = std::max(last_promise, made->time());
+                        last_promise = std::max(last_promise, act);
                         made->commit();
                         o.promise(n);
+                        taken += n;
                     }
                     break;
                 }
                 case 7:
-                    if (random() % 6 == 0 && now() >= latest) {
-                        b.drain();
-                        o.drain();
-                    }
+                    if (random() % 6 != 0) break;
+                    b.drain();
+                    o.drain();
                     break;
-                case 8:
-                    if (random() % 10 == 0 && now() >= latest) {
-                        r = some_rate(random);
-                        burst = random() % 40;
-                        b.set_rate(r, burst);
-                        o.set(r, burst);
-                    }
-                    break;
-                default: {
-                    if (now() < latest) break;
-                    REQUIRE(b.try_acquire(n) == o.take(n));
+                case 8: {
+                    if (random() % 10 != 0) break;
+                    if (o.available() < -1'000) break;  // a debt of ages is cut where counting ends
+                    const auto how = static_cast<inherit>(random() % 4);
+                    r = some_rate(random);
+                    burst = random() % 40;
+                    last_promise = how == inherit::reset ? 0 : last_promise - (o.time_at(now()) - now());
+                    b.set_rate(r, burst, how);
+                    o.set(r, burst, how, now());
+                    latest = begun = now();
+                    taken = 0;
                     break;
                 }
+                default:
+                    if (!b.try_acquire(n)) {
+                        REQUIRE_FALSE(o.take(n));
+                        break;
+                    }
+                    REQUIRE(o.take(n));
+                    taken += n;
+                    REQUIRE((n == 0 || o.allows(taken, latest)));  // time that passes twice brings nothing twice
+                    break;
             }
             latest = std::max<std::int64_t>(latest, now());
-            if (now() < latest) continue;
+            if (now() < latest && !o.within_reach(latest)) time.set(co::clock::time_point(1ns * latest));
             o.come_to(now());
             REQUIRE(b.stats().available == o.available());
             const std::int64_t wait = o.wait(n);
             REQUIRE(b.time_until(n).count() == (wait < 0 ? co::clock::duration::max().count() : wait));
+        }
+    }
+}
+
+namespace {
+
+constexpr std::uint64_t exact_events = 1u << 20;
+/// One that may be counted in other units than its own: more events than are exact, or few.
+rate some_rounded_rate(std::mt19937_64& random) {
+    static constexpr std::int64_t periods[]{1'000'003, 1'000'000'000, 60'000'000'000, 3'600'000'000'000};
+    if (random() % 4 == 0) return rate(1 + random() % 5'000, std::chrono::nanoseconds(periods[random() % 2]));
+    const std::uint64_t more = 1 + 2 * (random() % (1u << random() % 27));
+    return rate(exact_events + more, std::chrono::nanoseconds(periods[random() % 4]));
+}
+/// The slowest that a rate may be counted as (G3 of gcra.hpp): a token costs 1/1024 ns more.
+rate slowest(rate r) {
+    if (r.events() <= exact_events) return r;
+    return rate(1'024 * r.events(), r.period() * 1'024 + std::chrono::nanoseconds(r.events()));
+}
+/// The most that a change of terms may cut off a level, in the units of `slowest(r)`: one unit of the bucket, which is
+/// 1/1024 ns, or exact.
+int128 one_unit(rate r) { return r.events() <= exact_events ? 1 : int128{slowest(r).events()} / 1'024 + 1; }
+
+}  // namespace
+
+TEST_CASE("rates that are rounded admit no more than asked for, and less by a thousandth of a nanosecond a token",
+          "[limit][token_bucket][RL-41]") {
+    const std::uint64_t first = fresh_seed("rounded rates");
+    for (std::uint64_t seed = first; seed < first + 300; ++seed) {
+        INFO("seed " << seed);
+        std::mt19937_64 random(seed);
+        fake_clock time;
+        const auto now = [&] { return time.now().time_since_epoch().count(); };
+        rate r = some_rounded_rate(random);
+        std::uint64_t burst = 1 + random() % 5'000;
+        token_bucket b(r, burst);
+        // With the same requests granted its level is always between that of these.
+        oracle most(r, burst, now()), least(slowest(r), burst, now());
+        for (int i = 0; i < 300; ++i) {
+            INFO("step " << i);
+            const std::uint64_t n = 1 + random() % burst;
+            const std::uint64_t to_fill = static_cast<std::uint64_t>(r.period().count()) / r.events() * burst + burst;
+            switch (random() % 8) {
+                case 0: time.advance(std::chrono::nanoseconds(random() % (2 * to_fill))); break;
+                case 1:
+                case 2: time.advance(std::chrono::nanoseconds(random() % (to_fill / burst + 2))); break;
+                case 3: {
+                    if (random() % 4 != 0) break;
+                    const auto how = static_cast<inherit>(random() % 4);
+                    r = some_rounded_rate(random);
+                    burst = 1 + random() % 5'000;
+                    b.set_rate(r, burst, how);
+                    most.set(r, burst, how, now(), 1);
+                    least.set(slowest(r), burst, how, now(), -one_unit(r));
+                    break;
+                }
+                case 4: {
+                    auto made = b.reserve(n, 1h);
+                    if (!made) break;
+                    made->commit();
+                    most.promise(n);
+                    least.promise(n);
+                    break;
+                }
+                default:
+                    if (b.try_acquire(n)) {
+                        REQUIRE(most.take(n));
+                        least.promise(n);
+                    } else {
+                        REQUIRE_FALSE(least.take(n));
+                    }
+            }
+            most.come_to(now());
+            least.come_to(now());
+            const std::int64_t available = b.stats().available, wait = b.time_until(n).count();
+            REQUIRE(available <= most.available());
+            REQUIRE(available >= least.available());
+            if (n > burst) continue;
+            REQUIRE(wait >= most.wait(n));
+            REQUIRE(wait <= least.wait(n));
         }
     }
 }
