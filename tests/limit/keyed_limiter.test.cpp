@@ -310,8 +310,8 @@ TEST_CASE("after years of counting a bucket is still what it was", "[limit][keye
 
 namespace {
 
-/// Different strings of sixteen bytes that the std::hash of libstdc++, MurmurHash64A, gives the same: each step of it can
-/// be undone, so the second half is chosen for the first. Whoever sends keys can do this.
+/// Different strings of sixteen bytes to which the std::hash of libstdc++, MurmurHash64A, gives one value: each step of
+/// it can be undone, so the second half is chosen for the first. Whoever sends keys can do this.
 std::vector<std::string> colliding_strings(std::size_t n) {
     constexpr std::uint64_t m = 0xc6a4a7935bd1e995u;
     std::uint64_t inverse = m;  // five correct bits, twice as many in each round
@@ -334,7 +334,8 @@ std::vector<std::string> colliding_strings(std::size_t n) {
 TEST_CASE("strings that were made to collide in std::hash find places as others do", "[limit][keyed_limiter]") {
     const std::vector<std::string> keys = colliding_strings(1'000);
 #if defined(__GLIBCXX__)
-    for (const std::string& key : keys) REQUIRE(std::hash<std::string>()(key) == std::hash<std::string>()(keys.front()));
+    const std::hash<std::string> std_hash;
+    for (const std::string& key : keys) REQUIRE(std_hash(key) == std_hash(keys.front()));
 #endif
     fake_clock time;
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
