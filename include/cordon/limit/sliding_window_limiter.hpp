@@ -129,6 +129,8 @@ private:
     void time_passed(waiter& w) noexcept;
     void serve() noexcept;
 
+    static constexpr clock::time_point long_ago{(clock::duration::min)() / 2};  // and can be counted with
+
     // E1 times_[n % limit_] is when event n came, of the last limit_; event n may come when n - limit_ is out of the
     //    window. Times never go back, even if the clock does.
     // E2 Only the first who waits has a timer armed, under the lock; a timer that fires late or for nobody serves

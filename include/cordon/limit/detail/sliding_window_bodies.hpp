@@ -115,8 +115,7 @@ inline sliding_window_limiter::sliding_window_limiter(std::size_t limit, clock::
       label_(detail::wait_label("sliding_window_limiter"), options.name) {
     detail::check_option(window > clock::duration::zero(), "sliding_window_limiter", "window", window,
                          "is more than 0");
-    // long ago, and can be counted with
-    std::fill_n(times_.get(), limit, clock::time_point((clock::duration::min)() / 2));
+    std::fill_n(times_.get(), limit, long_ago);
 }
 
 inline clock::time_point sliding_window_limiter::turn(std::size_t ahead) const noexcept {
@@ -141,8 +140,9 @@ inline sliding_window_limiter::permit sliding_window_limiter::take_at_once() noe
 }
 /// Under the lock.
 inline void sliding_window_limiter::take_back_last() noexcept {
-    --next_;
-    times_[next_ % limit_] -= window_;  // as good as what stood there, which had left the window by then
+    clock::time_point& came = times_[--next_ % limit_];
+    // as good as what stood there, which had left the window by then; not after the one behind it (E1)
+    came = next_ < limit_ ? long_ago : (std::min)(came - window_, times_[(next_ + 1) % limit_]);
 }
 inline void sliding_window_limiter::give_back(std::uint64_t number) noexcept {
     const detail::waking_guard guard(lock_);
