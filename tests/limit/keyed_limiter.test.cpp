@@ -196,7 +196,8 @@ TEST_CASE("random requests for random keys are answered as by a bucket of exact 
             if (small && random() % 30 == 0) time.advance(std::chrono::nanoseconds(typical * burst + 2));
             if (jumps) {
                 if (random() % 20 == 0) time.advance(-some(4 * typical * (burst + 1)));
-                if (random() % 500 == 0) time.advance(-some(2 * static_cast<std::uint64_t>(std::abs(now() - made)) + 1));
+                const auto age = static_cast<std::uint64_t>(std::abs(now() - made));
+                if (random() % 500 == 0) time.advance(-some(2 * age + 1));
             } else {
                 if (random() % 500 == 0) time.advance(std::chrono::hours(random() % 200'000));
                 if (random() % 200 == 0) b.purge();
