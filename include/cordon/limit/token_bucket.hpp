@@ -161,6 +161,8 @@ private:
     //    decided is decided by terms that belong together, unless sixteen changes end with the same position meanwhile.
     // B3 A position that is behind now means a full bucket, whatever its distance. So it never has to be moved forward,
     //    and a refund that makes it smaller never makes more than a burst.
+    //    To a clock that went back the bucket is as full as it was at that time, less what was taken since, and before
+    //    the base it is as at the base: time that passes twice brings nothing twice.
     // B4 waiters_ are in the order of their times; only the first has a timer armed (T1 in detail/).
     static constexpr std::uint64_t changing = 1, one_version = 2, one_position = 32;
     static std::uint64_t position_of(std::uint64_t word) noexcept { return word / one_position; }
