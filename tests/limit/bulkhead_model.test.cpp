@@ -32,7 +32,7 @@ enum class change : std::int8_t { grows, shrinks, closes };
 
 struct bulkhead_model {
     static constexpr int actors = 5, callers = 3, nobody = -1;
-    static constexpr int waiter = 2, stopper = 3, changer = 4;  // the stopper stops the waiter
+    static constexpr int waiter = 2, stopper = 3;  // the stopper stops the waiter
     enum : std::int8_t { look, exchange, lock_in, contend, act, store, unlock, waits, has, give_back, gone };
     enum : std::int8_t { enqueues, gives_back, leaves, changes };   // under the lock
     enum : std::int8_t { not_yet, waiting, served, stopped, refused };
