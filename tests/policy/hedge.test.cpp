@@ -16,6 +16,7 @@
 #include "catch.hpp"
 #include "last_words.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
@@ -666,9 +667,12 @@ TEST_CASE("a hedge can be changed while calls are in flight", "[policy][hedge]")
 TEST_CASE("a hedged call can be stopped at any point", "[policy][hedge][cancel_sweep][T7]") {
     struct world {
         retry_budget in_flight{co::in_flight_budget_options{}};
+        retry_budget windowed{co::retry_budget_options{.ratio = 1, .min_per_second = 10, .window = 10s}};
         std::unique_ptr<remote> r;
+        int over = 0;  // calls that ended, and were not stopped
     };
     const auto kind = GENERATE(0, 1, 2);
+    const bool by_calls = GENERATE(false, true);
     for (std::uint64_t seed = 0; seed < 6; ++seed) {
         std::shared_ptr<world> w;
         const auto make = [&] {
@@ -676,17 +680,20 @@ TEST_CASE("a hedged call can be stopped at any point", "[policy][hedge][cancel_s
             w->r = std::make_unique<remote>(kind == 1   ? std::vector<script>{{9ms, 'F'}, {9ms, 'F'}, {9ms}}
                                             : kind == 2 ? std::vector<script>{{5ms, 'F'}, {5ms}}
                                                         : std::vector<script>{{9ms}, {9ms}, {2ms}});
-            return [](std::shared_ptr<world> in, bool by_failure) -> task<> {
+            return [](std::shared_ptr<world> in, bool by_failure, retry_budget& budget) -> task<> {
                 const auto guarded = pipeline(hedge({.after = by_failure ? on_failure : 3ms,
                                                      .max_extra = 2,
-                                                     .budget = &in->in_flight}));
+                                                     .budget = &budget}));
                 const auto fetch = in->r->fetch();
                 (void)co_await as_outcome(guarded(fetch));
-            }(w, kind == 2);
+                ++in->over;
+            }(w, kind == 2, by_calls ? w->windowed : w->in_flight);
         };
         const auto check = [&](const auto&, co::testing::sweep_point) {
             const auto b = w->in_flight.stats();
-            return w->r->began == w->r->ended + w->r->stopped && b.calls_in_flight == 0 && b.retries_in_flight == 0;
+            const int paid = by_calls ? std::max(w->r->sent - 1, 0) - w->over : 0;
+            return w->r->began == w->r->ended + w->r->stopped && b.calls_in_flight == 0 && b.retries_in_flight == 0 &&
+                   w->windowed.stats().available == 100 - static_cast<std::uint64_t>(paid);
         };
         const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
         INFO("kind " << kind << " seed " << seed << ": " << describe(swept));

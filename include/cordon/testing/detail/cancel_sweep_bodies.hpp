@@ -97,6 +97,24 @@ std::string unexplained(const outcome<T>& ended, [[maybe_unused]] testing::sweep
     return rejected(ended.rejection()).what();
 }
 
+/// Has the clock show that time on this thread.
+class shown_time {
+public:
+    explicit shown_time(clock::time_point t) noexcept : time_(t) {
+        simulations.fetch_add(1, std::memory_order_relaxed);
+        virtual_now = &time_;
+    }
+    shown_time(const shown_time&) = delete;
+    shown_time& operator=(const shown_time&) = delete;
+    ~shown_time() {
+        virtual_now = nullptr;
+        simulations.fetch_sub(1, std::memory_order_relaxed);
+    }
+
+private:
+    const clock::time_point time_;
+};
+
 /// Keeps what a run has left behind, within the reach of leak checkers: its frames are still in somebody's lists.
 inline void keep_for_ever(std::shared_ptr<void> left) {
     static auto& kept = *new std::vector<std::shared_ptr<void>>;
@@ -228,6 +246,7 @@ private:
         if (const std::string why = unexplained(ended, point.variant); !why.empty() && why != expected_) note(why);
         const bool idle = sweep_access::idle(*sim);
         here.reset();  // a check may run simulations of its own
+        const shown_time end(sim->now());
         if (is_there) ask(ended, point, note);
         if (!idle) keep_for_ever(std::move(sim));
         return is_there;

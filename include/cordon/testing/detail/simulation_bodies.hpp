@@ -19,12 +19,12 @@ public:
         s.steps_ = 0;
         current_ = &s;
         detail::simulations.fetch_add(1, std::memory_order_relaxed);
-        detail::virtual_now = &s.now_;
+        shown_before_ = std::exchange(detail::virtual_now, &s.now_);
         detail::chance_here = &s.chance_;
     }
     ~session() {
         detail::chance_here = nullptr;
-        detail::virtual_now = nullptr;
+        detail::virtual_now = shown_before_;
         detail::simulations.fetch_sub(1, std::memory_order_relaxed);
         current_ = nullptr;
     }
@@ -39,6 +39,7 @@ private:
         return s;
     }
     detail::executor_entry entry_;
+    const clock::time_point* shown_before_;  ///< to the check of a sweep
 };
 
 /// A task that goes on when nothing else is ready.
