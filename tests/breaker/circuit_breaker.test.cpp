@@ -4,6 +4,7 @@
 #include <cordon/core/observable.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/scope/as_outcome.hpp>
+#include <cordon/scope/when_all.hpp>
 #include <cordon/scope/with.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/simulation.hpp>
@@ -584,7 +585,8 @@ TEST_CASE("a call that is stopped while it is a probe leaves half-open as it was
     sim.run(root);
 }
 
-TEST_CASE("wherever a guarded task is stopped, its place as a probe is free again", "[breaker][circuit_breaker]") {
+TEST_CASE("wherever a guarded task is stopped, its place as a probe is free again",
+          "[breaker][circuit_breaker][cancel_sweep][T7]") {
     std::optional<circuit_breaker> b;
     const auto guarded = [&]() -> co::task<> {
         b->open_until(co::clock::now());
@@ -608,6 +610,46 @@ TEST_CASE("wherever a guarded task is stopped, its place as a probe is free agai
     CHECK(swept.findings.empty());
     CHECK(closed > 0);
     CHECK(half_open > 0);
+}
+
+TEST_CASE("a call that is stopped at any point counts in no state", "[breaker][circuit_breaker][cancel_sweep][T7]") {
+    struct world {
+        circuit_breaker breaker{{.half_open_calls = 3}};
+        std::uint64_t ended = 0, failed = 0;  // in the present state
+    };
+    std::shared_ptr<world> w;
+    const auto make = [&] {
+        w = std::make_shared<world>();
+        return [](std::shared_ptr<world> in) -> co::task<> {
+            const auto call = [&]() -> co::task<> {
+                co_await co::sleep_for(1ms);
+                if (++in->ended % 2 == 1) co_return;
+                ++in->failed;
+                throw std::runtime_error("failed");
+            };
+            const auto both = [&]() -> co::task<> {
+                co_await co::when_all(co::as_outcome(in->breaker(call)), co::as_outcome(in->breaker(call)));
+            };
+            co_await both();
+            co_await both();
+            in->ended = in->failed = 0;
+            in->breaker.open_until(co::clock::now());
+            co_await both();
+        }(w);
+    };
+    std::size_t half_open = 0;
+    for (std::uint64_t seed = 0; seed < 4; ++seed) {
+        const auto check = [&](const co::outcome<void>&, const co::testing::sweep_point&) {
+            const auto s = w->breaker.stats();
+            half_open += s.state == breaker_state::half_open;
+            return s.calls == w->ended && s.failed == w->failed && s.probes == 0 && s.rejected == 0;
+        };
+        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
+        INFO("seed " << seed << ": " << co::testing::describe(swept));
+        CHECK(swept.findings.empty());
+        CHECK(swept.points > 5);
+    }
+    CHECK(half_open > 5);
 }
 
 TEST_CASE("it needs no timer, and what it would do by itself is gone when it is forced open",

@@ -399,30 +399,47 @@ TEST_CASE("an adaptive limiter that threads wait for", "[limit][adaptive_limiter
     CHECK(l.name() == "a");
 }
 
-TEST_CASE("a call behind an adaptive limit can be stopped at any point",
+TEST_CASE("a call behind an adaptive limit can be stopped at any point, and is no sample then",
           "[limit][adaptive_limiter][cancel_sweep][T7]") {
+    struct world {
+        adaptive_limiter limit{aimd{.initial = 1, .min = 1}, {.max_waiting = 8, .window = 0s, .min_samples = 1}};
+        std::uint64_t ended = 0, failed = 0;
+    };
+    const bool guarded = GENERATE(false, true);
+    std::shared_ptr<world> w;
+    const auto make = [&] {
+        w = std::make_shared<world>();
+        return [](std::shared_ptr<world> in, bool calls) -> task<> {
+            const auto call = [&]() -> task<> {
+                co_await co::sleep_for(1ms);
+                if (++in->ended % 2 == 1) co_return;
+                ++in->failed;
+                throw std::runtime_error("failed");
+            };
+            const auto one = [&]() -> task<> {
+                if (calls) {
+                    (void)co_await as_outcome(in->limit(call));
+                } else {
+                    auto permit = co_await in->limit.acquire();
+                    const auto how = co_await as_outcome(call());
+                    if (how.has_value()) permit.succeeded();
+                    else permit.dropped();
+                }
+            };
+            const auto body = [&](co::task_group& group) -> task<> {
+                for (int i = 0; i < 4; ++i) group.spawn(one());
+                co_return;
+            };
+            co_await co::with_group(body);
+        }(w, guarded);
+    };
+    const auto check = [&](const auto&, const co::testing::sweep_point&) {
+        const auto s = w->limit.stats();
+        return s.in_use == 0 && s.waiting == 0 && s.stale == 0 && s.samples == w->ended && s.dropped == w->failed &&
+               s.limit >= 1 && s.limit <= 1 + s.samples;
+    };
     for (std::uint64_t seed = 0; seed < 4; ++seed) {
-        std::shared_ptr<adaptive_limiter> l;
-        const auto make = [&] {
-            const adaptive_limiter_options options{.max_waiting = 8, .window = 0s, .min_samples = 1};
-            l = std::make_shared<adaptive_limiter>(aimd{.initial = 1, .min = 1}, options);
-            return [](std::shared_ptr<adaptive_limiter> in) -> task<> {
-                const auto one = [&]() -> task<> {
-                    auto permit = co_await in->acquire();
-                    co_await co::sleep_for(1ms);
-                    permit.succeeded();
-                };
-                const auto body = [&](co::task_group& group) -> task<> {
-                    for (int i = 0; i < 4; ++i) group.spawn(one());
-                    co_return;
-                };
-                co_await co::with_group(body);
-            }(l);
-        };
-        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, [&](const auto&, co::testing::sweep_point) {
-            const auto s = l->stats();
-            return s.in_use == 0 && s.waiting == 0 && s.stale == 0 && s.limit >= 1 && s.limit <= 1 + s.samples;
-        });
+        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
         INFO(describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 5);

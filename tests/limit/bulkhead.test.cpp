@@ -471,20 +471,25 @@ TEST_CASE("options out of range are refused by name, value and range", "[limit][
     CHECK(b.try_acquire());
 }
 
-TEST_CASE("wherever callers are stopped, no permit is lost or made", "[limit][bulkhead]") {
+TEST_CASE("wherever callers are stopped, no permit is lost or made", "[limit][bulkhead][cancel_sweep][T7]") {
+    const bool guarded = GENERATE(false, true);
     const auto b = std::make_shared<std::optional<bulkhead>>();
     const auto most = std::make_shared<std::size_t>();
     const auto make = [=] {
         b->emplace(1, co::bulkhead_options{.max_waiting = 4, .max_wait = 1min});
         *most = 0;
-        return [](bulkhead& k, std::size_t& peak) -> task<> {
-            const auto one = [&]() -> task<> {
-                const auto p = co_await k.acquire();
+        return [](bulkhead& k, std::size_t& peak, bool calls) -> task<> {
+            const auto call = [&]() -> task<> {
                 peak = std::max(peak, k.stats().in_use);
                 co_await co::sleep_for(1ms);
             };
-            co_await co::when_all(one(), one(), one());
-        }(**b, *most);
+            const auto one = [&]() -> task<> {
+                const auto p = co_await k.acquire();
+                co_await call();
+            };
+            if (calls) co_await co::when_all(k(call), k(call), k(call));
+            else co_await co::when_all(one(), one(), one());
+        }(**b, *most, guarded);
     };
     const auto swept = co::testing::cancel_sweep(
         {.seed = 3}, make, [=](const outcome<void>&, const co::testing::sweep_point&) {

@@ -3,7 +3,10 @@
 
 #include <cordon/core/observable.hpp>
 #include <cordon/scope/as_outcome.hpp>
+#include <cordon/scope/when_all.hpp>
+#include <cordon/testing/cancel_sweep.hpp>
 #include <cordon/testing/simulation.hpp>
+#include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
 #include "exact_bucket.hpp"
@@ -431,4 +434,43 @@ TEST_CASE("a keyed limiter reports what metrics ask for", "[limit][keyed_limiter
     b.report(s);
     CHECK(s.text == "rejected=2 overflowed=3 evicted=0 keys=2 ");
     CHECK(keyed_limiter<int>::kind == "keyed_limiter");
+}
+
+TEST_CASE("a call behind the limit of a key can be stopped at any point, and its token comes back",
+          "[limit][keyed_limiter][cancel_sweep][T7]") {
+    struct world {
+        keyed_limiter<std::string> clients{every(1h), 5, {.max_keys = 1}};  // nothing comes back by itself
+        int ended[2] = {};
+    };
+    std::shared_ptr<world> w;
+    const auto make = [&] {
+        w = std::make_shared<world>();
+        return [](std::shared_ptr<world> in) -> task<> {
+            const auto one = [&](const char* key, int& ended, bool fails) -> task<> {
+                const auto call = [&]() -> task<> {
+                    co_await co::sleep_for(1ms);
+                    ++ended;
+                    if (fails) throw std::runtime_error("failed");
+                };
+                for (int i = 0; i < 2; ++i) (void)co_await co::as_outcome(in->clients.for_key(key)(call));
+            };
+            // the key that comes second finds no place, and shares a bucket with others
+            co_await co::when_all(one("a", in->ended[0], true), one("a", in->ended[0], false),
+                                  one("b", in->ended[1], false));
+        }(w);
+    };
+    const auto there = [&](std::string_view key) {
+        std::uint64_t n = 5;
+        while (w->clients.time_until(key, n) > 0ms) --n;
+        return static_cast<int>(n);
+    };
+    for (std::uint64_t seed = 0; seed < 4; ++seed) {
+        const auto check = [&](const auto&, const co::testing::sweep_point&) {
+            return there("a") == 5 - w->ended[0] && there("b") == 5 - w->ended[1] && w->clients.stats().rejected == 0;
+        };
+        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
+        INFO("seed " << seed << ": " << describe(swept));
+        CHECK(swept.findings.empty());
+        CHECK(swept.points > 5);
+    }
 }

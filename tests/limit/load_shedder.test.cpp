@@ -166,18 +166,35 @@ TEST_CASE("at ten times the capacity those who are served are served soon, and t
     CHECK(without.served_in_time < 100);
 }
 
-TEST_CASE("a call behind a shedder can be stopped at any point", "[limit][load_shedder][cancel_sweep][T7]") {
-    std::shared_ptr<load_shedder> door;
-    const auto make = [&] {
-        door = std::make_shared<load_shedder>();
-        return [](std::shared_ptr<load_shedder> in) -> task<> {
-            const auto guarded = co::pipeline(*in);
-            const auto call = []() -> task<> { co_await co::sleep_for(1ms); };
-            co_await guarded(call);
-            co_await guarded(call);
-        }(door);
+TEST_CASE("a call behind a shedder can be stopped at any point, and counts once it is let through",
+          "[limit][load_shedder][cancel_sweep][T7]") {
+    struct world {
+        load_shedder door{{.target = 1ms, .interval = 2ms}};
+        std::uint64_t made = 0, refused = 0;
     };
-    const auto swept = co::testing::cancel_sweep({}, make);
+    std::shared_ptr<world> w;
+    const auto make = [&] {
+        w = std::make_shared<world>();
+        return [](std::shared_ptr<world> in) -> task<> {
+            const auto guarded = co::pipeline(in->door);
+            const auto call = [&]() -> task<> {
+                ++in->made;
+                co_await co::sleep_for(1ms);
+            };
+            const auto late = [&]() -> task<> {
+                const auto ended = co_await as_outcome(co::with(guarded(call), co::arrived(co::clock::now() - 1h)));
+                if (ended.is_rejected()) ++in->refused;
+            };
+            for (int i = 0; i < 4; ++i) co_await late();
+            co_await guarded(call);
+        }(w);
+    };
+    const auto check = [&](const auto&, const co::testing::sweep_point& at) {
+        const auto s = w->door.stats();
+        if (at.variant == co::testing::sweep_variant::baseline && (s.admitted < 3 || s.rejected == 0)) return false;
+        return s.admitted == w->made && s.rejected == w->refused;
+    };
+    const auto swept = co::testing::cancel_sweep({}, make, check);
     INFO(describe(swept));
     CHECK(swept.findings.empty());
     CHECK(swept.points > 5);

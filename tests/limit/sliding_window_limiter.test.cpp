@@ -16,6 +16,7 @@
 #include "fake_clock.hpp"
 #include "last_words.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -263,6 +264,40 @@ TEST_CASE("waiting for a sliding window can be stopped at any point",
         CHECK(swept.findings.empty());
         CHECK(swept.points > 5);
     }
+}
+
+TEST_CASE("a call behind a sliding window can be stopped at any point, and its event comes back",
+          "[limit][sliding_window_limiter][cancel_sweep][T7]") {
+    struct world {
+        sliding_window_limiter api{2, 5ms};
+        std::vector<co::clock::time_point> events;  // when the calls began that have ended
+    };
+    std::shared_ptr<world> w;
+    const auto make = [&] {
+        w = std::make_shared<world>();
+        return [](std::shared_ptr<world> in) -> task<> {
+            const auto call = [&]() -> task<> {
+                const auto began = co::clock::now();
+                co_await co::sleep_for(1ms);
+                in->events.push_back(began);
+                if (in->events.size() % 2 == 0) throw std::runtime_error("failed");
+            };
+            for (int i = 0; i < 5; ++i) (void)co_await as_outcome(in->api(call));
+        }(w);
+    };
+    const auto check = [&](const auto&, const co::testing::sweep_point&) {
+        const auto s = w->api.stats();
+        const auto inside = std::count_if(w->events.begin(), w->events.end(),
+                                          [](auto began) { return began + 5ms > co::clock::now(); });
+        return s.waiting == 0 && s.admitted == w->events.size() && s.used == static_cast<std::size_t>(inside);
+    };
+    auto swept = co::testing::cancel_sweep({.max_findings = 1000}, make, check);
+    std::erase_if(swept.findings, [](const co::testing::sweep_finding& f) {  // refused when there is no time to wait
+        return f.variant == co::testing::sweep_variant::deadline && f.what.find("check") == std::string::npos;
+    });
+    INFO(describe(swept));
+    CHECK(swept.findings.empty());
+    CHECK(swept.points > 10);
 }
 
 TEST_CASE("threads wait for a sliding window, too", "[limit][sliding_window_limiter]") {

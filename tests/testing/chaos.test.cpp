@@ -188,18 +188,38 @@ TEST_CASE("switched off it neither draws nor suspends", "[testing][chaos]") {
     CHECK(c.stats().errors == 1);
 }
 
-TEST_CASE("chaos can be stopped at any point", "[testing][chaos][cancel_sweep][T7]") {
+TEST_CASE("chaos can be stopped at any point, and strikes nothing that is to stop",
+          "[testing][chaos][cancel_sweep][T7]") {
+    struct world {
+        explicit world(std::uint64_t seed)
+            : trouble({.error_rate = 0.3, .rejection_rate = 0.3, .stop_rate = 0.1, .latency_rate = 1, .latency = 1ms,
+                       .seed = seed}) {}
+        chaos trouble;
+        std::uint64_t begun = 0, errors = 0, rejected = 0, stopped = 0;
+    };
     for (std::uint64_t seed = 1; seed < 5; ++seed) {
+        std::shared_ptr<world> w;
         const auto make = [&] {
-            const chaos_options often{.error_rate = 0.5, .latency_rate = 0.5, .latency = 1ms, .seed = seed};
-            auto c = std::make_shared<chaos>(often);
-            return [](std::shared_ptr<chaos> in) -> task<> {
-                const auto guarded = co::pipeline(*in);
+            w = std::make_shared<world>(seed);
+            return [](std::shared_ptr<world> in) -> task<> {
+                const auto guarded = co::pipeline(in->trouble);
                 const auto call = []() -> task<> { co_await co::sleep_for(1ms); };
-                for (int i = 0; i < 6; ++i) (void)co_await co::as_outcome(guarded(call));
-            }(c);
+                const co::context& ctx = *co_await co::this_task::context();
+                for (int i = 0; i < 6; ++i) {
+                    if (!ctx.stop_requested()) ++in->begun;
+                    const auto ended = co_await co::as_outcome(guarded(call));
+                    in->errors += ended.is_error();
+                    in->rejected += ended.is_rejected();
+                    in->stopped += ended.is_stopped();
+                }
+            }(w);
         };
-        const auto swept = co::testing::cancel_sweep({.seed = seed}, make);
+        const auto check = [&](const auto&, const co::testing::sweep_point&) {
+            const auto s = w->trouble.stats();
+            return s.delayed == w->begun && s.errors == w->errors && s.rejected == w->rejected &&
+                   s.stopped == w->stopped;
+        };
+        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
         INFO(describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 3);
