@@ -20,10 +20,13 @@
 #include "catch.hpp"
 #include "last_words.hpp"
 
+#include <chrono>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -100,6 +103,38 @@ task<> set_event_after(shared w, co::clock::duration d) {
 task<> wait_for_event(shared w) { co_await w->event.wait(); }
 
 }  // namespace
+
+TEST_CASE("a check sees the time at which its run ended", "[testing][cancel_sweep]") {
+    using maybe = std::optional<co::clock::time_point>;
+    maybe ended;
+    const auto make = [&] {
+        ended.reset();
+        return [](maybe& end) -> task<> {
+            struct at_end {
+                explicit at_end(maybe& t) noexcept : end(t) {}
+                ~at_end() { end = co::clock::now(); }
+                maybe& end;
+            } const notes(end);
+            co_await co::sleep_for(1s);
+            co_await co::sleep_for(1s);
+        }(ended);
+    };
+    std::size_t checked = 0;
+    const auto check = [&](const auto&, const sweep_point&) {
+        if (!ended) return true;  // it never began
+        ++checked;
+        const bool same = co::clock::now() == ended;
+        co::testing::simulation other(0, {.start = co::clock::time_point(5h)});
+        other.run([]() -> task<> { co_await co::sleep_for(1h); });
+        return same && co::clock::now() == ended;
+    };
+    const sweep_result swept = cancel_sweep({}, make, check);
+    INFO(describe(swept));
+    CHECK(swept.findings.empty());
+    CHECK(checked > 5);
+    const auto now = std::chrono::steady_clock::now();
+    CHECK(co::clock::now() >= now);  // afterwards it is the machine's again
+}
 
 TEST_CASE("a sweep stops before each step and at each time", "[testing][cancel_sweep][T7]") {
     std::vector<sweep_point> seen;
