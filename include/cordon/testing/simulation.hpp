@@ -175,6 +175,7 @@ private:
     }
     std::string name() const { return "simulation " + std::to_string(id_); }
     std::string report(verdict why) const;
+    std::vector<task_info> own_tasks() const;
     static simulation& expect_current(const char* what);
     static task<void> advance_by(clock::duration d);
 

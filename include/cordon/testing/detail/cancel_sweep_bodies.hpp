@@ -9,6 +9,7 @@
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/outcome.hpp>
+#include <cordon/core/task_record.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/overdue.hpp>
 #include <cordon/scope/with.hpp>
@@ -34,6 +35,21 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
+class sweep_access {
+public:
+    using verdict = testing::simulation::verdict;
+    using session = testing::simulation::session;
+    template <operation O>
+    using one_run = testing::simulation::one_run<O>;
+
+    static verdict drive(testing::simulation& s, const bool& done, cancel_scope& root, std::uint64_t max_steps,
+                         clock::time_point latest) {
+        return s.drive(done, root, max_steps, latest);
+    }
+    static std::vector<task_info> tasks(const testing::simulation& s) { return s.own_tasks(); }
+    static bool idle(testing::simulation& s) { return s.ready_.empty() && s.armed_timers() == 0; }
+};
+
 /// Watches one run, has it stopped at its point, and keeps who waited where then.
 class sweep_watch final : public testing::simulation::observer {
 public:
@@ -43,7 +59,7 @@ public:
         const clock::duration at = simulation_->now() - start_;
         if (!reached && is_there(step, at)) {
             reached = true;
-            where = simulation_->who_waits();
+            tasks = sweep_access::tasks(*simulation_);
             choices = simulation_->trace();
             steps_until = times.size();
             if (point_->variant != testing::sweep_variant::deadline) point_->at = at;
@@ -53,7 +69,7 @@ public:
     }
 
     bool reached = false;
-    std::string where;
+    std::vector<task_info> tasks;          ///< then; a text is made only if something is found
     std::vector<testing::choice> choices;  ///< until the point
     std::size_t steps_until = 0;
     std::vector<clock::duration> times;    ///< of each step
@@ -150,20 +166,6 @@ private:
     allocation_plan& plan_;
 };
 
-class sweep_access {
-public:
-    using verdict = testing::simulation::verdict;
-    using session = testing::simulation::session;
-    template <operation O>
-    using one_run = testing::simulation::one_run<O>;
-
-    static verdict drive(testing::simulation& s, const bool& done, cancel_scope& root, std::uint64_t max_steps,
-                         clock::time_point latest) {
-        return s.drive(done, root, max_steps, latest);
-    }
-    static bool idle(testing::simulation& s) { return s.ready_.empty() && s.armed_timers() == 0; }
-};
-
 template <class Make, class Check>
 class sweeper {
     using op = decltype(with(std::declval<Make&>()(), overdue(overdue_policy()), until(deadline())));
@@ -205,7 +207,7 @@ private:
         sweep_watch watch(*sim, point);
         sim->observe(&watch);
         const auto note = [&](std::string what) {
-            result_.findings.push_back({point, std::move(what), watch.where});
+            result_.findings.push_back({point, std::move(what), describe_all(watch.tasks)});
         };
         std::optional<sweep_access::session> here(std::in_place, *sim);
 

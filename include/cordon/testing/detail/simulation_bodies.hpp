@@ -9,6 +9,16 @@
 #include <algorithm>
 
 namespace cordon::inline CORDON_ABI {
+namespace detail {
+
+inline std::string describe_all(const std::vector<task_info>& tasks) {
+    std::string text;
+    for (const task_info& task : tasks) text += describe(task);
+    return text;
+}
+
+}  // namespace detail
+
 namespace testing {
 
 /// Makes a simulation the executor and the clock of this thread.
@@ -227,12 +237,14 @@ inline bool simulation::strikes(double share) {
     return taken;
 }
 
-inline std::string simulation::who_waits() const {
-    std::string text;
-    for (const task_info& task : live_tasks())
-        if (std::find(older_tasks_.begin(), older_tasks_.end(), task.id) == older_tasks_.end()) text += describe(task);
-    return text;
+inline std::vector<task_info> simulation::own_tasks() const {
+    std::vector<task_info> all = live_tasks();
+    std::erase_if(all, [this](const task_info& task) {
+        return std::find(older_tasks_.begin(), older_tasks_.end(), task.id) != older_tasks_.end();
+    });
+    return all;
 }
+inline std::string simulation::who_waits() const { return detail::describe_all(own_tasks()); }
 
 }  // namespace testing
 }  // namespace cordon::inline CORDON_ABI
