@@ -83,7 +83,7 @@ struct sweep_result {
 /// Errors:        `std::logic_error` if allocations are to fail, and the program's operator new does not ask
 /// Requires:      `make` gives an operation that does the same each time; no other thread starts tasks meanwhile
 /// Threads:       `make` is called inside the run, a simulation of its own each time; `check` after it, while
-///                the clock shows the time at which the run ended
+///                the clock shows the time at which the run ended: it may run simulations, but not block
 /// Lifetime:      what a run leaves behind is kept for ever, and refers to what it was given: share that with the tasks
 /// Cost:          as many runs as the baseline has steps, and a few. A task that goes on without suspending hangs it
 template <class Make, class Check>
