@@ -151,8 +151,9 @@ struct total {
     void add(const world& w) {
         if (!w.pool) return;
         const auto f = w.pool->stats();
-        const std::uint64_t of_one[] = {f.closed_broken, f.closed_unusable,   f.closed_old, f.closed_idle, f.closed_surplus,
-                                        f.gave_up,       f.creations_failed, w.taken,      w.reports};
+        const std::uint64_t of_one[] = {f.closed_broken,    f.closed_unusable, f.closed_old,
+                                        f.closed_idle,      f.closed_surplus,  f.gave_up,
+                                        f.creations_failed, w.taken,           w.reports};
         for (std::size_t i = 0; i < std::size(seen); ++i) seen[i] += of_one[i];
     }
     std::size_t combinations = 0;
@@ -181,8 +182,7 @@ void sweep(std::size_t bits, total& all) {
 
 }  // namespace
 
-TEST_CASE("a pool survives a stop and a deadline at every point of every operation, in 1,024 combinations of what it "
-          "is told",
+TEST_CASE("a pool survives a stop and a deadline at every point, in 1,024 combinations of what it is told",
           "[pool][resource_pool][cancel_sweep][T7]") {
     total all;
     for (std::size_t bits = 0; bits < combinations; ++bits) sweep(bits, all);
