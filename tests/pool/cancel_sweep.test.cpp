@@ -73,7 +73,7 @@ task<> user(world& w, const combination& c, bool first) {
     (*mine)->usable = !(*mine)->usable;  // every other use makes it unusable
     if (first && !c.parts) mine->mark_clean();
     use_of_one now(w.broken, first && !c.parts);
-    co_await co::sleep_for(first ? 1000us : 500us);
+    co_await co::sleep_for(500us);
     now.clean = first || !c.parts;
     if (!c.parts) co_return;
     if (!first) co_return mine->discard();
@@ -89,7 +89,7 @@ task<> changes(world& w, const combination& c) {
     w.pool->resize(0);
     co_await co::this_task::yield();
     w.pool->resize(c.two ? 2 : 1);
-    co_await co::sleep_for(1500us);
+    co_await co::sleep_for(1ms);
     w.pool->retain([](server::connection& l) { return l.usable; });
     w.pool->reap();
     if (auto mine = w.pool->try_acquire()) {
@@ -108,8 +108,8 @@ co::resource_pool_options<server::connection> options(world& w, const combinatio
     else o.usable = [](server::connection& l) { return l.usable; };
     if (c.own) o.min_idle = 1;
     if (c.ages) o.max_lifetime = 900us;
-    if (c.ages) o.max_idle_time = 200us;
-    if (c.watched) o.held_too_long = 400us;
+    if (c.ages) o.max_idle_time = 500us;
+    if (c.watched) o.held_too_long = 500us;
     if (c.one_by_one) o.max_creating = 1;
     o.on_held_too_long = [&w](const co::pool_holder&) { ++w.reports; };
     o.seed = 1;
