@@ -141,11 +141,11 @@ TEST_CASE("all limits and a breaker in one pipeline can be stopped at any point:
     const bool erased = GENERATE(false, true);
     std::shared_ptr<world> w;
     const auto one = [erased](world& in) -> task<> {
-        const auto guarded = pipeline(co::fallback([](const co::failure&) { return -1; }), timeout(500ms),
-                                      retry(4, {.backoff = co::constant(1ms)}), in.breaker, in.bucket,
-                                      in.clients.for_key("a"), in.slots, timeout(100ms));
+        auto guarded = pipeline(co::fallback([](const co::failure&) { return -1; }), timeout(500ms),
+                                retry(4, {.backoff = co::constant(1ms)}), in.breaker, in.bucket,
+                                in.clients.for_key("a"), in.slots, timeout(100ms));
         if (erased) {
-            const co::any_pipeline<int> any(guarded);
+            const co::any_pipeline<int> any(std::move(guarded));
             (void)co_await as_outcome(any(in.remote.fetch()));
         } else {
             (void)co_await as_outcome(guarded(in.remote.fetch()));
