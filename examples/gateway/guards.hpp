@@ -92,10 +92,7 @@ private:
     }
     /// The same, with the copies inside of the retries: a copy is guarded like the call.
     co::any_pipeline<response> around_copies(int attempts) {
-        auto copied = [this](auto&& call, const auto& classify) {
-            return copies(std::forward<decltype(call)>(call), classify);
-        };
-        return judged(co::pipeline(tried(attempts), copied, breaker, slots, each_in_time()));
+        return judged(co::pipeline(tried(attempts), copies, breaker, slots, each_in_time()));
     }
     co::retry_policy<> tried(int attempts) {
         const std::chrono::milliseconds base = opts.retry.value_or(retry_numbers()).backoff;

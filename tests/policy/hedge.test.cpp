@@ -40,7 +40,7 @@ using co::timeout;
 
 static_assert(co::reportable<co::hedge_policy>);
 static_assert(std::is_trivially_copyable_v<co::hedge_options>);
-static_assert(std::is_copy_constructible_v<co::hedge_policy>);
+static_assert(!std::is_copy_constructible_v<co::hedge_policy> && std::is_nothrow_move_constructible_v<co::hedge_policy>);
 
 constexpr co::clock::duration on_failure = co::clock::duration::max();
 
@@ -293,6 +293,45 @@ TEST_CASE("a percentile is not known before twenty calls, and then hedges what i
         CHECK(policy.stats().sent == 1);
         CHECK(policy.stats().won == 1);
     });
+}
+
+TEST_CASE("a hedge that has a name counts and learns for all its pipelines, also for those that are made per call",
+          "[policy][hedge][CO-11]") {
+    simulation sim;
+    const auto named = hedge({.name = "h", .after = percentile(0.95)});
+    int made = 0;
+    bool slow = false;
+    const auto fetch = [&]() -> task<int> {
+        const int mine = ++made;
+        co_await co::sleep_for(slow && mine == 26 ? 1s : 5ms);
+        co_return mine;
+    };
+    sim.run([&]() -> task<> {
+        for (int i = 0; i < 25; ++i) {
+            const auto guarded = pipeline(named);
+            co_await guarded(fetch);
+        }
+        CHECK(named.stats().delay == 5ms);
+        slow = true;
+        const co::any_pipeline<int> stored = pipeline(named, timeout(10s));
+        const int got = co_await stored(fetch);
+        CHECK(got == 27);
+    });
+    CHECK(named.stats().sent == 1);
+    CHECK(named.stats().won == 1);
+}
+
+TEST_CASE("a hedge that is moved keeps what it knows", "[policy][hedge]") {
+    simulation sim;
+    auto first = hedge({.name = "h", .after = percentile(0.9)});
+    const auto fetch = []() -> task<> { co_await co::sleep_for(5ms); };
+    sim.run([&]() -> task<> {
+        for (int i = 0; i < 20; ++i) co_await first(fetch);
+    });
+    CHECK(first.stats().delay == 5ms);
+    const auto moved = std::move(first);
+    CHECK(moved.name() == "h");
+    CHECK(moved.stats().delay == 5ms);
 }
 
 TEST_CASE("a beaten call counts as long as it took, so that the percentile follows a service that becomes slower",

@@ -5,6 +5,7 @@
 #include <cordon/core/this_task.hpp>
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/limit/token_bucket.hpp>
+#include <cordon/policy/any_pipeline.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/retry_budget.hpp>
@@ -290,23 +291,74 @@ TEST_CASE("a pipeline is a policy", "[policy][pipeline]") {
     CHECK(breaker.stats().failed == 3);
 }
 
-TEST_CASE("guards are shared by reference, policies are copied", "[policy][pipeline][CO-11]") {
+TEST_CASE("what has a name is one in all its pipelines: guards, timeouts, retries", "[policy][pipeline][CO-11]") {
     simulation sim;
     circuit_breaker breaker{{.name = "shared", .min_calls = 2, .open_for = 1h}};
     auto limit = timeout(1s);
+    auto again = retry(1);
     sim.run([&]() -> task<> {
-        auto first = pipeline(limit, breaker), second = pipeline(limit, breaker);
+        auto first = pipeline(limit, again, breaker), second = pipeline(limit, again, breaker);
         service s("F");
         (void)co_await as_outcome(first(s.fetch()));
         (void)co_await as_outcome(second(s.fetch()));
         CHECK(breaker.state() == breaker_state::open);
         const auto refused = co_await as_outcome(first(s.fetch()));
         CHECK(refused.is_rejected());
-        first.get<0>().set(5s);
-        CHECK(limit.duration() == 1s);
-        CHECK(second.get<0>().duration() == 1s);
-        static_assert(std::is_same_v<decltype(first.get<1>()), circuit_breaker&>);
-        CHECK(&first.get<1>() == &breaker);
+        static_assert(std::is_same_v<decltype(first.get<2>()), circuit_breaker&>);
+        CHECK(&first.get<0>() == &limit);
+        CHECK(&second.get<1>() == &again);
+        CHECK(&first.get<2>() == &breaker);
+    });
+    SECTION("numbers that are changed by the name are those of calls") {
+        sim.run([&]() -> task<> {
+            const auto guarded = pipeline(limit, again);
+            service fails("F"), hangs("S", 1h);
+            limit.set(50ms);
+            again.set(3, {.backoff = constant(1ms)});
+            (void)co_await as_outcome(guarded(fails.fetch()));
+            CHECK(fails.calls == 3);
+            const auto begin = co::clock::now();
+            const auto late = co_await as_outcome(guarded(hangs.fetch()));
+            CHECK(timed_out_line(late) != 0);
+            CHECK(co::clock::now() - begin == 50ms);
+        });
+    }
+    SECTION("through a pipeline that is inside another, and one that is stored") {
+        sim.run([&]() -> task<> {
+            auto inner = pipeline(limit, retry(2, {.backoff = constant(1ms)}));
+            const auto outer = pipeline(inner);
+            const co::any_pipeline<int> stored = pipeline(inner), of_a_name = inner;
+            inner.get<1>().set(4, {.backoff = constant(1ms)});
+            service fails("F");
+            (void)co_await as_outcome(outer(fails.fetch()));
+            CHECK(fails.calls == 4);
+            (void)co_await as_outcome(stored(fails.fetch()));
+            CHECK(fails.calls == 8);
+            (void)co_await as_outcome(of_a_name(fails.fetch()));
+            CHECK(fails.calls == 12);
+        });
+    }
+}
+
+TEST_CASE("a pipeline with policies that have numbers is moved, not copied; one of constants keeps them constant",
+          "[policy][pipeline]") {
+    const auto make = [] { return pipeline(timeout(1s), retry(3, {.backoff = constant(1ms)})); };
+    using made = decltype(make());
+    static_assert(!std::is_copy_constructible_v<made> && std::is_move_constructible_v<made>);
+    static_assert(std::is_copy_constructible_v<decltype(pipeline(std::declval<co::timeout_policy&>()))>);
+    const auto limit = timeout(1s);
+    auto constant_limit = pipeline(limit);
+    static_assert(std::is_same_v<decltype(constant_limit.get<0>()), const co::timeout_policy&>);
+    simulation sim;
+    sim.run([&]() -> task<> {
+        auto first = make();
+        first.get<1>().set(5, {.backoff = constant(1ms)});
+        const auto moved = std::move(first);
+        service s("F");
+        (void)co_await as_outcome(moved(s.fetch()));
+        CHECK(s.calls == 5);
+        (void)co_await as_outcome(constant_limit(s.fetch()));
+        CHECK(s.calls == 6);
     });
 }
 
@@ -504,7 +556,7 @@ TEST_CASE("predicates may have a state, and need not be made without arguments",
         const int got = co_await stateless(s.fetch());
         CHECK(got == 2);
         const auto limit = std::make_shared<int>(4);
-        const auto stateful =
+        auto stateful =
             pipeline(retry(5, {.backoff = constant(1ms)})).failing_when([limit](int n) { return n < *limit; });
         const auto moved = std::move(stateful);
         const int second = co_await moved(t.fetch());

@@ -344,9 +344,11 @@ TEST_CASE("a new duration holds for the calls that begin from then on", "[policy
         auto both = co_await co::when_all(ends(), changes());
         CHECK(std::get<0>(both) == 100ms);
         CHECK(std::get<1>(both) == 20ms);
-        auto copy = guarded;
-        copy.get<0>().set(5ms);
         CHECK(guarded.get<0>().duration() == 20ms);
+        const auto moved = std::move(guarded);
+        const auto begin = co::clock::now();
+        (void)co_await as_outcome(moved(s.fetch()));
+        CHECK(since(begin) == 20ms);
     });
 }
 

@@ -14,6 +14,7 @@
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/task.hpp>
+#include <cordon/policy/detail/held_policy.hpp>
 
 #include <concepts>
 #include <coroutine>
@@ -104,21 +105,24 @@ public:
 template <class T, class Pipeline>
 class kept_pipeline final : public erased_pipeline<T> {
 public:
-    explicit kept_pipeline(Pipeline&& p) : pipeline_(std::move(p)) {}
+    template <class P>
+    explicit kept_pipeline(P&& p) : pipeline_(std::forward<P>(p)) {}
     erased_operation<T>* begin(erased_call<T> call) const override {
-        using op = operation_for<decltype(pipeline_(call))>;
-        return erased_state<T, op>::make(operation_of(pipeline_(call)));
+        check_policy_around<decltype(pipeline_.get()), erased_call<T>&>();
+        using op = operation_for<decltype(pipeline_.get()(call))>;
+        return erased_state<T, op>::make(operation_of(pipeline_.get()(call)));
     }
 
 private:
-    Pipeline pipeline_;
+    held_policy<Pipeline> pipeline_;
 };
 
 }  // namespace detail
 
-/// Any pipeline, or policy, around calls that give a T. Copies share it.
+/// Any pipeline, or policy, around calls that give a T: moved in, or copied. One that has a name and cannot be copied,
+/// as with a `timeout` in it, is referred to: `std::move` it, or keep it. Copies share what is inside.
 /// Errors:        a call of an empty one terminates
-/// Lifetime:      outlives its calls
+/// Lifetime:      outlives its calls; what it refers to outlives it and its copies
 /// Threads:       any number of calls at the same time; assigned to while nobody calls
 /// Cost:          one allocation when it is made; for each call a block of the frame cache and a few indirect calls,
 ///                and a frame for a callable that does not return a `task<T>`
@@ -130,8 +134,8 @@ public:
         requires(!std::same_as<std::remove_cvref_t<Pipeline>, any_pipeline> &&
                  std::invocable<const std::remove_cvref_t<Pipeline>&, detail::erased_call<T>>)
     any_pipeline(Pipeline&& p)
-        : pipeline_(std::make_shared<detail::kept_pipeline<T, std::remove_cvref_t<Pipeline>>>(
-              std::remove_cvref_t<Pipeline>(std::forward<Pipeline>(p)))) {}
+        : pipeline_(std::make_shared<detail::kept_pipeline<T, detail::kept_policy<Pipeline>>>(
+              std::forward<Pipeline>(p))) {}
 
     [[nodiscard]] explicit operator bool() const noexcept { return pipeline_ != nullptr; }
 
@@ -141,6 +145,11 @@ public:
         detail::check_callable<F>();
         if (pipeline_ == nullptr) [[unlikely]] detail::fail("a call of an any_pipeline that is empty");
         return stored_call<detail::kept_call<F>>(*pipeline_, detail::kept_call<F>(std::forward<F>(call)));
+    }
+    template <class F>
+        requires(!detail::makes_awaitable<std::decay_t<F>>)
+    void operator()(F&&) const {
+        detail::refuse_call<F>();
     }
 
 private:

@@ -92,8 +92,9 @@ class hedge_operation;
 /// the others are stopped and waited for. A copy that fails does not end the call while another runs; if all fail, the
 /// outcome is that of the call itself. A budget that is used up sends no copy, and ends nothing.
 /// Cancellation:  a stop reaches all copies; a value that is there already wins. If all were stopped, so is the call
-/// Threads:       all members from any. The call runs where it is awaited, the copies on the executor in effect, with
-///                contexts and records of their own: on a pool at the same time as the call, and so is the callable
+/// Threads:       all members from any; moved while nobody uses it. The call runs where it is awaited, the copies on
+///                the executor in effect, with contexts and records of their own: on a pool at the same time as the
+///                call, and so is the callable
 /// Order:         a copy is sent one delay after the one before, while none has won; one that ignores its stop is
 ///                waited for, however long that takes
 /// Lifetime:      the loser's value is destroyed with the operation
@@ -112,8 +113,10 @@ public:
     };
 
     explicit hedge_policy(const hedge_options& options) : terms_(checked(options)), name_(options.name) {}
-    hedge_policy(const hedge_policy& other) : terms_(other.terms_), name_(other.name_) {}
-    hedge_policy& operator=(const hedge_policy&) = delete;
+    hedge_policy(hedge_policy&& other) noexcept
+        : terms_(other.terms_.load()), latencies_(std::move(other.latencies_)),
+          sent_(other.sent_.load(std::memory_order_relaxed)), won_(other.won_.load(std::memory_order_relaxed)),
+          rejected_(other.rejected_.load(std::memory_order_relaxed)), name_(std::move(other.name_)) {}
 
     /// For the calls that begin from now on; the name stays.
     /// Errors:        as `hedge`

@@ -18,6 +18,7 @@
 #include <cordon/core/operation.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/verdict.hpp>
+#include <cordon/policy/detail/held_policy.hpp>
 
 #include <concepts>
 #include <coroutine>
@@ -28,36 +29,6 @@
 
 namespace cordon::inline CORDON_ABI {
 namespace detail {
-
-/// How a pipeline keeps one of its policies: guards, which cannot be copied, by reference, the others by value.
-template <class P>
-class held_policy {
-public:
-    template <class Q>
-    explicit held_policy(Q&& p) : policy_(std::forward<Q>(p)) {}
-    [[nodiscard]] const P& get() const noexcept { return policy_; }
-
-private:
-    P policy_;
-};
-template <class P>
-class held_policy<P&> {
-public:
-    explicit held_policy(P& p) noexcept : policy_(&p) {}
-    [[nodiscard]] P& get() const noexcept { return *policy_; }
-
-private:
-    P* policy_;
-};
-template <class P>
-using kept_policy = std::conditional_t<kept_by_reference<P>, P, std::decay_t<P>>;
-
-template <class P>
-consteval void check_policy() {
-    static_assert(std::is_lvalue_reference_v<P> || std::move_constructible<P>,
-                  "pipeline: a guard has an identity, and is shared by reference: give it a name that outlives the "
-                  "pipeline, and pass that");
-}
 
 /// What is left of a pipeline behind its first policies, as a call; with none before it, the whole.
 template <class Pipeline, std::size_t first, class F>
@@ -122,8 +93,9 @@ private:
 
 }  // namespace detail
 
-/// Made by `pipeline(policies...)`; a policy itself.
-/// Lifetime:      outlives its calls; its guards outlive it
+/// Made by `pipeline(policies...)`; a policy itself. One that keeps a policy which cannot be copied cannot be copied
+/// either, but moved.
+/// Lifetime:      outlives its calls, and is not moved meanwhile; what it refers to outlives it
 /// Threads:       any number of calls at the same time
 template <class Classifier, class... P>
 class policy_pipeline {
@@ -147,6 +119,11 @@ public:
         return detail::pipeline_operation<policy_pipeline, detail::kept_call<F>>(
             *this, detail::kept_call<F>(std::forward<F>(call)));
     }
+    template <class F>
+        requires(!detail::makes_awaitable<std::decay_t<F>>)
+    void operator()(F&&) const {
+        detail::refuse_call<F>();
+    }
 
     /// The same, which also takes for a failure what `p` says: of a value, a `std::error_code`, a `std::exception` or
     /// `std::exception_ptr`, or a `rejection`. See `outcome_classifier`.
@@ -165,8 +142,7 @@ public:
     /// The policy with this index, to change its numbers: `guarded.get<1>().set(...)`.
     template <std::size_t index>
     [[nodiscard]] auto& get() noexcept {
-        return const_cast<std::remove_const_t<std::remove_reference_t<decltype(std::get<index>(policies_).get())>>&>(
-            std::get<index>(policies_).get());
+        return std::get<index>(policies_).get();
     }
 
 private:
@@ -199,13 +175,14 @@ private:
     [[nodiscard]] auto behind_policy(F& f) const {
         detail::rest_of_pipeline<policy_pipeline, index + 1, F> rest(*this, f);
         auto& policy = std::get<index>(policies_).get();
-        if constexpr (std::invocable<decltype(policy), decltype(rest)&, const Classifier&>) {
+        using policy_type = decltype(policy);
+        if constexpr (detail::policy_around<policy_type, decltype(rest)&, const Classifier&>) {
             return policy(rest, classify_);
-        } else {
-            static_assert(std::invocable<decltype(policy), decltype(rest)&>,
-                          "pipeline: a policy is called with a call, and returns something to await: "
-                          "template <class Call> auto operator()(Call call) const { ... co_await call() ... }");
+        } else if constexpr (detail::policy_around<policy_type, decltype(rest)&>) {
             return policy(rest);
+        } else {
+            detail::check_policy_around<policy_type, decltype(rest)&>();
+            return detail::call_of(rest);  // fits, so that this is the only error
         }
     }
 
@@ -213,7 +190,9 @@ private:
     [[no_unique_address]] Classifier classify_;
 };
 
-/// Composes policies, the outermost first. Guards (limits, breakers, bulkheads) are referred to, policies are copied.
+/// Composes policies, the outermost first. What has a name is referred to if it cannot be copied: a guard, and each
+/// policy of this library that has figures or numbers of its own to change; it outlives the pipeline. A temporary is
+/// moved in, and `get<index>()` is the way to it.
 template <class... P>
 [[nodiscard]] auto pipeline(P&&... policies) {
     (detail::check_policy<P>(), ...);

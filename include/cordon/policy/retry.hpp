@@ -94,16 +94,15 @@ class retry_operation;
 ///                is what that ends with, and there is no other
 /// Order:         an outcome that is not the last is destroyed before the next attempt begins, after the wait. Between
 ///                two attempts what else is ready on the executor runs, even if there is nothing to wait for
-/// Threads:       all members from any
+/// Threads:       all members from any; moved while nobody uses it. Its jitter begins anew then
 /// Cost:          no frame and no allocation of its own
 template <class Hint = detail::no_hint>
 class retry_policy {
 public:
     retry_policy(int attempts, const retry_options& options, Hint hint = {})
         : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)) {}
-    retry_policy(const retry_policy& other)
-        : terms_(other.terms_), seed_(other.seed_), random_(seed_), hint_(other.hint_) {}
-    retry_policy& operator=(const retry_policy&) = delete;
+    retry_policy(retry_policy&& other) noexcept(std::is_nothrow_move_constructible_v<Hint>)
+        : terms_(other.terms_.load()), seed_(other.seed_), random_(seed_), hint_(std::move(other.hint_)) {}
 
     /// For the calls that begin from now on; those in flight keep what they have. The seed stays.
     /// Errors:        as `retry`

@@ -23,12 +23,11 @@ namespace cordon::inline CORDON_ABI {
 /// Errors:        of a call: `timeout_error` that says where the timeout was made; the call is stopped, and waited for
 /// Cancellation:  what stops the call from further out is no timeout
 /// Order:         under an earlier deadline that one counts
-/// Threads:       all members from any
+/// Threads:       all members from any; moved while nobody uses it
 class timeout_policy {
 public:
     timeout_policy(clock::duration d, const std::source_location& where) : where_(where) { set(d); }
-    timeout_policy(const timeout_policy& other) noexcept : duration_(other.duration()), where_(other.where_) {}
-    timeout_policy& operator=(const timeout_policy&) = delete;
+    timeout_policy(timeout_policy&& other) noexcept : duration_(other.duration()), where_(other.where_) {}
 
     /// For the calls that begin from now on.
     /// Errors:        `std::invalid_argument` if it is not positive

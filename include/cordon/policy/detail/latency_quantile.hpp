@@ -16,12 +16,16 @@ namespace cordon::inline CORDON_ABI {
 namespace detail {
 
 /// A quantile of the last latencies that it was told, exact as of the last time that it was computed.
-/// Threads:       all members from any
+/// Threads:       all members from any; moved while nobody uses it
 /// Cost:          of `add` a lock of a few instructions, and with each 64th latency a selection among the last 256;
 ///                of `value` a load
 class latency_quantile {
 public:
     static constexpr std::size_t warm_up = 20;  ///< latencies before the first value
+
+    latency_quantile() = default;
+    latency_quantile(latency_quantile&& other) noexcept
+        : told_(other.told_), last_(other.last_), value_(other.value_.load(std::memory_order_relaxed)) {}
 
     /// The smallest that at least the share `q` of the last latencies does not exceed; less than zero before there is
     /// one.

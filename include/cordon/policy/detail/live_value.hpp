@@ -34,7 +34,7 @@ class live_value {
 
 public:
     explicit live_value(const T& value) noexcept { store(value); }
-    live_value(const live_value& other) noexcept : live_value(other.load()) {}
+    live_value(const live_value&) = delete;
     live_value& operator=(const live_value&) = delete;
 
     [[nodiscard]] T load() const noexcept {
