@@ -18,8 +18,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <coroutine>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -796,4 +798,21 @@ TEST_CASE("the figures of a hedge are reported", "[policy][hedge][observable]") 
     co::metric_sink sink(take);
     policy.report(sink);
     CHECK(names == "sent won rejected delay_seconds ");
+}
+
+TEST_CASE("the delay of a hedge is reported in seconds; not a number before it is known, without an end for one that "
+          "waits for failures",
+          "[policy][hedge][observable]") {
+    const auto reported = [](const co::hedge_policy& policy) {
+        double value = -1;
+        auto take = [&](const co::metric& m) {
+            if (m.name == "delay_seconds") value = m.value;
+        };
+        co::metric_sink sink(take);
+        policy.report(sink);
+        return value;
+    };
+    CHECK(reported(hedge({.after = 10ms})) == 0.01);
+    CHECK(std::isnan(reported(hedge({.after = percentile(0.9)}))));
+    CHECK(reported(hedge({.after = on_failure})) == std::numeric_limits<double>::infinity());
 }

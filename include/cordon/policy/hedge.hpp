@@ -24,6 +24,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -144,8 +145,8 @@ public:
         sink.counter("sent", now.sent, "Copies of calls that were sent.");
         sink.counter("won", now.won, "Copies that were faster than their calls.");
         sink.counter("rejected", now.rejected, "Copies that were not sent because the budget was used up.");
-        sink.gauge("delay_seconds", std::chrono::duration<double>(now.delay).count(),
-                   "After which the next copy would be sent.");
+        sink.gauge("delay_seconds", seconds(delay_of(terms_.load())),
+                   "After which the next copy would be sent; not a number while that is not known yet.");
     }
 
 private:
@@ -157,6 +158,11 @@ private:
         detail::check_option(o.after.fixed() >= clock::duration::zero(), "hedge", "after", o.after.fixed(),
                              "is what is not negative");
         return {o.after.fixed(), o.after.share(), o.budget, extra, o.within_retry, o.only_marked, {}};
+    }
+    [[nodiscard]] static double seconds(clock::duration delay) noexcept {
+        if (delay < clock::duration::zero()) return std::numeric_limits<double>::quiet_NaN();
+        if (delay == (clock::duration::max)()) return std::numeric_limits<double>::infinity();
+        return std::chrono::duration<double>(delay).count();
     }
     /// Less than zero: not known yet.
     [[nodiscard]] clock::duration delay_of(const detail::hedge_terms& t) const noexcept {
