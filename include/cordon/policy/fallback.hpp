@@ -55,8 +55,9 @@ private:
 };
 
 template <class F>
-    requires std::invocable<const F&, const failure&>
 [[nodiscard]] fallback_policy<F> fallback(F f) {
+    static_assert(std::invocable<const F&, const failure&>,
+                  "fallback: the function takes the failure, and is const: [](const failure& why) { return ...; }");
     return fallback_policy<F>(std::move(f));
 }
 
