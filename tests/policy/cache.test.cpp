@@ -465,3 +465,30 @@ TEST_CASE("a cache says what is wrong with its numbers, and reports", "[policy][
     CHECK(names == "hits misses refreshes stale evicted entries ");
     CHECK(kept.name() == "answers");
 }
+
+TEST_CASE("the numbers of a cache can be changed, and count for the values that are there", "[policy][cache]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        answers kept(10s);
+        for (int i = 0; i < 10; ++i) kept.put(i, i);
+        co_await co::sleep_for(5s);
+        kept.set(4s);
+        CHECK_FALSE(kept.try_get(7));
+        kept.set(6s, {.max_entries = 3});
+        CHECK(kept.try_get(7) == 7);
+        CHECK_FALSE(kept.try_get(6));
+        CHECK(kept.stats().entries == 3);
+        CHECK(kept.stats().evicted == 7);
+        co_await co::sleep_for(2s);
+        service s("F");
+        const auto fetch = s.fetch();
+        const auto guarded = pipeline(kept.for_key(9));
+        const auto failed = co_await as_outcome(guarded(fetch));
+        CHECK(failed.is_error());
+        kept.set(6s, {.max_entries = 3, .stale_for = 1min});
+        const int stale = co_await guarded(fetch);
+        CHECK(stale == 9);
+        CHECK_THROWS_AS(kept.set(0s), std::invalid_argument);
+        CHECK_THROWS_AS(kept.set(1s, {.max_entries = 0}), std::invalid_argument);
+    });
+}

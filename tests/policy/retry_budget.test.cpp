@@ -444,3 +444,68 @@ TEST_CASE("a budget that is destroyed with calls in flight says its name", "[pol
     });
     CHECK(said.find("retry_budget \"upstream\" destroyed while calls are in flight: 1") != std::string::npos);
 }
+
+TEST_CASE("the numbers of a budget can be changed, those of its own kind, and what was counted counts on",
+          "[policy][retry_budget]") {
+    SECTION("of a window: the floor at once, the share for what ends from now on, and what was taken stays taken") {
+        simulation sim;
+        sim.run([]() -> task<> {
+            retry_budget b{{.ratio = 0.1, .min_per_second = 1, .window = 10s}};
+            calls(b, 100);
+            CHECK(b.stats().available == 20);
+            CHECK(b.try_retry());
+            b.set({.ratio = 1, .min_per_second = 2, .window = 10s});
+            CHECK(b.stats().available == 29);
+            calls(b, 10);
+            CHECK(b.stats().available == 39);
+            co_await co::sleep_for(11s);
+            CHECK(b.stats().available == 20);
+            b.set({.ratio = 0, .min_per_second = 0, .window = 10s});
+            CHECK(b.stats().available == 0);
+            CHECK_FALSE(b.try_retry());
+        });
+    }
+    SECTION("the window: what is in it leaves it in tenths of the new one") {
+        simulation sim;
+        sim.run([]() -> task<> {
+            retry_budget b{{.ratio = 1, .min_per_second = 0, .window = 60s}};
+            calls(b, 10);
+            b.set({.ratio = 1, .min_per_second = 0, .window = 10s});
+            co_await co::sleep_for(14s);
+            CHECK(b.stats().available == 10);
+            co_await co::sleep_for(1100ms);
+            CHECK(b.stats().available == 0);
+        });
+    }
+    SECTION("tokens: those that are gone stay gone") {
+        retry_budget b{{.max_tokens = 10, .per_success = 0.5}};
+        calls(b, 2, true);
+        b.set({.max_tokens = 20, .per_success = 2});
+        CHECK(b.stats().available == 7);  // 18 of 20
+        calls(b, 1);
+        CHECK(b.stats().available == 9);
+        calls(b, 10, true);
+        b.set({.max_tokens = 5});
+        CHECK(b.stats().available == 0);  // ten are gone, and there are five
+        calls(b, 100);
+        CHECK(granted(b) == 2);
+    }
+    SECTION("calls in flight") {
+        retry_budget b{{.in_flight_ratio = 0.5, .min_in_flight = 1}};
+        for (int i = 0; i < 10; ++i) b.called();
+        CHECK(granted(b) == 5);
+        b.set({.in_flight_ratio = 0.2, .min_in_flight = 1});
+        CHECK_FALSE(b.try_retry());
+        b.set({.in_flight_ratio = 0.2, .min_in_flight = 7});
+        CHECK(granted(b) == 2);
+        for (int i = 0; i < 7; ++i) b.retry_ended();
+        for (int i = 0; i < 10; ++i) b.ended(false);
+    }
+    SECTION("options out of range, or of another kind, change nothing") {
+        retry_budget b{{.max_tokens = 10}};
+        CHECK_THROWS_AS(b.set({.max_tokens = 2}), std::invalid_argument);
+        CHECK_THROWS_AS(b.set({.ratio = 0.2}), std::invalid_argument);
+        CHECK_THROWS_AS(b.set({.in_flight_ratio = 0.2}), std::invalid_argument);
+        CHECK(b.stats().available == 4);
+    }
+}

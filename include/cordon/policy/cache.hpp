@@ -87,18 +87,21 @@ public:
 
     /// Errors:        `std::invalid_argument` if a member is outside its range, or the time not above 0
     explicit cache(clock::duration time_to_live, const cache_options& options = {})
-        : good_for_(time_to_live), refresh_ahead_(options.refresh_ahead), stale_for_(options.stale_for),
-          max_entries_(options.max_entries), name_(options.name) {
-        const auto zero = clock::duration::zero();
-        using detail::check_option;
-        check_option(good_for_ > zero, "cache", "time_to_live", good_for_, "are more than 0");
-        check_option(max_entries_ >= 1, "cache", "max_entries", max_entries_, "are 1 and more");
-        check_option(refresh_ahead_ >= zero && refresh_ahead_ < good_for_, "cache", "refresh_ahead", refresh_ahead_,
-                     "are 0 to less than time_to_live");
-        check_option(stale_for_ >= zero, "cache", "stale_for", stale_for_, "are 0 and more");
-    }
+        : terms_(checked(time_to_live, options)), name_(options.name) {}
     cache(const cache&) = delete;
     cache& operator=(const cache&) = delete;
+
+    /// Other numbers from now on, also for the values that are there. Those that are too many go at once; the name
+    /// stays.
+    /// Errors:        as the constructor
+    void set(clock::duration time_to_live, const cache_options& options = {}) {
+        const terms changed = checked(time_to_live, options);
+        {
+            const std::lock_guard lock(mutex_);
+            terms_ = changed;
+        }
+        while (evicts()) {}
+    }
 
     /// A policy for calls whose answer is the value of `key`.
     [[nodiscard]] bound for_key(Key key) { return bound(*this, std::move(key)); }
@@ -107,7 +110,7 @@ public:
     [[nodiscard]] std::optional<T> try_get(const Key& key) const {
         const std::lock_guard lock(mutex_);
         const auto found = entries_.find(key);
-        if (found == entries_.end() || age(found->second) >= good_for_) return std::nullopt;
+        if (found == entries_.end() || age(found->second) >= terms_.good_for) return std::nullopt;
         return found->second.value;
     }
     /// Keeps `value`, as from a call that has just begun and ended.
@@ -165,6 +168,20 @@ private:
         bool refreshes = false;  // it is made although there is a value
     };
 
+    struct terms {
+        clock::duration good_for, refresh_ahead, stale_for;
+        std::size_t max_entries;
+    };
+    static terms checked(clock::duration good_for, const cache_options& o) {
+        const auto zero = clock::duration::zero();
+        using detail::check_option;
+        check_option(good_for > zero, "cache", "time_to_live", good_for, "are more than 0");
+        check_option(o.max_entries >= 1, "cache", "max_entries", o.max_entries, "are 1 and more");
+        check_option(o.refresh_ahead >= zero && o.refresh_ahead < good_for, "cache", "refresh_ahead", o.refresh_ahead,
+                     "are 0 to less than time_to_live");
+        check_option(o.stale_for >= zero, "cache", "stale_for", o.stale_for, "are 0 and more");
+        return {good_for, o.refresh_ahead, o.stale_for, o.max_entries};
+    }
     [[nodiscard]] static clock::duration age(const entry& e) noexcept { return detail::quick_now() - e.since; }
     // Under the mutex:
     [[nodiscard]] std::uint64_t& erased_of(const Key& key) {
@@ -175,6 +192,12 @@ private:
         node gone = entries_.extract(at);
         used_.remove(gone.mapped());
         return gone;
+    }
+    /// A value that has to go, to make room for so many.
+    [[nodiscard]] node surplus(std::size_t more) {
+        if (entries_.size() + more <= terms_.max_entries) return {};
+        ++counts_.evicted;
+        return remove(entries_.find(*used_.front().key));
     }
     void use(entry& e) noexcept {
         used_.remove(e);
@@ -189,9 +212,10 @@ private:
             entry& e = found->second;
             use(e);
             const clock::duration old = age(e);
-            const bool due = old < good_for_ && old >= good_for_ - refresh_ahead_ && e.refreshed_by == 0 &&
-                             refresh_ahead_ > clock::duration::zero();
-            if (old < good_for_ && !due) {
+            const bool good = old < terms_.good_for;
+            const bool due = good && old >= terms_.good_for - terms_.refresh_ahead && e.refreshed_by == 0 &&
+                             terms_.refresh_ahead > clock::duration::zero();
+            if (good && !due) {
                 ++counts_.hits;
                 return e.value;
             }
@@ -216,10 +240,7 @@ private:
         if (!is_new && at->second.refreshed_by == number) at->second.refreshed_by = 0;
         if (erased_of(key) > number || (!is_new && at->second.asked > number)) return;
         if (is_new) {
-            if (entries_.size() == max_entries_) {
-                gone = remove(entries_.find(*used_.front().key));
-                ++counts_.evicted;
-            }
+            gone = surplus(1);
             at = entries_.try_emplace(key, std::move(value)).first;
         } else {
             old.emplace(std::move(at->second.value));
@@ -232,6 +253,13 @@ private:
         e.refreshed_by = 0;
         use(e);
     }
+    /// Returns:       whether there was a value too many, which has gone
+    bool evicts() {
+        node gone;
+        const std::lock_guard lock(mutex_);
+        gone = surplus(0);
+        return !gone.empty();
+    }
     /// The value that answers for a call that has failed, however it came there meanwhile.
     [[nodiscard]] std::optional<T> value_instead(const Key& key, const ticket& failed) {
         const std::lock_guard lock(mutex_);
@@ -239,7 +267,7 @@ private:
         if (found == entries_.end()) return std::nullopt;
         if (found->second.refreshed_by == failed.number) found->second.refreshed_by = 0;
         const clock::duration old = age(found->second);
-        if (old >= good_for_ && old - good_for_ >= stale_for_) return std::nullopt;
+        if (old >= terms_.good_for && old - terms_.good_for >= terms_.stale_for) return std::nullopt;
         ++counts_.stale;
         return found->second.value;
     }
@@ -252,10 +280,9 @@ private:
         });
     }
 
-    const clock::duration good_for_, refresh_ahead_, stale_for_;
-    const std::size_t max_entries_;
     mutable std::mutex mutex_;
-    table entries_;                        // this and the rest under mutex_
+    terms terms_;                          // this and the rest under mutex_
+    table entries_;
     detail::intrusive_list<entry> used_;   // the one that was not used for longest first
     std::uint64_t asked_ = 0;              // the number of the last call
     std::array<std::uint64_t, 64> erased_{};  // by hashes of keys: asked_ when one of them was erased

@@ -82,6 +82,13 @@ public:
     retry_budget& operator=(const retry_budget&) = delete;
     ~retry_budget();
 
+    /// Other numbers from now on, each at once. Name and kind stay, and so does what was counted: of the tokens those
+    /// that are gone, of a window what is in it.
+    /// Errors:        as the constructors; also if it is of another kind
+    void set(const retry_budget_options& options) { set(checked(options)); }
+    void set(const token_budget_options& options) { set(checked(options)); }
+    void set(const in_flight_budget_options& options) { set(checked(options)); }
+
     /// A call begins: its first attempt.
     void called() noexcept;
 
@@ -124,7 +131,7 @@ private:
     //   in_flight   calls under way, in the upper half, and retries under way, in the lower
     // R1 Each member changes the word by one exchange or addition, so no retry is granted on a figure that has changed.
     //    Orders are relaxed: no other data depends on the word.
-    // R2 Tokens: from 0 to limit_. Of a call's failed attempts each is paid for once: by the retry that follows it, or
+    // R2 Tokens: from 0 to limit_; more only after limit_ was lowered, and then they count as that. Of a call's failed attempts each is paid for once: by the retry that follows it, or
     //    by `ended` for the last.
     // R3 In flight: neither half is ever below 0, since each `ended` and `retry_ended` follows what it ends.
     static constexpr std::int64_t price = 1'000'000;     // of a retry, windowed; also the scale of in_flight
@@ -140,6 +147,7 @@ private:
         std::int64_t slot_ns;
     };
     explicit retry_budget(const terms& t);
+    void set(const terms& t);
     static terms checked(const retry_budget_options& options);
     static terms checked(const token_budget_options& options);
     static terms checked(const in_flight_budget_options& options);
@@ -153,14 +161,16 @@ private:
     [[nodiscard]] bool take() noexcept;
     void put_tokens(std::uint64_t thousandths) noexcept;
     void lose_token() noexcept;
+    [[nodiscard]] std::uint64_t share() const noexcept { return share_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t limit() const noexcept { return limit_.load(std::memory_order_relaxed); }
     /// How many retries may be under way with the calls of `word`.
     [[nodiscard]] std::uint64_t allowed(std::uint64_t word) const noexcept {
-        return std::max(limit_, (word >> 32) * share_ / static_cast<std::uint64_t>(price));
+        return std::max(limit(), (word >> 32) * share() / static_cast<std::uint64_t>(price));
     }
 
     const rule rule_;
-    const std::uint64_t share_;  // what a call, or a success, brings
-    const std::uint64_t limit_;  // the most tokens, or the least that may be in flight
+    std::atomic<std::uint64_t> share_;  // what a call, or a success, brings; relaxed, as limit_
+    std::atomic<std::uint64_t> limit_;  // the most tokens, or the least that may be in flight
     std::atomic<std::uint64_t> word_{0};
     mutable detail::windowed_balance balance_;
     std::string name_;
@@ -204,6 +214,20 @@ inline retry_budget::~retry_budget() {
         detail::fail("retry_budget \"" + name_ + "\" destroyed while calls are in flight: " + std::to_string(calls));
 }
 
+inline void retry_budget::set(const terms& t) {
+    if (t.kind != rule_)
+        detail::raise(std::invalid_argument("retry_budget: the options are those of another kind than this one has"),
+                      "retry_budget: options of another kind");
+    share_.store(t.share, std::memory_order_relaxed);
+    const std::uint64_t before = limit_.exchange(t.limit, std::memory_order_relaxed);
+    if (rule_ == rule::windowed) return balance_.set(static_cast<std::int64_t>(t.limit), t.slot_ns);
+    if (rule_ == rule::in_flight) return;
+    std::uint64_t seen = word_.load(std::memory_order_relaxed), next = 0;
+    do {
+        next = seen + t.limit - std::min(before, seen + t.limit);
+    } while (!word_.compare_exchange_weak(seen, next, std::memory_order_relaxed));  // R1
+}
+
 inline void retry_budget::called() noexcept {
     if (rule_ == rule::in_flight) word_.fetch_add(one_call, std::memory_order_relaxed);  // R1
 }
@@ -218,8 +242,9 @@ inline bool retry_budget::take() noexcept {
     std::uint64_t seen = word_.load(std::memory_order_relaxed), next = 0;
     do {
         if (rule_ == rule::tokens) {
-            if (seen < token || 2 * (seen - token) <= limit_) return false;  // not while half of them are gone
-            next = seen - token;
+            const std::uint64_t most_now = limit(), there = std::min(seen, most_now);
+            if (there < token || 2 * (there - token) <= most_now) return false;  // not while half of them are gone
+            next = there - token;
         } else {
             if ((seen & retries) >= allowed(seen)) return false;
             next = seen + one_retry;
@@ -241,8 +266,8 @@ inline void retry_budget::retry_ended() noexcept {
 
 inline void retry_budget::ended(bool failure) noexcept {
     switch (rule_) {
-        case rule::windowed: return balance_.add(static_cast<std::int64_t>(share_), ns_now());
-        case rule::tokens: return failure ? lose_token() : put_tokens(share_);
+        case rule::windowed: return balance_.add(static_cast<std::int64_t>(share()), ns_now());
+        case rule::tokens: return failure ? lose_token() : put_tokens(share());
         case rule::in_flight: return uncounted();
     }
 }
@@ -251,9 +276,10 @@ inline void retry_budget::uncounted() noexcept {
 }
 
 inline void retry_budget::put_tokens(std::uint64_t thousandths) noexcept {
+    const std::uint64_t most_now = limit();
     std::uint64_t seen = word_.load(std::memory_order_relaxed);
-    while (seen < limit_ &&  // a full bucket is left alone: many successes share its cache line
-           !word_.compare_exchange_weak(seen, std::min(limit_, seen + thousandths), std::memory_order_relaxed)) {}
+    while (seen < most_now &&  // a full bucket is left alone: many successes share its cache line
+           !word_.compare_exchange_weak(seen, std::min(most_now, seen + thousandths), std::memory_order_relaxed)) {}
 }
 inline void retry_budget::lose_token() noexcept {
     std::uint64_t seen = word_.load(std::memory_order_relaxed);
@@ -268,7 +294,8 @@ inline retry_budget::snapshot retry_budget::stats() const noexcept {
     if (rule_ == rule::windowed) {
         now.available = static_cast<std::uint64_t>(std::max<std::int64_t>(0, balance_.available(ns_now())) / price);
     } else if (rule_ == rule::tokens) {
-        if (2 * seen > limit_) now.available = (2 * seen - limit_ - 1) / (2 * token);
+        const std::uint64_t most_now = limit(), twice = 2 * std::min(seen, most_now);
+        if (twice > most_now) now.available = (twice - most_now - 1) / (2 * token);
     } else {
         now.calls_in_flight = static_cast<std::uint32_t>(seen >> 32);
         now.retries_in_flight = static_cast<std::uint32_t>(seen & retries);

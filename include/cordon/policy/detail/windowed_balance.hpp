@@ -47,6 +47,15 @@ public:
         return balance_.load(std::memory_order_relaxed);
     }
 
+    /// Another floor, at once. What is in the window leaves it in tenths of the new one.
+    void set(std::int64_t floor, std::int64_t slot_ns) noexcept {
+        const spin_guard guard(lock_);
+        balance_.fetch_add(floor - floor_, std::memory_order_relaxed);
+        at_slot_begin_ += floor - floor_;  // W4
+        floor_ = floor;
+        slot_ns_ = slot_ns;
+    }
+
 private:
     void move_on(std::int64_t now) noexcept {
         if (now >= slot_end_.load(std::memory_order_acquire)) [[unlikely]] end_slots(now);  // W3
@@ -60,10 +69,11 @@ private:
     //    balance before less that at its begin, holds each change once, and nobody sees a balance between the two.
     // W3 slot_end_ is stored after that exchange (release): whoever finds its time inside the open slot (acquire) acts
     //    on a balance without what was too old by then.
+    // W4 The floor changes under the lock, and with it the balance and that at the begin of the slot: it is no sum of one.
     std::atomic<std::int64_t> balance_;
     std::atomic<std::int64_t> slot_end_;
-    const std::int64_t floor_, slot_ns_;
     spin_lock lock_;
+    std::int64_t floor_, slot_ns_;            // under lock_
     std::int64_t at_slot_begin_;              // under lock_: balance_ when the open slot began
     std::array<std::int64_t, slots> sums_{};  // under lock_: of the slots before it, by number; its own is 0
     std::int64_t open_ = 0;                   // under lock_: the number of the open slot
