@@ -34,7 +34,7 @@ private:
     stock_service& remote_;
     co::circuit_breaker breaker_{{.name = "stock", .window = co::last_calls(100), .min_calls = 10, .open_for = 30s}};
     co::retry_budget budget_{{.ratio = 0.2, .min_per_second = 10}};
-    // The outermost first. Guards, which have an identity, are referred to; policies are values.
+    // The outermost first. What has a name, as the breaker, is referred to; what is made here lives in the pipeline.
     co::any_pipeline<std::string> guarded_ = co::pipeline(
         co::fallback([](const co::failure&) { return std::string("unknown"); }), co::timeout(500ms),
         co::retry(4, {.backoff = co::exponential(1ms, 100ms, co::full_jitter), .budget = &budget_, .seed = 1}),

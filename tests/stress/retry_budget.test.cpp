@@ -34,7 +34,7 @@ void on_threads(std::uint64_t seed, F f) {
 
 }  // namespace
 
-TEST_CASE("while many slots end each change is in one slot, and leaves the balance with it",
+TEST_CASE("while many slots end, and the floor changes, each change is in one slot, and leaves the balance with it",
           "[stress][policy][retry_budget]") {
     const std::uint64_t seed = stress::fresh_seed();
     constexpr std::int64_t floor = 5, slot = 20;
@@ -44,6 +44,7 @@ TEST_CASE("while many slots end each change is in one slot, and leaves the balan
         for (int i = 0; i < 1'000'000; ++i) {
             const auto later = static_cast<std::int64_t>(random() % 10);
             const std::int64_t time = now.fetch_add(later, std::memory_order_relaxed);
+            if (i % 512 == 0) balance.set(static_cast<std::int64_t>(random() % (floor + 1)), slot);
             if (random() % 2 == 0) {
                 balance.add(1, time);
                 paid.fetch_add(1, std::memory_order_relaxed);
@@ -52,6 +53,7 @@ TEST_CASE("while many slots end each change is in one slot, and leaves the balan
             }
         }
     });
+    balance.set(floor, slot);
     // Slot by slot, since a window that is old as a whole is not summed up. A change that is missing in its slot, or in
     // two, would stay in the balance for ever.
     std::int64_t left = 0;
