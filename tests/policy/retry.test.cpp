@@ -768,3 +768,18 @@ TEST_CASE("attempts that a limit refuses are attempts, but execute nothing", "[p
         CHECK(s.calls == 3);
     });
 }
+
+TEST_CASE("what on_retry throws is counted, and changes nothing", "[policy][retry]") {
+    simulation sim;
+    service s("FFS");
+    const auto throws = [](const co::retry_event& e, void*) {
+        if (e.number == 0) throw std::runtime_error("a log that is full");
+    };
+    const auto policy = retry(3, {.backoff = constant(1ms), .on_retry = throws});
+    sim.run([&]() -> task<> {
+        const auto guarded = pipeline(policy);
+        const int got = co_await guarded(s.fetch());
+        CHECK(got == 3);
+    });
+    CHECK(policy.listener_errors() == 1);
+}

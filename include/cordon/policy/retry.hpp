@@ -25,6 +25,7 @@
 #include <cordon/time/sleep.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <concepts>
 #include <coroutine>
@@ -50,8 +51,8 @@ struct retry_options {
     cordon::backoff backoff = constant(std::chrono::milliseconds(500));
     retry_budget* budget = nullptr;                        ///< shared by all that call the same service; outlives them
     clock::duration max_duration = clock::duration::max();  ///< no retry begins later than this after the first attempt
-    /// Called for each retry, on the thread of the call; must not block.
-    void (*on_retry)(const retry_event&, void* argument) noexcept = nullptr;
+    /// Called for each retry, on the thread of the call; must not block. What it throws is counted, and changes nothing.
+    void (*on_retry)(const retry_event&, void* argument) = nullptr;
     void* argument = nullptr;
     std::uint64_t seed = 0;                                ///< of the jitter; 0: chosen by the clock
 };
@@ -74,7 +75,7 @@ struct retry_terms {
     cordon::backoff backoff;
     retry_budget* budget = nullptr;
     clock::duration max_duration = clock::duration::max();
-    void (*on_retry)(const retry_event&, void*) noexcept = nullptr;
+    void (*on_retry)(const retry_event&, void*) = nullptr;
     void* argument = nullptr;
 };
 
@@ -102,7 +103,8 @@ public:
     retry_policy(int attempts, const retry_options& options, Hint hint = {})
         : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)) {}
     retry_policy(retry_policy&& other) noexcept(std::is_nothrow_move_constructible_v<Hint>)
-        : terms_(other.terms_.load()), seed_(other.seed_), random_(seed_), hint_(std::move(other.hint_)) {}
+        : terms_(other.terms_.load()), seed_(other.seed_), random_(seed_), hint_(std::move(other.hint_)),
+          listener_errors_(other.listener_errors()) {}
 
     /// For the calls that begin from now on; those in flight keep what they have. The seed stays.
     /// Errors:        as `retry`
@@ -115,6 +117,11 @@ public:
         const detail::retry_terms t = terms_.load();
         return retry_policy<F>(t.attempts, {t.backoff, t.budget, t.max_duration, t.on_retry, t.argument, seed_},
                                std::move(hint));
+    }
+
+    /// What `on_retry` has thrown, since this was made.
+    [[nodiscard]] std::uint64_t listener_errors() const noexcept {
+        return listener_errors_.load(std::memory_order_relaxed);
     }
 
     /// `call()`, as often as it takes.
@@ -136,6 +143,17 @@ private:
                              "is what is not negative");
         return {attempts, o.backoff, o.budget, o.max_duration, o.on_retry, o.argument};
     }
+    void tell(const detail::retry_terms& t, const retry_event& decided) const noexcept {
+#if defined(__cpp_exceptions)
+        try {
+            t.on_retry(decided, t.argument);
+        } catch (...) {
+            listener_errors_.fetch_add(1, std::memory_order_relaxed);
+        }
+#else
+        t.on_retry(decided, t.argument);
+#endif
+    }
     template <class T>
     [[nodiscard]] clock::duration hint_in(const T* value, const std::exception_ptr& error) const noexcept {
         clock::duration said{0};
@@ -152,6 +170,7 @@ private:
     std::uint64_t seed_;
     mutable detail::random_source random_;
     [[no_unique_address]] Hint hint_;
+    mutable std::atomic<std::uint64_t> listener_errors_{0};
 };
 
 /// At most `attempts` calls in all, the first included.
@@ -250,7 +269,7 @@ public:
             if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {
                 const failure why(failed);
-                terms_.on_retry({number, delay_, why}, terms_.argument);
+                policy_->tell(terms_, {number, delay_, why});
             }
             return true;
         }
