@@ -533,6 +533,10 @@ TEST_CASE("what was saved goes on where it was", "[breaker][circuit_breaker][CB-
     circuit_breaker::saved_state broken;
     broken.state = static_cast<breaker_state>(17);
     CHECK_THROWS_AS(soon.restore(broken), std::invalid_argument);
+    CHECK_THROWS_WITH(soon.restore({.state = breaker_state::open, .open_left = -5s}),
+                      "circuit_breaker: saved.open_left is -5000000000 ns, allowed is what is not negative");
+    CHECK_THROWS_AS(soon.restore({.last_open = -1s}), std::invalid_argument);
+    CHECK(soon.state() == breaker_state::disabled);
 }
 
 // --- tasks, policies, observation ----------------------------------------------------------------------------------
@@ -694,8 +698,13 @@ TEST_CASE("a breaker says what is wrong with an option", "[breaker][circuit_brea
     CHECK(invalid({.window = last_calls(0)}) ==
           "circuit_breaker: window is last_calls(0), allowed are 1 to 65536 calls");
     CHECK(invalid({.window = last_calls(65'537)}).find("65537") != std::string::npos);
-    CHECK(invalid({.window = last(0s)}).find("window is last(1ns, 1), allowed are buckets of 1ms or more") !=
+    CHECK(invalid({.window = last(0s)}).find("window is last(0ns, 1), allowed are buckets of 1ms or more") !=
           std::string::npos);
+    CHECK(invalid({.failure_rate = std::nullopt}) ==
+          "circuit_breaker: failure_rate is nullopt, allowed is that only beside consecutive_failures or slow_call: it "
+          "would never open");
+    CHECK(invalid({.failure_rate = std::nullopt, .slow_call = 1s}) == "valid");
+    CHECK(invalid({.failure_rate = std::nullopt, .consecutive_failures = 1}) == "valid");
     CHECK(invalid({.window = last(-1s)}).find("buckets of 1ms") != std::string::npos);
     CHECK(invalid({.window = last(1s, 0)}).find("1 to 1024 buckets") != std::string::npos);
     CHECK(invalid({.window = last(10ms, 11)}).find("buckets of 1ms") != std::string::npos);

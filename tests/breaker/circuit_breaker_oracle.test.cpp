@@ -194,6 +194,7 @@ void check_history(std::uint64_t seed, std::size_t& opened) {
     if (below(4) == 0) o.failure_rate.reset();
     if (below(3) == 0) o.consecutive_failures = pick(1u, 2u, 4u);
     if (below(2) == 0) o.slow_call = span / pick(2, 10, 100);
+    if (!o.failure_rate && !o.slow_call && !o.consecutive_failures) o.consecutive_failures = 3u;
     o.slow_rate = pick(0.3, 0.5, 1.0);
     const duration first_open = pick(duration(1), duration(100ms), duration(5s), duration(60s));
     o.open_for = co::open_time::growing(first_open, 60s, {.jitter = 0});

@@ -461,6 +461,10 @@ TEST_CASE("an adaptive limiter says what is wrong with its numbers", "[limit][ad
     CHECK(complaint(aimd{}, {.min_samples = 0}).find("min_samples is 0") != std::string::npos);
     CHECK(complaint(aimd{}, {.min_latency = -1ns}).find("min_latency is -1 ns") != std::string::npos);
     CHECK(complaint(aimd{}, {.probe_every = 0s}).find("probe_every is 0 ns") != std::string::npos);
+    CHECK(complaint(aimd{}, {.probe_every = 1s}) ==
+          "adaptive_limiter: probe_every is 1000000000 ns, allowed is with aimd only max(), since it measures no usual "
+          "latency");
+    CHECK(complaint(gradient2{}, {.probe_every = 1s}).empty());
     CHECK(complaint(aimd{}, {.probe_concurrency = 0}).find("probe_concurrency is 0") != std::string::npos);
     CHECK(complaint(aimd{}, {.probe_samples = 10'001}).find("probe_samples is 10001") != std::string::npos);
 }

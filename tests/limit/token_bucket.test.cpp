@@ -886,6 +886,32 @@ TEST_CASE("new terms give those who wait new times", "[limit][token_bucket][RL-2
     simulation().run(too_large());
 }
 
+TEST_CASE("at a rate of zero those who wait stay, up to their deadlines, and who comes is refused at once",
+          "[limit][token_bucket]") {
+    const auto root = []() -> task<> {
+        token_bucket b(per_second(10), 1);
+        b.drain();
+        const auto begin = co::clock::now();
+        const auto waits = [&](co::clock::duration limit) -> task<co::clock::duration> {
+            (void)co_await co::as_outcome(co::with_timeout(limit, b.acquire()));
+            co_return co::clock::now() - begin;
+        };
+        const auto changes = [&]() -> task<> {
+            co_await until_waiting(b, 2);
+            b.set_rate(rate::zero(), 1);
+            const auto refused = co_await co::as_outcome(b.acquire());
+            CHECK(refused.is_rejected());
+            CHECK(co::clock::now() == begin);
+            co_await co::sleep_for(5s);
+            b.set_rate(per_second(10), 1);
+        };
+        auto ended = co_await co::when_all(waits(1s), waits(1h), changes());
+        CHECK(std::get<0>(ended) == 1s);
+        CHECK(std::get<1>(ended) == 5s + 100ms);
+    };
+    simulation().run(root());
+}
+
 TEST_CASE("seven a minute are seven in each minute", "[limit][token_bucket][RL-47]") {
     const auto root = []() -> task<> {
         token_bucket b(per_minute(7), 1);

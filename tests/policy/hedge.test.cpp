@@ -257,6 +257,8 @@ TEST_CASE("a hedge says what is wrong with its numbers", "[policy][hedge][HG-05]
     CHECK_THROWS_WITH(hedge({.after = -1ns}), "hedge: after is -1 ns, allowed is what is not negative");
     CHECK_THROWS_WITH(hedge({.max_extra = -1}), "hedge: max_extra is -1, allowed are 0 to 100");
     CHECK_THROWS_WITH(hedge({.max_extra = 101}), "hedge: max_extra is 101, allowed are 0 to 100");
+    CHECK_THROWS_WITH(hedge({.within_retry = true}),
+                      "hedge: within_retry is true, allowed is that only with the budget of the retry");
     CHECK_THROWS_AS(percentile(0), std::invalid_argument);
     CHECK_THROWS_AS(percentile(1), std::invalid_argument);
     auto policy = hedge();

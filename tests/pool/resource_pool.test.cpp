@@ -860,5 +860,6 @@ TEST_CASE("options of pools that make no sense are refused with the field, its v
     CHECK(refusal({.max_create_time = 0s}) == "resource_pool: max_create_time is 0 ns, allowed is more than 0");
     CHECK(refusal({.max_creating = 0}) == "resource_pool: max_creating is 0, allowed is 1 or more");
     CHECK(refusal({.min_idle = 3}) == "resource_pool: min_idle is 3, allowed are 0 to max_size, 2");
-    CHECK(refusal({.min_idle = 1}) == "resource_pool: min_idle needs runs_on, which makes what is kept ready");
+    CHECK(refusal({.min_idle = 1}) ==
+          "resource_pool: min_idle is 1, allowed is 0 without runs_on, which makes what is kept ready");
 }

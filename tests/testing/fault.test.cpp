@@ -64,7 +64,7 @@ TEST_CASE("a place can be set by hand", "[testing][fault]") {
 }
 
 TEST_CASE("a plan says what is wrong with its shares", "[testing][fault]") {
-    CHECK_THROWS_WITH(fault_plan(1, {.armed = 1.5}), "fault_plan: a share is 1.500000, allowed are 0 to 1");
+    CHECK_THROWS_WITH(fault_plan(1, {.armed = 1.5}), "fault_plan: armed is 1.500000, allowed are 0.000000 to 1.000000");
     CHECK_THROWS_AS(fault_plan(1, {.fires = -1}), std::invalid_argument);
     CHECK_NOTHROW(fault_plan(1));
 }

@@ -33,7 +33,8 @@
 
 namespace cordon::inline CORDON_ABI {
 
-/// What is `std::nullopt` is not looked at. A breaker opens at a rate that is reached, not only exceeded.
+/// What is `std::nullopt` is not looked at; one of `failure_rate`, `consecutive_failures` and `slow_call` is needed. A
+/// breaker opens at a rate that is reached, not only exceeded.
 struct circuit_breaker_options {
     std::string_view name = {};
     call_window window = last_calls(100);      ///< or `last(10s)`, or `last(10s, 20)`
@@ -142,8 +143,9 @@ public:
     void open_until(clock::time_point t) noexcept;
 
     [[nodiscard]] saved_state export_state() const noexcept;
-    /// Goes on where a breaker was when it was saved, `ago` before now.
-    /// Errors:        `std::invalid_argument` if the state is none of the enumeration
+    /// Goes on where a breaker was when it was saved, `ago` before now. Less than zero, as of a clock that was set back,
+    /// is now.
+    /// Errors:        `std::invalid_argument` if the state is none of the enumeration, or a duration of it negative
     void restore(const saved_state& saved, clock::duration ago = clock::duration::zero());
 
     /// Calls `f(const breaker_event&)` with each event from now on, until the handle goes.

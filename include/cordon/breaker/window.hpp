@@ -18,7 +18,7 @@ public:
     static constexpr std::uint32_t max_calls = 65'536, max_buckets = 1'024;
     static constexpr clock::duration min_bucket = std::chrono::milliseconds(1);
 
-    [[nodiscard]] constexpr bool is_of_time() const noexcept { return span_ != clock::duration::zero(); }
+    [[nodiscard]] constexpr bool is_of_time() const noexcept { return of_time_; }
     /// How many calls; 0 for a window of time.
     [[nodiscard]] constexpr std::uint32_t calls() const noexcept { return is_of_time() ? 0 : parts_; }
     /// Over how many buckets the time is divided; 0 for a window of calls.
@@ -27,26 +27,28 @@ public:
     [[nodiscard]] constexpr clock::duration span() const noexcept { return span_; }
 
 private:
-    constexpr call_window(clock::duration span, std::uint32_t parts) noexcept : span_(span), parts_(parts) {}
+    constexpr call_window(clock::duration span, std::uint32_t parts, bool of_time) noexcept
+        : span_(span), parts_(parts), of_time_(of_time) {}
     friend constexpr call_window last_calls(std::uint32_t n) noexcept;
     template <class Rep, class Period>
     friend constexpr call_window last(std::chrono::duration<Rep, Period> span, std::uint32_t buckets) noexcept;
 
     clock::duration span_;
     std::uint32_t parts_;
+    bool of_time_;
 };
 
 /// The last `n` calls: each new one puts out the oldest.
-[[nodiscard]] constexpr call_window last_calls(std::uint32_t n) noexcept { return {clock::duration::zero(), n}; }
+[[nodiscard]] constexpr call_window last_calls(std::uint32_t n) noexcept {
+    return {clock::duration::zero(), n, false};
+}
 
 /// The calls of the last while, in buckets that leave one at a time, as wholes: what is counted is between `span` less
 /// one bucket and `span` old at most. With one bucket the window is fixed: all calls leave when its time is over, and
 /// one that began before and ends after belongs to neither side. Of one bucket the first 268,435,455 calls count.
 template <class Rep, class Period>
 [[nodiscard]] constexpr call_window last(std::chrono::duration<Rep, Period> span, std::uint32_t buckets) noexcept {
-    const clock::duration whole = detail::saturated(span);
-    // Zero would read as a window of calls; as one nanosecond it is refused as what it is, too short.
-    return {whole == clock::duration::zero() ? clock::duration(1) : whole, buckets};
+    return {detail::saturated(span), buckets, true};
 }
 /// In ten buckets; below 200 ms in one.
 /// Source:        Polly, whose rolling windows begin at 200 ms

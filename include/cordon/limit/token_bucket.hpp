@@ -120,7 +120,8 @@ public:
 
     /// Another rate and burst from now on. What was taken until now is settled at the old rate; those who wait are
     /// given new times, and are refused if they want more than the burst, or cannot be served before their deadline;
-    /// the time of a reservation stays. Tokens taken before go back no more.
+    /// the time of a reservation stays. Tokens taken before go back no more. At a rate of 0 those who wait stay, for
+    /// the next `set_rate`, up to their deadlines; who comes meanwhile, and finds no tokens, is refused at once.
     /// Errors:        `std::invalid_argument` if `burst` is more than `max_burst`
     void set_rate(rate limit, std::uint64_t burst, inherit tokens = inherit::as_is);
 

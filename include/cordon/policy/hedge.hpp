@@ -68,7 +68,7 @@ struct hedge_options {
     hedge_delay after = percentile(0.95);  ///< between a copy and the next; not negative
     int max_extra = 1;                     ///< copies beside the call itself, 0 to 100
     retry_budget* budget = nullptr;        ///< each copy takes from it as a retry does; outlives the calls
-    bool within_retry = false;             ///< the calls are attempts of a `retry` that counts them in that budget
+    bool within_retry = false;             ///< the calls are attempts of a `retry` that counts them in `budget`
     bool only_marked = false;              ///< only calls that are marked `idempotent(true)` have copies
 };
 
@@ -157,6 +157,8 @@ private:
         const int extra = detail::checked_range("hedge", "max_extra", o.max_extra, 0, 100);
         detail::check_option(o.after.fixed() >= clock::duration::zero(), "hedge", "after", o.after.fixed(),
                              "is what is not negative");
+        detail::check_option(!o.within_retry || o.budget != nullptr, "hedge", "within_retry", "true",
+                             "is that only with the budget of the retry");
         return {o.after.fixed(), o.after.share(), o.budget, extra, o.within_retry, o.only_marked, {}};
     }
     [[nodiscard]] static double seconds(clock::duration delay) noexcept {
@@ -175,7 +177,8 @@ private:
     std::string name_;
 };
 
-/// Errors:        `std::invalid_argument` if `after` is negative, or `max_extra` out of its range
+/// Errors:        `std::invalid_argument` if `after` is negative, `max_extra` out of its range, or `within_retry` said
+///                without a budget
 [[nodiscard]] inline hedge_policy hedge(const hedge_options& options = {}) { return hedge_policy(options); }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -149,7 +149,8 @@ public:
         std::uint64_t closed_surplus = 0;     ///< ... by `close`, `resize`, `retain` or `invalidate`
     };
 
-    /// `create()` gives something to await, which makes a T.
+    /// `create()` gives something to await, which makes a T. Of a size of 0 nothing is lent: who comes waits for a
+    /// `resize`, a stop or a deadline.
     /// Errors:        `std::invalid_argument` if an option is out of its range
     template <class F>
         requires detail::awaits_to<std::decay_t<F>, T>

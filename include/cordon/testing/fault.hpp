@@ -10,6 +10,7 @@
 //
 // Without a plan a place is one load. After FoundationDB's BUGGIFY.
 
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/raise.hpp>
@@ -67,7 +68,9 @@ private:
         std::uint64_t asked = 0, fired = 0;
     };
 
-    static double checked(double share);
+    static double checked(const char* what, double share) {
+        return cordon::detail::checked_range("fault_plan", what, share, 0, 1);
+    }
     [[nodiscard]] place& at(std::string_view name);
     [[nodiscard]] bool fires(std::string_view name);
 
@@ -88,15 +91,8 @@ inline bool fault(std::string_view name) {
     return fault_plan::here_ != nullptr && fault_plan::here_->fires(name);
 }
 
-inline double fault_plan::checked(double share) {
-    if (!(share >= 0 && share <= 1))
-        cordon::detail::raise(std::invalid_argument("fault_plan: a share is " + std::to_string(share) +
-                                                    ", allowed are 0 to 1"),
-                              "fault_plan: a share out of range");
-    return share;
-}
 inline fault_plan::fault_plan(std::uint64_t seed, const fault_options& options)
-    : seed_(seed), options_{checked(options.armed), checked(options.fires)},
+    : seed_(seed), options_{checked("armed", options.armed), checked("fires", options.fires)},
       random_(cordon::detail::mixed(seed + 1) | 1) {
     if (here_ != nullptr)
         cordon::detail::raise(std::logic_error("a fault_plan beside another one on this thread"),
@@ -126,7 +122,7 @@ inline bool fault_plan::fires(std::string_view name) {
     ++p.fired;
     return true;
 }
-inline void fault_plan::set(std::string_view name, double share) { at(name).share = checked(share); }
+inline void fault_plan::set(std::string_view name, double share) { at(name).share = checked("share", share); }
 inline std::vector<fault_plan::site> fault_plan::sites() const {
     std::vector<site> all;
     for (const auto& [name, p] : places_) all.push_back({name, p.share > 0, p.asked, p.fired});

@@ -41,6 +41,8 @@ inline const circuit_breaker_options& checked(const circuit_breaker_options& o) 
     if (o.slow_call)
         check_breaker(*o.slow_call >= clock::duration::zero() && *o.slow_call < (clock::duration::max)(), "slow_call",
                       in_text(*o.slow_call), "are 0 or more, and less than for ever");
+    check_breaker(o.failure_rate || o.consecutive_failures || o.slow_call, "failure_rate", "nullopt",
+                  "is that only beside consecutive_failures or slow_call: it would never open");
     check_breaker(is_rate(o.slow_rate), "slow_rate", o.slow_rate, "are more than 0 to 1");
     if (const char* const allowed = o.open_for.fault())
         refuse_option("circuit_breaker", "open_for", o.open_for.text(), std::string("are ") + allowed);
@@ -134,6 +136,10 @@ inline circuit_breaker::saved_state circuit_breaker::export_state() const noexce
 inline void circuit_breaker::restore(const saved_state& saved, clock::duration ago) {
     detail::check_breaker(static_cast<std::uint8_t>(saved.state) < breaker_states, "saved.state",
                           static_cast<int>(saved.state), "are the states of breaker_state");
+    detail::check_breaker(saved.open_left >= clock::duration::zero(), "saved.open_left", saved.open_left,
+                          "is what is not negative");
+    detail::check_breaker(saved.last_open >= clock::duration::zero(), "saved.last_open", saved.last_open,
+                          "is what is not negative");
     core_->restore(saved, ago);
 }
 

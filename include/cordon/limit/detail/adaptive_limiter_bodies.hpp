@@ -109,7 +109,10 @@ inline const adaptive_limiter_options& adaptive_limiter::checked(const adaptive_
     return o;
 }
 inline adaptive_limiter::adaptive_limiter(const aimd& rule, const adaptive_limiter_options& options)
-    : adaptive_limiter(detail::checked(rule), checked(options)) {}
+    : adaptive_limiter(detail::checked(rule), checked(options)) {
+    detail::check_adaptive(options.probe_every == (clock::duration::max)(), "probe_every", options.probe_every,
+                           "is with aimd only max(), since it measures no usual latency");
+}
 inline adaptive_limiter::adaptive_limiter(const gradient2& rule, const adaptive_limiter_options& options)
     : adaptive_limiter(detail::checked(rule), checked(options)) {}
 inline adaptive_limiter::adaptive_limiter(const detail::limit_terms& terms, const adaptive_limiter_options& options)

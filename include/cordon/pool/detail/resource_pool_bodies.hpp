@@ -293,7 +293,9 @@ detail::resource_core::terms resource_pool<T>::checked(std::size_t max_size, con
     if (options.min_idle > max_size)
         refuse("min_idle is " + std::to_string(options.min_idle) + ", allowed are 0 to max_size, " +
                std::to_string(max_size));
-    if (options.min_idle != 0 && !options.runs_on) refuse("min_idle needs runs_on, which makes what is kept ready");
+    if (options.min_idle != 0 && !options.runs_on)
+        refuse("min_idle is " + std::to_string(options.min_idle) +
+               ", allowed is 0 without runs_on, which makes what is kept ready");
     return {options.min_idle, options.max_creating, options.max_idle_time, options.max_lifetime,
             options.held_too_long, options.runs_on, options.seed};
 }
