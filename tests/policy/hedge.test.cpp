@@ -802,7 +802,7 @@ TEST_CASE("the figures of a hedge are reported", "[policy][hedge][observable]") 
     CHECK(names == "sent won rejected delay_seconds ");
 }
 
-TEST_CASE("the delay of a hedge is reported in seconds; not a number before it is known, without an end for one that "
+TEST_CASE("the delay of a hedge is reported in seconds, as not a number before it is known, as infinite for one that "
           "waits for failures",
           "[policy][hedge][observable]") {
     const auto reported = [](const co::hedge_policy& policy) {

@@ -340,7 +340,7 @@ TEST_CASE("what has a name is one in all its pipelines: guards, timeouts, retrie
     }
 }
 
-TEST_CASE("a pipeline with policies that have numbers is moved, not copied; one of constants keeps them constant",
+TEST_CASE("a pipeline with policies that have numbers is moved, not copied, and keeps constants constant",
           "[policy][pipeline]") {
     const auto make = [] { return pipeline(timeout(1s), retry(3, {.backoff = constant(1ms)})); };
     using made = decltype(make());
