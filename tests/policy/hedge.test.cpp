@@ -42,7 +42,8 @@ using co::timeout;
 
 static_assert(co::reportable<co::hedge_policy>);
 static_assert(std::is_trivially_copyable_v<co::hedge_options>);
-static_assert(!std::is_copy_constructible_v<co::hedge_policy> && std::is_nothrow_move_constructible_v<co::hedge_policy>);
+static_assert(!std::is_copy_constructible_v<co::hedge_policy>);
+static_assert(std::is_nothrow_move_constructible_v<co::hedge_policy>);
 
 constexpr co::clock::duration on_failure = co::clock::duration::max();
 

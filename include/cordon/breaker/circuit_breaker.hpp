@@ -143,8 +143,8 @@ public:
     void open_until(clock::time_point t) noexcept;
 
     [[nodiscard]] saved_state export_state() const noexcept;
-    /// Goes on where a breaker was when it was saved, `ago` before now. Less than zero, as of a clock that was set back,
-    /// is now.
+    /// Goes on where a breaker was when it was saved, `ago` before now. Less than zero, as of a clock that was set
+    /// back, is now.
     /// Errors:        `std::invalid_argument` if the state is none of the enumeration, or a duration of it negative
     void restore(const saved_state& saved, clock::duration ago = clock::duration::zero());
 

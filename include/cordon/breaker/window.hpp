@@ -39,9 +39,7 @@ private:
 };
 
 /// The last `n` calls: each new one puts out the oldest.
-[[nodiscard]] constexpr call_window last_calls(std::uint32_t n) noexcept {
-    return {clock::duration::zero(), n, false};
-}
+[[nodiscard]] constexpr call_window last_calls(std::uint32_t n) noexcept { return {clock::duration::zero(), n, false}; }
 
 /// The calls of the last while, in buckets that leave one at a time, as wholes: what is counted is between `span` less
 /// one bucket and `span` old at most. With one bucket the window is fixed: all calls leave when its time is over, and

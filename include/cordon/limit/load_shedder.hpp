@@ -42,7 +42,7 @@ inline constexpr context_key<clock::time_point> arrived{"arrived"};
 struct load_shedder_options {
     std::string_view name = {};
     clock::duration target = std::chrono::milliseconds(5);      ///< if nobody waits less, the queue stands; more than 0
-    clock::duration interval = std::chrono::milliseconds(100);  ///< for how long it must stand; more than `target`, to a day
+    clock::duration interval = std::chrono::milliseconds(100);  ///< for how long; more than `target`, to a day
 };
 
 /// A queue that is emptied now and then is good, however long it becomes in between: whoever comes then waits less than

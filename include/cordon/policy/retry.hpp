@@ -51,7 +51,7 @@ struct retry_options {
     cordon::backoff backoff = constant(std::chrono::milliseconds(500));
     retry_budget* budget = nullptr;                        ///< shared by all that call the same service; outlives them
     clock::duration max_duration = clock::duration::max();  ///< no retry begins later than this after the first attempt
-    /// Called for each retry, on the thread of the call; must not block. What it throws is counted, and changes nothing.
+    /// Called for each retry, on the thread of the call; must not block. What it throws is counted, no more.
     void (*on_retry)(const retry_event&, void* argument) = nullptr;
     void* argument = nullptr;
     std::uint64_t seed = 0;                                ///< of the jitter; 0: chosen by the clock

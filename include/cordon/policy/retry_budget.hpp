@@ -131,8 +131,8 @@ private:
     //   in_flight   calls under way, in the upper half, and retries under way, in the lower
     // R1 Each member changes the word by one exchange or addition, so no retry is granted on a figure that has changed.
     //    Orders are relaxed: no other data depends on the word.
-    // R2 Tokens: from 0 to limit_; more only after limit_ was lowered, and then they count as that. Of a call's failed attempts each is paid for once: by the retry that follows it, or
-    //    by `ended` for the last.
+    // R2 Tokens: from 0 to limit_; more only after that was lowered, and then they count as limit_. Of a call's failed
+    //    attempts each is paid for once: by the retry that follows it, or by `ended` for the last.
     // R3 In flight: neither half is ever below 0, since each `ended` and `retry_ended` follows what it ends.
     static constexpr std::int64_t price = 1'000'000;     // of a retry, windowed; also the scale of in_flight
     static constexpr std::uint64_t token = 1'000;

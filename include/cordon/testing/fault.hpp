@@ -12,8 +12,8 @@
 
 #include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
-#include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/random.hpp>
 
 #include <atomic>
 #include <cstdint>

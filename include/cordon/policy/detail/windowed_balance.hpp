@@ -69,7 +69,8 @@ private:
     //    balance before less that at its begin, holds each change once, and nobody sees a balance between the two.
     // W3 slot_end_ is stored after that exchange (release): whoever finds its time inside the open slot (acquire) acts
     //    on a balance without what was too old by then.
-    // W4 The floor changes under the lock, and with it the balance and that at the begin of the slot: it is no sum of one.
+    // W4 The floor changes under the lock, and with it the balance and that at the begin of the slot, so that it is in
+    //    no sum.
     std::atomic<std::int64_t> balance_;
     std::atomic<std::int64_t> slot_end_;
     spin_lock lock_;
