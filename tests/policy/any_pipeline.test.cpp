@@ -81,14 +81,14 @@ TEST_CASE("every type of result goes through what is stored, and callables that 
             if (waits) co_await co::sleep_for(1ms);
             if (++calls < 2) throw std::runtime_error("once more");
         };
-        const any_pipeline<void> of_nothing = guarded;
+        const any_pipeline<void> of_nothing = pipeline(guarded);
         co_await of_nothing(nothing);
         CHECK(calls == 2);
         const auto begin = co::clock::now();
         co_await of_nothing([] { return co::sleep_for(5ms); });
         CHECK(co::clock::now() - begin == 5ms);
 
-        const any_pipeline<std::string> of_text = guarded;
+        const any_pipeline<std::string> of_text = pipeline(guarded);
         const auto text = [&]() -> task<std::string> {
             if (waits) co_await co::sleep_for(1ms);
             if (++calls < 4) throw std::runtime_error("once more");
@@ -99,7 +99,7 @@ TEST_CASE("every type of result goes through what is stored, and callables that 
         const std::string converted = co_await of_text([]() -> task<const char*> { co_return "converted"; });
         CHECK(converted == "converted");
 
-        const any_pipeline<std::unique_ptr<int>> of_box = guarded;
+        const any_pipeline<std::unique_ptr<int>> of_box = pipeline(guarded);
         const auto box = [&]() -> task<std::unique_ptr<int>> {
             if (waits) co_await co::sleep_for(1ms);
             co_return std::make_unique<int>(4);
@@ -108,7 +108,7 @@ TEST_CASE("every type of result goes through what is stored, and callables that 
         CHECK(*got_box == 4);
 
         int n = 0;
-        const any_pipeline<int&> of_ref = guarded;
+        const any_pipeline<int&> of_ref = pipeline(guarded);
         const auto ref = [&]() -> task<int&> {
             if (waits) co_await co::sleep_for(1ms);
             co_return n;

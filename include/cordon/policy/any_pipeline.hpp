@@ -105,24 +105,23 @@ public:
 template <class T, class Pipeline>
 class kept_pipeline final : public erased_pipeline<T> {
 public:
-    template <class P>
-    explicit kept_pipeline(P&& p) : pipeline_(std::forward<P>(p)) {}
+    explicit kept_pipeline(Pipeline&& p) : pipeline_(std::move(p)) {}
     erased_operation<T>* begin(erased_call<T> call) const override {
-        check_policy_around<decltype(pipeline_.get()), erased_call<T>&>();
-        using op = operation_for<decltype(pipeline_.get()(call))>;
-        return erased_state<T, op>::make(operation_of(pipeline_.get()(call)));
+        check_policy_around<const Pipeline&, erased_call<T>&>();
+        using op = operation_for<decltype(pipeline_(call))>;
+        return erased_state<T, op>::make(operation_of(pipeline_(call)));
     }
 
 private:
-    held_policy<Pipeline> pipeline_;
+    Pipeline pipeline_;
 };
 
 }  // namespace detail
 
-/// Any pipeline, or policy, around calls that give a T: moved in, or copied. One that has a name and cannot be copied,
-/// as with a `timeout` in it, is referred to: `std::move` it, or keep it. Copies share what is inside.
+/// Any pipeline, or policy, around calls that give a T: moved in, or copied. To refer to one that has a name, give it
+/// `pipeline(p)`. Copies share what is inside.
 /// Errors:        a call of an empty one terminates
-/// Lifetime:      outlives its calls; what it refers to outlives it and its copies
+/// Lifetime:      outlives its calls; what its pipeline refers to outlives it and its copies
 /// Threads:       any number of calls at the same time; assigned to while nobody calls
 /// Cost:          one allocation when it is made; for each call a block of the frame cache and a few indirect calls,
 ///                and a frame for a callable that does not return a `task<T>`
@@ -133,9 +132,16 @@ public:
     template <class Pipeline>
         requires(!std::same_as<std::remove_cvref_t<Pipeline>, any_pipeline> &&
                  std::invocable<const std::remove_cvref_t<Pipeline>&, detail::erased_call<T>>)
-    any_pipeline(Pipeline&& p)
-        : pipeline_(std::make_shared<detail::kept_pipeline<T, detail::kept_policy<Pipeline>>>(
-              std::forward<Pipeline>(p))) {}
+    any_pipeline(Pipeline&& p) {
+        using kept = std::remove_cvref_t<Pipeline>;
+        if constexpr (std::constructible_from<kept, Pipeline>) {
+            pipeline_ = std::make_shared<detail::kept_pipeline<T, kept>>(kept(std::forward<Pipeline>(p)));
+        } else {
+            static_assert(std::constructible_from<kept, Pipeline>,
+                          "any_pipeline: what has a name and cannot be copied is moved in, with std::move(p), or "
+                          "referred to, with pipeline(p)");
+        }
+    }
 
     [[nodiscard]] explicit operator bool() const noexcept { return pipeline_ != nullptr; }
 
