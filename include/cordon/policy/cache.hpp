@@ -248,7 +248,7 @@ private:
         }
         entry& e = at->second;
         e.key = &at->first;
-        e.since = clock::now();
+        e.since = detail::quick_now();
         e.asked = number;
         e.refreshed_by = 0;
         use(e);
