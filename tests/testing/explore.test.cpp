@@ -62,6 +62,17 @@ task<std::string> equal_deadlines() {
 }
 bool a_is_first(const std::string& order) { return order == "ab"; }
 
+task<> two_steps(std::string& order, char name) {
+    order.push_back(name);
+    co_await co::this_task::yield();
+    order.push_back(name);
+}
+task<std::string> two_of_two_steps() {
+    std::string order;
+    co_await co::when_all(two_steps(order, 'a'), two_steps(order, 'b'));
+    co_return order;
+}
+
 task<> noise(int steps) {
     for (; steps > 0; --steps) co_await co::this_task::yield();
 }
@@ -151,25 +162,84 @@ TEST_CASE("an exhaustive search finds the race, and counts every schedule where 
 
     // two tasks of two steps each: the interleavings of aabb
     std::set<std::string> orders;
-    const auto two_steps = [](std::string& order, char name) -> task<> {
-        order.push_back(name);
-        co_await co::this_task::yield();
-        order.push_back(name);
-    };
-    const auto root = [&]() -> task<std::string> {
-        std::string order;
-        co_await co::when_all(two_steps(order, 'a'), two_steps(order, 'b'));
-        co_return order;
-    };
-    const auto all = explore_all(1000, root, [&](const std::string& order) { return orders.insert(order), true; });
+    const auto note = [&](const std::string& order) { return orders.insert(order), true; };
+    const auto all = explore_all(1000, two_of_two_steps, note);
     CHECK(all.complete);
     CHECK_FALSE(all.failing);
     CHECK(all.schedules == 6);
     CHECK(orders.size() == 6);
 
-    const auto cut = explore_all(3, root, [](const std::string&) { return true; });
+    const auto cut = explore_all(3, two_of_two_steps, [](const std::string&) { return true; });
     CHECK(cut.schedules == 3);
     CHECK_FALSE(cut.complete);
+}
+
+TEST_CASE("with a bound on delays exactly the schedules within it are tried, and a long run is broken by few",
+          "[testing][explore][T4]") {
+    const auto delays_now = [] {
+        const auto& trace = simulation::current()->trace();
+        return std::count_if(trace.begin(), trace.end(), [](const choice& c) { return c.taken != 0; });
+    };
+    std::map<std::string, std::ptrdiff_t> fewest;  // delays for each order
+    std::ptrdiff_t most = 0;
+    const auto root = [&]() -> task<std::string> {
+        std::string order;
+        co_await co::when_all(two_steps(order, 'a'), two_steps(order, 'b'), two_steps(order, 'c'));
+        const auto [at, is_new] = fewest.try_emplace(order, delays_now());
+        if (!is_new) at->second = std::min(at->second, delays_now());
+        most = std::max(most, delays_now());
+        co_return order;
+    };
+    const auto any = [](const std::string&) { return true; };
+    const auto all = explore_all(10'000, root, any);
+    REQUIRE(all.complete);
+    CHECK(fewest.size() == 90);  // 6! / 2! 2! 2!
+    const auto orders = std::exchange(fewest, {});
+    std::uint64_t before = 0;
+    for (std::uint32_t bound = 0; bound <= static_cast<std::uint32_t>(most); ++bound) {
+        fewest.clear();
+        const auto some = explore_all({.most_delays = bound}, root, any);
+        CAPTURE(bound);
+        CHECK(some.complete);
+        CHECK(some.schedules > before);
+        before = some.schedules;
+        for (const auto& [order, delays] : orders) CHECK(fewest.contains(order) == (delays <= bound));
+    }
+    CHECK(before == all.schedules);
+
+    const auto later = [](int& counter) -> task<> {
+        co_await co::this_task::yield();
+        co_await increment(counter);
+    };
+    const auto long_run = [&]() -> task<int> {
+        int counter = 0;
+        co_await co::when_all(noise(200), increment(counter), noise(200), later(counter));
+        co_return counter;
+    };
+    const auto failing = explore({.most_delays = 2, .shrink_steps = 0}, long_run, both_counted);
+    REQUIRE(failing);
+    CHECK(others_than_first(failing->choices()) <= 2);
+    CHECK(simulation(*failing).run(long_run) != 2);
+    CHECK_FALSE(explore({.most_delays = 0}, long_run, both_counted));
+}
+
+TEST_CASE("an observer takes whom it likes", "[testing][explore][T4]") {
+    struct takes_the_last final : simulation::observer {
+        void before_step(std::uint64_t, co::cancel_scope&) override {}
+        std::uint32_t choose(std::uint32_t of, std::uint32_t taken) override {
+            asked.push_back({taken, of});
+            return 1000;  // the last
+        }
+        std::vector<choice> asked;
+    } last;
+    simulation sim;
+    sim.observe(&last);
+    CHECK(sim.run(two_of_two_steps) == "bbaa");
+    REQUIRE_FALSE(last.asked.empty());
+    CHECK(last.asked.size() == sim.trace().size());
+    const auto all_last = [](const choice& c) { return c.taken == c.of - 1; };
+    CHECK(std::all_of(sim.trace().begin(), sim.trace().end(), all_last));
+    CHECK(simulation(schedule(sim.trace())).run(two_of_two_steps) == "bbaa");
 }
 
 TEST_CASE("what a schedule throws is a failure, a deadlock included", "[testing][explore][T9]") {

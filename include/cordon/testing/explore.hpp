@@ -19,17 +19,28 @@
 namespace cordon::inline CORDON_ABI {
 namespace testing {
 
+/// No bound on how often another than the first of what is ready goes on.
+inline constexpr std::uint32_t any_delays = 0xffffffff;
+
 struct explore_options {
     std::uint64_t schedules = 1000;
     std::uint64_t first_seed = 1;
+    /// How often another than the first of what is ready goes on in a schedule, at places that the seed chooses: most
+    /// bugs need one or two, which are soon found in long runs where everything at random is not.
+    std::uint32_t most_delays = any_delays;
     /// Steps, of all runs together, in which a failing schedule is made shorter; 0: as long as it is found.
     std::uint64_t shrink_steps = 5'000'000;
+};
+
+struct explore_all_options {
+    std::uint64_t max_schedules = 100'000;
+    std::uint32_t most_delays = any_delays;  ///< only schedules in which no more often another than the first goes on
 };
 
 /// What an exhaustive search saw.
 struct exploration {
     std::uint64_t schedules = 0;      ///< that were run, until one failed
-    bool complete = false;            ///< there are no others
+    bool complete = false;            ///< there are no others, with at most so many delays
     std::optional<schedule> failing;  ///< the first that failed, made shorter: give it to a `simulation`
 };
 
@@ -45,11 +56,18 @@ template <class Make, class Check>
 [[nodiscard]] std::optional<schedule> explore(explore_options options, Make&& make, Check&& check,
                                               std::source_location where = std::source_location::current());
 
-/// As `explore`, through every schedule there is, up to `max_schedules`, until one fails.
+/// As `explore`, through every schedule there is, up to a number of them, until one fails.
+/// Source:        Emmi, Qadeer and Rakamaric, "Delay-bounded scheduling", 2011, for the bound
+template <class Make, class Check>
+    requires std::invocable<Make&>
+[[nodiscard]] exploration explore_all(explore_all_options options, Make&& make, Check&& check,
+                                      std::source_location where = std::source_location::current());
 template <class Make, class Check>
     requires std::invocable<Make&>
 [[nodiscard]] exploration explore_all(std::uint64_t max_schedules, Make&& make, Check&& check,
-                                      std::source_location where = std::source_location::current());
+                                      std::source_location where = std::source_location::current()) {
+    return explore_all(explore_all_options{.max_schedules = max_schedules}, make, check, where);
+}
 
 /// Leaves out of a schedule that fails what it fails without: the run ends as early as it can, and of what is ready the
 /// first goes on, wherever it fails in the same way: by the check, a deadlock, a stop or an error.

@@ -110,9 +110,15 @@ public:
     /// The tasks that began after this simulation was made and have not ended, as `describe` gives them.
     [[nodiscard]] std::string who_waits() const;
 
-    /// Called before each step of a run with its number, from 1 on; may stop the run's scope.
     struct observer {
+        /// Called before each step of a run with its number, from 1 on; may stop the run's scope.
         virtual void before_step(std::uint64_t step, cancel_scope& root) = 0;
+        /// Called where several are ready, with their number and with the one that the schedule takes, from 0 on.
+        /// Returns:       the one to take; what is too large stands for the last
+        virtual std::uint32_t choose(std::uint32_t of, std::uint32_t taken) {
+            static_cast<void>(of);
+            return taken;
+        }
 
     protected:
         ~observer() = default;

@@ -255,6 +255,18 @@ inline std::optional<testing::schedule> asked_for() {
     return testing::schedule::from_string(text, "CORDON_SIM");
 }
 
+[[nodiscard]] inline std::ptrdiff_t others_than_first(const std::vector<testing::choice>& choices) {
+    return std::count_if(choices.begin(), choices.end(), [](const auto& c) { return c.taken != 0; });
+}
+
+/// The first of what is ready, but at so many of `length` choices, by the seed, one of the next.
+inline std::vector<testing::choice> with_delays(std::uint32_t delays, std::size_t length, std::uint64_t seed) {
+    std::vector<testing::choice> choices(length);
+    for (std::uint64_t i = 0, bits = mixed(seed); length != 0 && i < delays; ++i, bits = mixed(bits + seed + i))
+        choices[static_cast<std::size_t>(bits >> 8) % length] = {1 + static_cast<std::uint32_t>(bits % 4), 5};
+    return choices;
+}
+
 /// Runs schedules of one test.
 template <class Make, class Check>
 class explorer {
@@ -266,9 +278,6 @@ public:
         std::uint64_t steps = 0;
 
         [[nodiscard]] bool failed() const noexcept { return fault.is != run_fault::kind::none; }
-        [[nodiscard]] auto others_than_first() const {
-            return std::count_if(trace.begin(), trace.end(), [](const auto& c) { return c.taken != 0; });
-        }
     };
 
     explorer(Make& make, Check& check, const std::source_location& where)
@@ -365,8 +374,9 @@ public:
         if (max_steps == 0 || r.fault.is == run_fault::kind::livelock) return r.as;
         const auto shorter = explorer.shorter(r, max_steps);
         if (shorter.as != r.as)
-            say(shorter.as, "fails as well, with " + std::to_string(shorter.others_than_first()) +
-                                " choices that are not the first, instead of " + std::to_string(r.others_than_first()));
+            say(shorter.as, "fails as well, with " + std::to_string(others_than_first(shorter.trace)) +
+                                " choices that are not the first, instead of " +
+                                std::to_string(others_than_first(r.trace)));
         std::vector<logged_step> steps;
         (void)explorer.run(shorter.as, &steps);
         print(steps);
@@ -393,16 +403,20 @@ std::optional<schedule> explore(explore_options options, Make&& make, Check&& ch
     detail::explorer explorer(make, check, where);
     const detail::search_report report("explore", where);
     if (const auto only = detail::asked_for()) return report.only(*only, explorer);
+    std::size_t longest = 0;
     for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.schedules; ++seed) {
-        const auto r = explorer.run(schedule(seed));
+        const auto r = explorer.run(options.most_delays == any_delays
+                                        ? schedule(seed)
+                                        : schedule(detail::with_delays(options.most_delays, longest, seed), seed));
         if (r.failed()) return report.found(r, explorer, options.shrink_steps);
+        longest = (std::max)(longest, r.trace.size());
     }
     return std::nullopt;
 }
 
 template <class Make, class Check>
     requires std::invocable<Make&>
-exploration explore_all(std::uint64_t max_schedules, Make&& make, Check&& check, std::source_location where) {
+exploration explore_all(explore_all_options options, Make&& make, Check&& check, std::source_location where) {
     detail::explorer explorer(make, check, where);
     const detail::search_report report("explore_all", where);
     exploration seen;
@@ -412,7 +426,7 @@ exploration explore_all(std::uint64_t max_schedules, Make&& make, Check&& check,
         return seen;
     }
     std::vector<choice> next;
-    while (seen.schedules < max_schedules) {
+    while (seen.schedules < options.max_schedules) {
         ++seen.schedules;
         auto r = explorer.run(schedule(next));
         if (r.failed()) {
@@ -422,7 +436,11 @@ exploration explore_all(std::uint64_t max_schedules, Make&& make, Check&& check,
         }
         next = std::move(r.trace);
         // the next in lexical order: the last choice that has an alternative takes it, and what follows starts anew
-        while (!next.empty() && next.back().taken + 1 >= next.back().of) next.pop_back();
+        auto delays = static_cast<std::uint64_t>(detail::others_than_first(next));
+        const auto may_rise = [&](const choice& c) {
+            return c.taken + 1 < c.of && (c.taken != 0 || delays < options.most_delays);
+        };
+        for (; !next.empty() && !may_rise(next.back()); next.pop_back()) delays -= next.back().taken != 0 ? 1 : 0;
         if (next.empty()) {
             seen.complete = true;
             return seen;

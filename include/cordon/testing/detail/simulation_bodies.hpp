@@ -224,6 +224,7 @@ inline std::uint32_t simulation::choose(std::uint32_t n) {
     } else {
         taken = static_cast<std::uint32_t>(next_random() % n);
     }
+    if (observer_ != nullptr) taken = (std::min)(observer_->choose(n, taken), n - 1);
     trace_.push_back({taken, n});
     return taken;
 }
