@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the guards cost the gateway of examples/: instructions of a request, by callgrind, and throughput.
 
-Every guard on: a limit for each client, a bound on all requests, retries with a budget, a breaker, a bulkhead and a
-timeout, none of which refuses anything here. Instructions are (count(2200) - count(200)) / 2000 of requests on one
+Every guard on: a limit for each client, a bound on all requests with a shedder before it, retries with a budget, a
+breaker, a bulkhead and a timeout, none of which refuses anything here. Instructions are (count(2200) - count(200)) / 2000 of requests on one
 connection, so that starting up does not count. Throughput is that of a closed loop, in pairs of which each has its two
 halves in random order; both gateways run all the time. The processor time of a request is the gateway's own in that
 loop. Who may, as root may, has all this run ahead of other programs, with pauses for them.
@@ -28,7 +28,10 @@ FEW, MANY = 200, 2200
 PAIRS, SECONDS, CLIENTS = 20, 1, 8
 BUILD = pathlib.Path("build/gcc-release/examples")
 OFF = dict.fromkeys(("attempt_ms", "retry", "breaker", "bulkhead", "requests"), False)
-CONFIGS = {"every guard": {"requests": {}, "client": {"per_second": 1_000_000, "burst": 1_000_000}}, "none": OFF}
+CONFIGS = {
+    "every guard": {"requests": {}, "shedder": {}, "client": {"per_second": 1_000_000, "burst": 1_000_000}},
+    "none": OFF,
+}
 
 
 class Program:
