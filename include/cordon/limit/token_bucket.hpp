@@ -59,7 +59,7 @@ enum class inherit : std::uint8_t {
 /// Order:         first come, first served: neither `try_acquire` nor a smaller `acquire` passes one that waits
 /// Lifetime:      outlives its permits and reservations; destroyed with waiters it prints its name and terminates
 /// Cost:          one clock reading and one exchange to acquire, one clock reading to refuse; no allocation. What is
-///                refused is counted on a cache line of its own; what is admitted is not counted
+///                refused is counted, on a cache line that few threads share; what is admitted is not
 class token_bucket {
     class waiter;
     class acquire_operation;

@@ -10,6 +10,8 @@
 // queue has come. While `last` moves forward within the part that two deadlines share, their bucket stays right, so
 // that only the lowest bucket is ever split, and a timer moves at most once for each of its 64 bits. A wheel of the
 // same cost rounds to its tick, and a heap pays for each cancellation.
+//
+// Long, because I1 to I3 bind the buckets and both queues above them: they are read as one. Users need the two classes.
 
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
