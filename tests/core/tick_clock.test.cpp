@@ -120,6 +120,22 @@ TEST_CASE("a counter that jumps or counts at another speed is not believed befor
     CHECK(m.knows());
 }
 
+TEST_CASE("a counter that goes back and comes by the same counts again is not believed there", "[core][tick_clock]") {
+    machine m;
+    m.learn();
+    m.pass(600us);
+    m.ticks -= 26'000'000;  // 10 ms
+    REQUIRE_FALSE(m.knows());
+    m.look();  // too soon to measure another rate
+    for (int i = 0; i < 200; ++i) {
+        m.pass(100us);
+        if (m.knows()) {
+            CHECK(m.error() >= -1000);
+            CHECK(m.error() <= 1000);
+        }
+    }
+}
+
 TEST_CASE("a count and a time that were not read together say nothing, and where they never are it gives up",
           "[core][tick_clock]") {
     machine m;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/run/run_loop.hpp>
 
+#include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/task.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/start_on.hpp>
@@ -13,6 +14,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <optional>
@@ -244,6 +246,39 @@ TEST_CASE("timers fire in their order, not before their time, between the items"
     CHECK(order == std::vector<int>{1, 2, 3});
     CHECK(co::clock::now() >= now + 3ms);
 }
+
+#if defined(__x86_64__)
+TEST_CASE("no timer of a busy loop fires before its time, although the quick clock may be ahead", "[run][run_loop]") {
+    using namespace co::detail;
+    const auto put_ahead = [] {
+        for (int looks = 0, tries = 0; looks < 4 && tries < 1000; ++tries) {
+            const std::uint64_t before = __builtin_ia32_rdtsc();
+            const auto now = co::clock::now() + quick_error - 100ns;
+            const std::uint64_t after = __builtin_ia32_rdtsc();
+            if (after - before > tick_rate::most_apart) continue;
+            this_thread_ticks.see(before, now.time_since_epoch().count() + tick_rate::behind, after);
+            if (++looks == 4) break;
+            while (co::clock::now() < now + 1200us) {}
+        }
+    };
+    int early = 0;
+    for (int i = 0; i < 20; ++i) {
+        run_loop loop;
+        job again([] {});
+        std::optional<fuse> due;
+        again.run_it = [&] {
+            if (due) return;
+            put_ahead();
+            due.emplace(co::clock::now() + 800ns, [&] { early += co::clock::now() < due->when ? 1 : 0; });
+            loop.timers().arm(*due);
+        };
+        loop.submit(again);
+        loop.poll();
+        while (loop.next_wake()) loop.poll();
+    }
+    CHECK(early == 0);
+}
+#endif
 
 TEST_CASE("items that keep each other busy do not keep timers and other threads out", "[run][run_loop]") {
     run_loop loop;

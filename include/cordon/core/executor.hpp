@@ -30,7 +30,8 @@ struct work_item {
 
 /// Runs submitted items, one after the other or on several threads.
 ///  - `submit(item)`: takes the item and returns; never runs it inside the call. Afterwards the caller may not touch
-///    the item. From any thread. Everything before the call happens before the run.
+///    the item. From any thread, also under a lock of this library, of which it calls nothing. Everything before the
+///    call happens before the run.
 ///  - `is_current()`: whether the calling thread is inside this executor's run of an item.
 ///  - `timers()`: the timers that this executor fires; the reference stays valid as long as the executor lives.
 template <class E>

@@ -47,7 +47,8 @@ public:
     run_loop() noexcept : run_loop(nullptr, nullptr) {}
 
     /// For a loop that is polled: `on_wake(argument)` is called from the thread that gives the sleeping loop something
-    /// to do, once until the next `poll`.
+    /// to do, once until the next `poll`. It may be called under a lock of what wakes a task or arms a timer: so it tells
+    /// the host, by writing to a file descriptor or posting to its queue, and calls nothing of this library.
     /// Lifetime:      the argument outlives the threads that submit; the loop need not, once all has run
     run_loop(wake_hook on_wake, void* argument) noexcept
         : on_wake_(on_wake), argument_(argument), timers_(&run_loop::earlier_timer, this) {}
@@ -148,7 +149,11 @@ private:
 inline bool run_loop::turn(bool until_stopped) noexcept {
     clock::time_point now = clock::now();
     const detail::executor_entry entry(this, now);
-    for (int left = items_per_turn; left != 0; now = detail::quick_now(), detail::set_coarse_now(now)) {
+    const auto look_again = [&now] {  // no timer fires before its time: it fires by the clock itself then, a turn later
+        now = detail::quick_now() - detail::quick_error;
+        detail::set_coarse_now(now);
+    };
+    for (int left = items_per_turn; left != 0; look_again()) {
         timers_.fire_due(now);
         collect();
         pace_.looked(now);

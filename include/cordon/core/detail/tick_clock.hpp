@@ -55,7 +55,10 @@ public:
         }
         misses_ = 0;
         const std::int64_t passed = ns - behind - ns_;
-        if (passed < shortest && ticks_ != 0) return;  // too short to measure a rate
+        if (passed < shortest && ticks_ != 0) {  // too short to measure a rate, but not to see that it jumped
+            if (!knows(after)) reach_ = 0;
+            return;
+        }
         const std::uint64_t ticks = after - ticks_;
         reach_ = 0;
         if (passed < longest && ticks >= static_cast<std::uint64_t>(passed) >> 4) {
