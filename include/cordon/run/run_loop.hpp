@@ -47,7 +47,7 @@ public:
     run_loop() noexcept : run_loop(nullptr, nullptr) {}
 
     /// For a loop that is polled: `on_wake(argument)` is called from the thread that gives the sleeping loop something
-    /// to do, once until the next `poll`. It may be called under a lock of what wakes a task or arms a timer: so it tells
+    /// to do, once until the next `poll`. It may be called under a lock of what wakes a task or arms a timer: it tells
     /// the host, by writing to a file descriptor or posting to its queue, and calls nothing of this library.
     /// Lifetime:      the argument outlives the threads that submit; the loop need not, once all has run
     run_loop(wake_hook on_wake, void* argument) noexcept
@@ -98,9 +98,9 @@ public:
     /// When a host should poll again at the latest; nothing if only a submission can give it work. Until then
     /// `on_wake` tells.
     [[nodiscard]] std::optional<clock::time_point> next_wake() noexcept {
-        return ready_.empty() && (on_wake_ == nullptr ? inbox_.load(std::memory_order_relaxed) == nullptr : mark_asleep())
-                   ? timers_.next_wake()
-                   : clock::now();
+        if (!ready_.empty()) return clock::now();
+        const bool idle = on_wake_ == nullptr ? inbox_.load(std::memory_order_relaxed) == nullptr : mark_asleep();
+        return idle ? timers_.next_wake() : clock::now();
     }
 
 private:
