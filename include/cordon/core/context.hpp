@@ -35,7 +35,8 @@ template <class T>
 class bound_value;
 
 /// Names a value of type T in a context. Define it as `inline constexpr`: its address is its identity, so two keys of
-/// one type are different keys.
+/// one type are different keys. With hidden visibility each shared library has a copy, and so a key of its own: give
+/// one that they share default visibility, `[[gnu::visibility("default")]] inline constexpr`.
 template <class T>
 class context_key {
     static_assert(std::is_object_v<T> && !std::is_const_v<T>, "a context value is a plain object type");

@@ -37,7 +37,7 @@
 namespace cordon::inline CORDON_ABI {
 
 /// Since when a request has waited: `with(handle(request), arrived(t))`.
-inline constexpr context_key<clock::time_point> arrived{"arrived"};
+CORDON_ONE_COPY inline constexpr context_key<clock::time_point> arrived{"arrived"};
 
 struct load_shedder_options {
     std::string_view name = {};

@@ -32,7 +32,7 @@
 namespace cordon::inline CORDON_ABI {
 
 /// Marks a call as one that may, or may not, be done twice: `with(guarded(call), idempotent(false))`.
-inline constexpr context_key<bool> idempotent{"idempotent"};
+CORDON_ONE_COPY inline constexpr context_key<bool> idempotent{"idempotent"};
 
 /// When the next copy of a call is sent: after a duration, or after the time that a share of the calls take.
 ///  - a duration of 0: all copies at once

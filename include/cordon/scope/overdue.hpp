@@ -43,7 +43,7 @@ struct overdue_policy {
     void (*report)(const overdue_report&, void* argument) = &overdue_policy::print;
     void* argument = nullptr;
 };
-inline constexpr context_key<overdue_policy> overdue{"overdue"};
+CORDON_ONE_COPY inline constexpr context_key<overdue_policy> overdue{"overdue"};
 
 namespace detail {
 

@@ -39,6 +39,13 @@
 #define CORDON_ABI v0_norecords_noexcept
 #endif
 
+/// Of a variable: one copy for a whole process, also when its parts are built with hidden visibility.
+#if defined(__ELF__) || defined(__MACH__)
+#define CORDON_ONE_COPY [[gnu::visibility("default")]]
+#else
+#define CORDON_ONE_COPY
+#endif
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #define CORDON_NOINLINE __declspec(noinline)
 #else

@@ -52,7 +52,7 @@ private:
 /// Runs items and timers on an io_context: one service for each context, made when it is first asked for.
 class asio_loop final : public net::execution_context::service {
 public:
-    static inline net::execution_context::id id;
+    CORDON_ONE_COPY static inline net::execution_context::id id;
 
     explicit asio_loop(net::execution_context& owner)
         : service(owner), io_(static_cast<net::io_context&>(owner)), wake_timer_(io_), timers_(*this) {}
