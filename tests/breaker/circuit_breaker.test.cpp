@@ -170,6 +170,8 @@ TEST_CASE("open_until opens from any state, and only moves the time of what is o
     b.open_until(clock.now());
     CHECK(b.state() == breaker_state::half_open);
     CHECK(b.stats().opened == 0);  // not by itself
+    b.open_until((co::clock::time_point::min)());
+    CHECK(bool(b.try_acquire()));
 }
 
 TEST_CASE("a clock that steps back while it is open neither wraps nor makes it open for longer than the step",

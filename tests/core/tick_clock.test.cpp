@@ -171,6 +171,7 @@ TEST_CASE("the quick clock lies between two readings of the steady one", "[core]
 TEST_CASE("what is left to a time is nothing once the clock is there, and never nothing before", "[core][tick_clock]") {
     CHECK(time_left(clock::now()) == 0ns);
     CHECK(time_left(clock::time_point{}) == 0ns);
+    CHECK(time_left((clock::time_point::min)()) == 0ns);
     CHECK(time_left(clock::now() - 1h) == 0ns);
     CHECK(time_left((clock::time_point::max)()) > 24h);
     const clock::time_point begin = clock::now();

@@ -2,6 +2,7 @@
 #include <cordon/limit/keyed_limiter.hpp>
 
 #include <cordon/core/observable.hpp>
+#include <cordon/policy/pipeline.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/when_all.hpp>
 #include <cordon/testing/cancel_sweep.hpp>
@@ -39,6 +40,23 @@ struct colliding {
 template <>
 struct std::hash<colliding> {
     std::size_t operator()(const colliding&) const noexcept { return 7; }
+};
+
+/// A key that cannot be hashed, or not be compared.
+struct stubborn {
+    int value;
+    bool comparable = true;
+    friend bool operator==(const stubborn& a, const stubborn& b) {
+        if (!a.comparable || !b.comparable) throw std::runtime_error("compared");
+        return a.value == b.value;
+    }
+};
+template <>
+struct std::hash<stubborn> {
+    std::size_t operator()(const stubborn& k) const {
+        if (k.value < 0) throw std::runtime_error("hashed");
+        return 7;
+    }
 };
 
 namespace {
@@ -92,6 +110,23 @@ TEST_CASE("keys are compared in full, whatever their hash", "[limit][keyed_limit
     CHECK(b.purge() == 50);
     CHECK(b.stats().keys == 0);
     for (int i = 0; i < 50; ++i) CHECK(b.try_acquire(colliding(i)));
+}
+
+TEST_CASE("what hashing or comparing a key throws is an error of the call, and takes nothing", "[limit][keyed_limiter]") {
+    simulation sim;
+    keyed_limiter<stubborn> b(per_second(1), 1);
+    CHECK_THROWS_WITH(b.try_acquire(stubborn{-1}), "hashed");
+    CHECK(b.try_acquire(stubborn{1}));
+    CHECK_THROWS_WITH(b.try_acquire(stubborn{2, false}), "compared");
+    sim.run([&]() -> task<> {
+        for (const stubborn key : {stubborn{-1}, stubborn{2, false}}) {
+            const auto guarded = co::pipeline(b.for_key(key));
+            const auto told = co_await co::as_outcome(guarded([]() -> task<> { co_return; }));
+            CHECK(told.is_error());
+        }
+    });
+    CHECK(b.stats().keys == 1);
+    CHECK(b.stats().rejected == 0);
 }
 
 TEST_CASE("keys whose buckets are full are forgotten, others kept, and nobody gains by it",

@@ -199,6 +199,27 @@ TEST_CASE("the event of a call that was stopped comes back if it was the last", 
     });
 }
 
+TEST_CASE("a permit that is dropped or replaced unsettled gives its event back, once", "[limit][sliding_window_limiter]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        sliding_window_limiter api{3, 1s};
+        { const auto dropped = co_await api.admission(); }
+        CHECK(api.stats().used == 0);
+        auto event = co_await api.admission();
+        event = co_await api.admission();  // the first was not the last any more
+        CHECK(api.stats().used == 2);
+        auto moved = std::move(event);
+        event = {};
+        CHECK(api.stats().used == 2);
+        moved.settle(co::verdict::ignored);
+        moved = {};
+        CHECK(api.stats().used == 2);
+        co_await api.acquire();
+        CHECK(api.stats().used == 3);
+        CHECK_FALSE(api.try_acquire());
+    });
+}
+
 TEST_CASE("what comes back gives room", "[limit][sliding_window_limiter]") {
     simulation sim;
     sim.run([]() -> task<> {
@@ -312,7 +333,9 @@ TEST_CASE("threads wait for a sliding window, too", "[limit][sliding_window_limi
 TEST_CASE("a sliding window says what is wrong with its numbers, reports, and dies loudly",
           "[limit][sliding_window_limiter][observable]") {
     CHECK_THROWS_WITH(sliding_window_limiter(0, 1s), "sliding_window_limiter: limit is 0, allowed are 1 to 16777216");
-    CHECK_THROWS_WITH(sliding_window_limiter(1, 0s), "sliding_window_limiter: window is 0 ns, allowed is more than 0");
+    CHECK_THROWS_WITH(sliding_window_limiter(1, 0s),
+                      "sliding_window_limiter: window is 0 ns, allowed is more than 0, up to a year");
+    CHECK_THROWS_AS(sliding_window_limiter(1, sliding_window_limiter::max_window + 1ns), std::invalid_argument);
     CHECK_THROWS_AS(sliding_window_limiter(16'777'217, 1s), std::invalid_argument);
     const sliding_window_limiter api{5, 1s, {.name = "api"}};
     std::string names;

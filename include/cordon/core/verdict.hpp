@@ -23,7 +23,8 @@
 
 namespace cordon::inline CORDON_ABI {
 
-/// How a guarded call ended. Only the first two count; the others give back what the guard took and leave no trace.
+/// How a guarded call ended. Only the first two count. One that was stopped, or refused further in and so never made,
+/// gives back all that a guard took, and leaves no trace; what a rate limit gave for one that is ignored is used.
 enum class verdict : std::uint8_t {
     success,
     failure,

@@ -50,10 +50,11 @@ struct keyed_limiter_options {
 /// about `max_keys` are kept (each shard has its part of them), a new key takes the place of one whose bucket is full
 /// again, which loses nothing by that. If there is none, it shares one bucket of the same size with all others that
 /// find no place: so memory is bounded, and whoever makes up keys cannot get more than one client does.
-/// Requires:      `std::hash<Key>` and `==`; keys are compared in full, whatever their hash. A key is movable. For a
-///                `std::string` whatever converts to a view of it will do, and is copied only if it is new. Strings are
-///                hashed by a keyed hash instead: who does not know the seed cannot make two of them collide. The
-///                `std::hash` of other keys is mixed with the seed, so those that collide in it share a chain
+/// Requires:      `std::hash<Key>` and `==`; keys are compared in full, whatever their hash. A key is movable. What is
+///                done to keys does not use the limiter, one of whose mutexes is held meanwhile. For a `std::string`
+///                whatever converts to a view of it will do, and is copied only if it is new. Strings are hashed by a
+///                keyed hash instead: who does not know the seed cannot make two of them collide. The `std::hash` of
+///                other keys is mixed with the seed, so those that collide in it share a chain
 /// Threads:       all members from any
 /// Lifetime:      outlives its permits
 /// Cost:          one clock reading, one hash and an uncontended mutex of one of up to 32 shards. Allocates for new
@@ -180,7 +181,7 @@ private:
         if (detail::simulated_here()) return 0x9E3779B97F4A7C15u;
         return mix(reinterpret_cast<std::uintptr_t>(this) ^ 0xD1B54A32D192ED03u, token_bucket::ns_now() | 1) | 1;
     }
-    std::uint64_t hash_of(const view& key) const noexcept {
+    std::uint64_t hash_of(const view& key) const {
         if constexpr (detail::plain_string<view>)
             return strings_(key.data(), key.size() * sizeof(typename view::value_type));
         else return mix(std::hash<view>()(key) ^ seed_, 0x9E3779B97F4A7C15u);

@@ -62,6 +62,7 @@ public:
     static constexpr std::string_view kind = "sliding_window_limiter";
     using only_admits = void;  ///< as a policy: see detail/admitted_call.hpp
     static constexpr std::size_t max_limit = 16'777'216;
+    static constexpr clock::duration max_window = std::chrono::hours(24 * 365);
 
     struct snapshot {
         std::size_t limit = 0;
@@ -72,7 +73,8 @@ public:
     };
 
     /// At most `limit` events in any half-open span of `window`: at its very end the first may come again.
-    /// Errors:        `std::invalid_argument` if `limit` is not 1 to `max_limit`, or `window` not above 0
+    /// Errors:        `std::invalid_argument` if `limit` is not 1 to `max_limit`, or `window` not above 0 and at most
+    ///                `max_window`
     sliding_window_limiter(std::size_t limit, clock::duration window, const sliding_window_options& options = {});
     sliding_window_limiter(const sliding_window_limiter&) = delete;
     sliding_window_limiter& operator=(const sliding_window_limiter&) = delete;
@@ -124,6 +126,7 @@ private:
     void take_back_last() noexcept;
     void give_back(std::uint64_t number) noexcept;
     bool refused_early(waiter& w) noexcept;
+    bool refuses(waiter& w) noexcept;
     void enqueue(waiter& w) noexcept;
     void dequeue(waiter& w) noexcept;
     void time_passed(waiter& w) noexcept;
@@ -148,19 +151,22 @@ private:
     detail::named_wait_label label_;
 };
 
-/// An event that was let through.
+/// An event that was let through. Settled as stopped, or dropped unsettled, it comes back if it was the last.
 class [[nodiscard]] sliding_window_limiter::permit {
 public:
     permit() noexcept = default;
     permit(permit&& other) noexcept : of_(std::exchange(other.of_, nullptr)), number_(other.number_) {}
     permit& operator=(permit&& other) noexcept {
-        of_ = std::exchange(other.of_, nullptr);
-        number_ = other.number_;
+        if (this != &other) {
+            settle(verdict::stopped);
+            of_ = std::exchange(other.of_, nullptr);
+            number_ = other.number_;
+        }
         return *this;
     }
+    ~permit() { settle(verdict::stopped); }
 
     [[nodiscard]] explicit operator bool() const noexcept { return of_ != nullptr; }
-    /// Of a call that was stopped the event comes back, if it was the last.
     void settle(verdict v) noexcept {
         sliding_window_limiter* const of = std::exchange(of_, nullptr);
         if (v == verdict::stopped && of != nullptr) of->give_back(number_);

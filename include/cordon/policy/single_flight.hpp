@@ -236,7 +236,7 @@ auto single_flight<Key, T>::with_more_time(const member& first, const outcome<T>
     if (!ended.is_rejected() || ended.rejection().reason != reject_reason::rate_limited) return nullptr;
     const clock::time_point now = clock::now();
     const auto has_it = [&](const member& m) {
-        return m.until.is_never() || m.until.time() - now > ended.rejection().retry_after;
+        return m.until.is_never() || (m.until.time() > now && m.until.time() - now > ended.rejection().retry_after);
     };
     if (has_it(first) || first.behind.empty()) return nullptr;
     member* m = &first.behind.front();

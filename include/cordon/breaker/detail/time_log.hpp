@@ -25,7 +25,8 @@ namespace detail {
 // T3 Counts are written and read in one total order (seq_cst): of two who write and then count, one sees both.
 // T4 In one bucket's time a success can only lower a rate, or bring the minimum of calls. So a success that is not the
 //    first of its bucket needs to look only while the minimum is not there: few_ says so from before a look on
-//    (seq_cst), and whoever counts and does not see it yet is seen by that look.
+//    (seq_cst), and whoever counts and does not see it yet is seen by that look. So it is with last_bad_, which a
+//    failure or a slow call sets before its own look: a success that does not see it is in what that look counts.
 // T5 A bucket that is full counts no more calls, neither as failed nor as slow: so a rate stays one.
 class alignas(64) time_log {
 public:
@@ -51,7 +52,7 @@ public:
             advance(last_bad_, tag);
             return true;
         }
-        const std::uint64_t bad = last_bad_.load(std::memory_order_relaxed);
+        const std::uint64_t bad = last_bad_.load(std::memory_order_seq_cst);    // T4
         if (bad == 0 || ((tag + 1 - bad) & tag_mask) >= buckets_) return false;  // nothing but successes
         return n == 1 || few_.load(std::memory_order_seq_cst) == tag + 1;         // T4
     }
@@ -100,10 +101,10 @@ private:
     }
     /// Writes one more than `tag`, unless a later one is there.
     static void advance(word& w, std::uint64_t tag) noexcept {
-        std::uint64_t seen = w.load(std::memory_order_relaxed);
+        std::uint64_t seen = w.load(std::memory_order_seq_cst);
         do {
             if (seen != 0 && newer(seen - 1, tag)) return;
-        } while (!w.compare_exchange_weak(seen, tag + 1, std::memory_order_seq_cst, std::memory_order_relaxed));
+        } while (!w.compare_exchange_weak(seen, tag + 1, std::memory_order_seq_cst, std::memory_order_seq_cst));
     }
     static std::uint64_t read(const word& w, std::uint64_t tag) noexcept {
         const std::uint64_t seen = w.load(std::memory_order_seq_cst);  // T3
@@ -115,7 +116,7 @@ private:
     const std::uint32_t buckets_;
     const std::uint32_t mask_;
     const std::unique_ptr<words[]> words_;
-    word last_bad_{0};  ///< one more than the tag of the last such call; a hint
+    word last_bad_{0};  ///< one more than the tag of the last such call
     word few_{0};       ///< one more than the tag in which the minimum of calls was not there; 0: it was
 };
 

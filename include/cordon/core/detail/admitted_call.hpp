@@ -136,7 +136,10 @@ public:
                 return goes_on<i + 1>();
             }
             this->call_.end_with(as_failure<value_type>(got));
-            if constexpr (i != 0) settle<i>(judge_(*this->call_.failure()));
+            if constexpr (i != 0) {
+                const verdict v = judge_(*this->call_.failure());
+                settle<i>(counts(v) ? v : verdict::stopped);  // it was not made
+            }
             return true;
         }
 

@@ -120,7 +120,7 @@ inline clock::duration time_left(clock::time_point t) noexcept {
         std::timespec now;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
         const clock::time_point tick(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
-        if (tick < t - far) return t - tick;
+        if (t > tick + far) return t - tick;
     }
 #endif
     const clock::time_point now = clock::now();

@@ -157,7 +157,7 @@ private:
     }
 
     std::uint32_t& head(std::uint32_t tag) noexcept { return heads_[tag & (heads_.size() - 1)]; }
-    std::uint32_t find(const view& key, std::uint32_t tag) noexcept {
+    std::uint32_t find(const view& key, std::uint32_t tag) {
         for (std::uint32_t i = head(tag); i != none; i = nodes_[i].next)
             if (nodes_[i].tag == tag && nodes_[i].key == key) return i;
         return none;

@@ -29,7 +29,6 @@ namespace cordon::inline CORDON_ABI {
 class sliding_window_limiter::waiter : private timer, public detail::leaf<waiter>, public detail::list_hook {
 public:
     explicit waiter(sliding_window_limiter& l) noexcept : timer(&waiter::fired), limiter_(&l) {}
-    ~waiter() { got_.settle(verdict::stopped); }  // if it was never taken: it lost a race
     bool ready() noexcept {
         got_ = limiter_->take_at_once();
         return bool(got_);
@@ -66,7 +65,7 @@ private:
     sliding_window_limiter* limiter_;
     timer_service* timers_ = nullptr;
     deadline until_;
-    permit got_;          // that nobody has been told of
+    permit got_;          // that nobody has been told of; goes back with this if it lost a race
     bool armed_ = false;  // under the limiter's lock
     std::optional<rejection> refusal_;
 };
@@ -81,8 +80,10 @@ public:
     public:
         explicit state(acquire_operation&& a) noexcept : waiter(*a.limiter_) {}
         outcome<void> take() noexcept {
-            const outcome<permit> got = waiter::take();
-            return got.has_value() ? outcome<void>() : detail::as_failure<void>(got);
+            outcome<permit> got = waiter::take();
+            if (!got.has_value()) return detail::as_failure<void>(got);
+            got->settle(verdict::success);
+            return {};
         }
     };
 
@@ -110,11 +111,11 @@ private:
 inline sliding_window_limiter::sliding_window_limiter(std::size_t limit, clock::duration window,
                                                       const sliding_window_options& options)
     : limit_(detail::checked_range("sliding_window_limiter", "limit", limit, 1, max_limit)),
-      window_((std::min<clock::duration>)(window, std::chrono::hours(24 * 365))), max_waiting_(options.max_waiting),
-      times_(std::make_unique<clock::time_point[]>(limit)), name_(options.name),
+      window_(window), max_waiting_(options.max_waiting), times_(std::make_unique<clock::time_point[]>(limit)),
+      name_(options.name),
       label_(detail::wait_label("sliding_window_limiter"), options.name) {
-    detail::check_option(window > clock::duration::zero(), "sliding_window_limiter", "window", window,
-                         "is more than 0");
+    detail::check_option(window > clock::duration::zero() && window <= max_window, "sliding_window_limiter", "window",
+                         window, "is more than 0, up to a year");
     std::fill_n(times_.get(), limit, long_ago);
 }
 
@@ -152,9 +153,13 @@ inline void sliding_window_limiter::give_back(std::uint64_t number) noexcept {
 }
 
 inline bool sliding_window_limiter::try_acquire() noexcept {
-    const bool passes(take_at_once());
-    if (!passes) rejected_.fetch_add(1, std::memory_order_relaxed);
-    return passes;
+    permit event = take_at_once();
+    if (event) {
+        event.settle(verdict::success);
+        return true;
+    }
+    rejected_.fetch_add(1, std::memory_order_relaxed);
+    return false;
 }
 inline sliding_window_limiter::acquire_operation sliding_window_limiter::acquire() noexcept {
     return acquire_operation(*this);
@@ -166,19 +171,27 @@ inline outcome<void> sliding_window_limiter::acquire_blocking(const blocking_sco
     return detail::block_on(acquire(), heeds);
 }
 
-/// Whether it makes no sense to begin to wait.
 inline bool sliding_window_limiter::refused_early(waiter& w) noexcept {
     const detail::spin_guard guard(lock_);
+    if (!refuses(w)) return false;
+    rejected_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+}
+/// Whether it makes no sense to begin to wait. Under the lock.
+inline bool sliding_window_limiter::refuses(waiter& w) noexcept {
     const clock::time_point at = turn(waiters_.size()), now = clock::now();
     if (waiters_.size() < max_waiting_ && (w.until_.is_never() || at < w.until_.time())) return false;
     if (waiters_.empty() && at <= now) return false;  // has just become free
-    rejected_.fetch_add(1, std::memory_order_relaxed);
     w.refusal_.emplace(reject_reason::rate_limited, name_, (std::max)(at - now, clock::duration::zero()));
     return true;
 }
 inline void sliding_window_limiter::enqueue(waiter& w) noexcept {
     const detail::waking_guard guard(lock_);
     present_.fetch_add(1, std::memory_order_relaxed);
+    if (refuses(w)) {  // others came meanwhile
+        if (w.complete()) rejected_.fetch_add(1, std::memory_order_relaxed);
+        return;
+    }
     waiters_.push_back(w);
     serve();
 }
@@ -206,7 +219,7 @@ inline void sliding_window_limiter::serve() noexcept {
         waiter& first = waiters_.pop_front();
         first.got_ = take(now);
         if (first.complete()) continue;
-        first.got_ = permit();  // a stop was faster
+        first.got_.settle(verdict::success);  // a stop was faster; it goes back here, under the lock
         take_back_last();
     }
     if (waiters_.empty() || waiters_.front().armed_) return;
