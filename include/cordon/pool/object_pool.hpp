@@ -43,7 +43,7 @@ struct object_pool_options {
     std::size_t max_spare_shared = 4096;                ///< beyond what threads keep; more is destroyed
     std::size_t min_spare_shared = 0;                   ///< that aging leaves
     clock::duration epoch = std::chrono::seconds(1);    ///< what nobody needed for so long is destroyed; more than 0
-    executor_ref runs_on = {};                          ///< ages what is shared by its timers, without further calls
+    executor_ref runs_on = {};                          ///< ages what is spare by its timers, without further calls
 };
 
 /// Spare objects, a few kept by each thread and the surplus shared. As many as are wanted at one time are made.
@@ -57,11 +57,14 @@ struct object_pool_options {
 ///                Objects are destroyed by whichever thread finds that they are not needed, or by a timer of `runs_on`:
 ///                their destructors do not block. Where a library that is loaded privately brings its own copy of this
 ///                one, its threads share what is spare and keep none
-/// Cost:          no atomic exchange, lock or allocation for an object that its thread has; a lock for one in
-///                `max_spare_per_thread / 2` otherwise, and `make` where nothing is spare. A pointer for each spare one
+/// Cost:          no atomic exchange, fence, lock or allocation for an object that its thread has; a lock for one in
+///                `max_spare_per_thread / 2` otherwise, and `make` where nothing is spare. A pointer for each spare
+///                one. Aging looks at each thread that has used the pool, once in an epoch; for idle ones it has each
+///                running thread of the process execute a fence
 /// Source:        Bonwick and Adams, "Magazines and Vmem", 2001, for the two of a thread and the depot; Go's
 ///                sync.Pool for aging, which frees what lay unused through an epoch: after one at the earliest, two at
-///                the latest. What a thread keeps does not age
+///                the latest. What a thread keeps is shared first, after an epoch without a use by that thread, and so
+///                goes after three at the latest; where there is no membarrier(2), when the thread ends
 template <class T>
 class object_pool {
     static_assert(std::is_object_v<T> && !std::is_const_v<T>, "an object_pool keeps objects that can be changed");
@@ -96,11 +99,12 @@ public:
         return lease(make_node(), this);
     }
 
-    /// Destroys what was shared and needed by nobody for an epoch. For a loop of yours; with `runs_on` nobody needs to.
-    /// Returns:       whether more is shared than aging leaves: call it again an epoch later
+    /// Destroys what was shared and needed by nobody for an epoch, and shares what idle threads keep. For a loop of
+    /// yours; with `runs_on` nobody needs to.
+    /// Returns:       whether more is spare than aging leaves, or may be soon: call it again an epoch later
     bool age() {
         depot_->age(clock::now());
-        return depot_->spares() > depot_->limits().fewest;
+        return depot_->ages();
     }
     /// Destroys all that is shared, and what this thread keeps.
     void trim() noexcept {
@@ -258,8 +262,9 @@ template <class T>
 typename object_pool<T>::snapshot object_pool<T>::stats() const noexcept {
     snapshot s;
     s.destroyed = depot_->destroyed();  // first, so that the difference is never negative
-    s.spare_shared = depot_->spares();
-    s.spare = s.spare_shared + detail::spares_of_threads(*home_, *depot_);
+    const detail::spare_objects spare = detail::count_spares(*home_, *depot_);
+    s.spare_shared = spare.shared;
+    s.spare = spare.shared + spare.of_threads;
     s.made = depot_->made();
     const auto alive = static_cast<std::size_t>(s.made - s.destroyed);
     s.in_use = alive > s.spare ? alive - s.spare : 0;

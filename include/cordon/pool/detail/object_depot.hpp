@@ -20,6 +20,8 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
+struct pool_registry;
+
 /// A stack of spare objects, which goes from thread to thread as a whole, and nobody touches the objects for it.
 struct magazine {
     magazine* next = nullptr;  // in the depot, or among those on their way out
@@ -37,7 +39,9 @@ struct magazine {
     static void free(magazine* m) noexcept { ::operator delete(m); }
 };
 
-/// Aligned, and so on the heap: each spill of a thread writes it, each acquisition reads the pool beside it.
+/// Aligned, and so on the heap: each spill of a thread writes it, each acquisition reads the pool beside it. One lock,
+/// taken once for a magazine that comes, goes or is exchanged, for some twenty instructions; a thread that finds it
+/// taken spins a little, then yields the processor each time, since the holder may have been preempted. It never parks.
 class alignas(64) object_depot : private timer {
 public:
     struct terms {
@@ -64,17 +68,46 @@ public:
     /// Returns:       false if there is no room for them
     [[nodiscard]] bool put(magazine* m) noexcept {
         const spin_guard guard(lock_);
-        if (m->count > terms_.most - spares_) return false;
-        if (m->count == 0) {
-            push(empty_, m);
-            ++empties_;
-            return true;
-        }
-        push(top_, m);
-        spares_ += m->count;
-        arm_if_needed();
+        if (m->count != 0) return keep(m);
+        keep_empty(m);
         return true;
     }
+    /// A magazine with all that is in it, one object, or nothing.
+    struct unneeded {
+        magazine* all = nullptr;
+        void* one = nullptr;
+        [[nodiscard]] explicit operator bool() const noexcept { return all != nullptr || one != nullptr; }
+    };
+    struct exchanged {
+        magazine* empty = nullptr;
+        bool refused = false;      // the full one, for want of room: it stays the caller's
+        bool epoch_ended = false;  // `turn` is to be called
+        unneeded old;              // to be destroyed
+    };
+    /// Takes an empty magazine for a full one, and looks after what is old.
+    /// Returns:       no empty one if there is no memory for it
+    [[nodiscard]] exchanged exchange_full(magazine* full, clock::time_point now) noexcept {
+        exchanged result;
+        {
+            const spin_guard guard(lock_);
+            result.refused = !keep(full);
+            result.epoch_ended = ends_epoch(now);
+            result.old = pop_unneeded();
+            result.empty = pop_empty();
+        }
+        if (result.empty == nullptr) result.empty = magazine::make(terms_.magazine_size);
+        return result;
+    }
+    /// Takes a magazine with objects for an empty one, or for none.
+    /// Returns:       null if there is none; the empty one stays the caller's
+    [[nodiscard]] magazine* exchange_empty(magazine* empty) noexcept {
+        const spin_guard guard(lock_);
+        if (top_ == nullptr) return nullptr;
+        if (empty != nullptr) keep_empty(empty);
+        lend();
+        return pop_top();
+    }
+
     /// The same for one object, for a thread that keeps none itself.
     [[nodiscard]] bool put_one(void* one) noexcept {
         magazine* more = nullptr;
@@ -106,41 +139,20 @@ public:
         const spin_guard guard(lock_);
         return top_ == nullptr ? nullptr : pop_one();
     }
-    /// An empty magazine.
+    /// An empty magazine, for a thread that has none.
     /// Returns:       null if there is no memory for one
     [[nodiscard]] magazine* take_empty() noexcept {
         {
             const spin_guard guard(lock_);
+            lend();
             if (magazine* const m = pop_empty()) return m;
         }
         return magazine::make(terms_.magazine_size);
     }
-    /// A magazine with all that is in it, one object, or nothing.
-    struct unneeded {
-        magazine* all = nullptr;
-        void* one = nullptr;
-        [[nodiscard]] explicit operator bool() const noexcept { return all != nullptr || one != nullptr; }
-    };
     /// Takes a magazine that nobody needed for an epoch, or one object of a magazine of which some were needed.
-    [[nodiscard]] unneeded take_unneeded(clock::time_point now) noexcept {
+    [[nodiscard]] unneeded take_unneeded() noexcept {
         const spin_guard guard(lock_);
-        if (now >= next_epoch_) {
-            due_ = unneeded_ > terms_.fewest ? unneeded_ - terms_.fewest : 0;
-            unneeded_ = spares_;
-            due_empties_ = std::exchange(unneeded_empties_, empties_);
-            next_epoch_ = deadline::after(terms_.epoch).time();
-        }
-        if (due_empties_ != 0) {
-            --due_empties_;
-            return {pop_empty(), nullptr};
-        }
-        if (due_ == 0) return {};
-        if (due_ < top_->count) {
-            --due_;
-            return {nullptr, pop_one()};
-        }
-        due_ -= top_->count;
-        return {pop_top(), nullptr};
+        return pop_unneeded();
     }
 
     /// Not under a lock: the destructors of the objects are the user's.
@@ -163,7 +175,23 @@ public:
     }
     /// Destroys what nobody needed for an epoch.
     void age(clock::time_point now) noexcept {
-        while (const unneeded what = take_unneeded(now)) destroy(what);
+        bool ended = false;
+        {
+            const spin_guard guard(lock_);
+            ended = ends_epoch(now);
+        }
+        if (ended) turn();
+        while (const unneeded what = take_unneeded()) destroy(what);
+    }
+    /// Begins another epoch, once `exchange_full` has said so: what threads did not need is now shared, and what was
+    /// shared and not needed is due. Not under a lock, since it may destroy what there is no room for.
+    void turn() noexcept {
+        const bool threads_keep = gather != nullptr && gather(*this);
+        const spin_guard guard(lock_);
+        due_ = unneeded_ > terms_.fewest ? unneeded_ - terms_.fewest : 0;
+        unneeded_ = spares_;
+        due_empties_ = std::exchange(unneeded_empties_, empties_);
+        if (threads_keep) lend();
     }
     /// The timer fires no more. Requires:      nobody puts anything meanwhile
     void stop_aging() noexcept {
@@ -177,10 +205,21 @@ public:
         const spin_guard guard(lock_);
         return spares_;
     }
+    /// Whether there is anything that a later aging may destroy.
+    [[nodiscard]] bool ages() const noexcept {
+        const spin_guard guard(lock_);
+        return something_ages();
+    }
+
+    /// The registry that the pool was made in, and what gets there from threads what they did not need for an epoch.
+    /// Returns:       whether some still keep any
+    pool_registry* home = nullptr;
+    bool (*gather)(object_depot&) noexcept = nullptr;
 
     // Under the lock of the registry in thread_spares.hpp.
     std::uint32_t id = 0;
     object_depot* next_pool = nullptr;
+    bool gathers = false;
     /// Threads that have left the registry and still destroy objects of this pool, which waits for them (N4).
     std::atomic<std::uint32_t> leaving{0};
 
@@ -194,6 +233,42 @@ private:
         if (m != nullptr) list = m->next;
         return m;
     }
+    /// Returns:       false if there is no room for it
+    bool keep(magazine* m) noexcept {
+        if (m->count > terms_.most - spares_) return false;
+        push(top_, m);
+        spares_ += m->count;
+        arm_if_needed();
+        return true;
+    }
+    void keep_empty(magazine* m) noexcept {
+        push(empty_, m);
+        ++empties_;
+    }
+    void lend() noexcept {
+        lent_ = true;
+        arm_if_needed();
+    }
+    /// Returns:       true once for each epoch
+    bool ends_epoch(clock::time_point now) noexcept {
+        if (now < next_epoch_) return false;
+        next_epoch_ = deadline::after(terms_.epoch).time();
+        lent_ = false;  // before threads are asked
+        return true;
+    }
+    unneeded pop_unneeded() noexcept {
+        if (due_empties_ != 0) {
+            --due_empties_;
+            return {pop_empty(), nullptr};
+        }
+        if (due_ == 0) return {};
+        if (due_ < top_->count) {
+            --due_;
+            return {nullptr, pop_one()};
+        }
+        due_ -= top_->count;
+        return {pop_top(), nullptr};
+    }
     magazine* pop_top() noexcept {
         went(top_->count);
         return pop(top_);
@@ -201,10 +276,7 @@ private:
     void* pop_one() noexcept {
         went(1);
         void* const one = top_->pop();
-        if (top_->count == 0) {
-            push(empty_, pop(top_));
-            ++empties_;
-        }
+        if (top_->count == 0) keep_empty(pop(top_));
         return one;
     }
     magazine* pop_empty() noexcept {
@@ -220,8 +292,9 @@ private:
         if (unneeded_ > spares_) unneeded_ = spares_;
         if (due_ > spares_) due_ = spares_;
     }
+    bool something_ages() const noexcept { return lent_ || spares_ > terms_.fewest; }
     void arm_if_needed() noexcept {
-        if (!terms_.runs_on || armed_ || spares_ <= terms_.fewest) return;
+        if (armed_ || !terms_.runs_on || !something_ages()) return;
         const deadline end = deadline::after(terms_.epoch);
         if (end.is_never()) return;
         armed_ = true;
@@ -246,6 +319,7 @@ private:
     std::size_t empties_ = 0, unneeded_empties_ = 0, due_empties_ = 0;  // the same of the magazines in empty_
     clock::time_point next_epoch_;
     bool armed_ = false;
+    bool lent_ = false;  // threads may keep something
 
     std::atomic<std::uint64_t> made_{0}, destroyed_{0};
 };
