@@ -31,53 +31,69 @@ struct owned {
 };
 using pool = co::object_pool<owned>;
 
+#if defined(__OPTIMIZE__)
+constexpr bool fast = true;
+#else
+constexpr bool fast = false;  // all presets with a sanitizer
+#endif
+
 /// Leases on their way from one thread to another.
 struct table {
     co::detail::spin_lock lock;
     std::vector<pool::lease> there;
 };
 
-void pass_around(bool aged_by_timer) {
+/// Who looks for what is old, beside those who use the pool.
+enum class aging { nobody, timer, thread };
+
+void pass_around(aging how, int users, int operations) {
     const std::uint64_t seed = stress::fresh_seed();
     std::atomic<int> wrong{0};
     {
         stress::looping_thread ages;
-        pool objects{{.max_spare_per_thread = 4, .max_spare_shared = 40, .epoch = std::chrono::microseconds(200),
-                      .runs_on = aged_by_timer ? co::executor_ref(ages.loop()) : co::executor_ref()}};
+        pool objects{{.max_spare_per_thread = 4, .max_spare_shared = 40,
+                      .epoch = how == aging::thread ? std::chrono::nanoseconds(1) : std::chrono::microseconds(200),
+                      .runs_on = how == aging::timer ? co::executor_ref(ages.loop()) : co::executor_ref()}};
         table passed;
+        std::atomic<bool> over{false};
+        std::thread looks([&] {
+            while (how == aging::thread && !over.load(std::memory_order_relaxed)) objects.age();
+        });
         std::vector<std::thread> threads;
-        for (std::uint64_t t = 0; t < 4; ++t)
+        for (int t = 0; t < users; ++t)
             threads.emplace_back([&, t] {
-                std::minstd_rand random(static_cast<std::uint32_t>(seed + t));
+                std::minstd_rand random(static_cast<std::uint32_t>(seed) + static_cast<std::uint32_t>(t));
                 std::vector<pool::lease> mine;
-                for (int i = 0; i < 20'000; ++i) {
+                for (int i = 0; i < operations; ++i) {
                     if (random() % 2 == 0 && mine.size() < 20) {
                         mine.push_back(objects.acquire());
                         if (!std::exchange(mine.back()->free, false)) ++wrong;
                     } else if (!mine.empty()) {
                         pool::lease last = std::move(mine.back());
                         mine.pop_back();
-                        const auto what = random() % 64;
-                        if (what < 8) {
+                        const auto what = random() % 1024;
+                        if (what < 128) {
                             const co::detail::spin_guard guard(passed.lock);
                             std::swap(mine, passed.there);  // somebody else's, to give back here
                         }
                         last->free = true;
-                        if (what == 63) last.discard();
-                        if (what == 62) objects.age();
-                        if (what == 61) static_cast<void>(objects.stats());
-                        if (what == 60) objects.trim();
+                        if (what == 1023) last.discard();
+                        if (what == 1022) objects.age();
+                        if (what == 1021) static_cast<void>(objects.stats());
+                        if (what == 1020) objects.trim();
                     }
                 }
                 for (auto& l : mine) l->free = true;
             });
         for (std::thread& t : threads) t.join();
+        over = true;
+        looks.join();
         for (auto& l : passed.there) l->free = true;
         passed.there.clear();
         const auto s = objects.stats();
         CHECK(s.spare <= 44);
-        if (!aged_by_timer) CHECK(s.in_use == 0);  // else they are not of one moment
-        if (!aged_by_timer) CHECK(static_cast<std::size_t>(alive.load()) == s.spare);
+        if (how != aging::timer) CHECK(s.in_use == 0);  // else they are not of one moment
+        if (how != aging::timer) CHECK(static_cast<std::size_t>(alive.load()) == s.spare);
     }
     CHECK(wrong == 0);
     CHECK(alive == 0);
@@ -87,9 +103,14 @@ void pass_around(bool aged_by_timer) {
 
 TEST_CASE("each object has one owner at a time, whichever threads get it and give it back",
           "[stress][pool][object_pool][PO-41][P-004]") {
-    pass_around(false);
+    pass_around(aging::nobody, 8, fast ? 1'000'000 : 250'000);
 }
-TEST_CASE("so it has while a timer ages what is shared", "[stress][pool][object_pool]") { pass_around(true); }
+TEST_CASE("so it has while a timer ages what is shared, and what idle threads keep", "[stress][pool][object_pool]") {
+    pass_around(aging::timer, 4, 20'000);
+}
+TEST_CASE("so it has while another thread shares what it finds idle, all the time", "[stress][pool][object_pool]") {
+    pass_around(aging::thread, 3, 20'000);
+}
 
 TEST_CASE("pools and the threads that used them end in any order", "[stress][pool][object_pool][PO-43]") {
     stress::dice dice;
