@@ -150,15 +150,24 @@ void batch(State& state) {
     }
     state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(held.size()));
 }
-template <class Pool>
+/// `used`: so that peers that keep their lists inside the objects do not pay alone for bringing them over.
+template <class Pool, bool used = false>
 void across(State& state) {
     static ring<typename Pool::type> passed;
     if (state.thread_index() == 0) {
         benchmark::IterationCount left = state.max_iterations;
-        for (auto _ : state) passed.send(Pool::get(), --left == 0);
+        for (auto _ : state) {
+            auto held = Pool::get();
+            if constexpr (used) Pool::of(held)->bytes[0] = std::byte{1};
+            passed.send(std::move(held), --left == 0);
+        }
         state.SetItemsProcessed(state.iterations());
     } else {
-        for (auto _ : state) Pool::give(passed.receive());
+        for (auto _ : state) {
+            auto held = passed.receive();
+            if constexpr (used) keep(Pool::of(held)->bytes[0]);
+            Pool::give(std::move(held));
+        }
     }
 }
 /// The ring alone.
@@ -166,6 +175,31 @@ struct nothing : raw<nothing> {
     static type get() noexcept { return &somewhere; }
     static void give(type held) noexcept { keep(held); }
     static inline object somewhere;
+};
+/// The ring with what is as large as a lease, moves like one, and gives nothing back.
+struct nothing_leased {
+    class type {
+    public:
+        type() noexcept = default;
+        type(object* one, const void* of) noexcept : object_(one), of_(of) {}
+        type(type&& other) noexcept : object_(std::exchange(other.object_, nullptr)), of_(other.of_) {}
+        type& operator=(type&& other) noexcept {
+            release();
+            object_ = std::exchange(other.object_, nullptr);
+            of_ = other.of_;
+            return *this;
+        }
+        ~type() { release(); }
+        void release() noexcept {
+            if (object_ != nullptr) keep(std::exchange(object_, nullptr));
+        }
+
+    private:
+        object* object_ = nullptr;
+        const void* of_ = nullptr;
+    };
+    static type get() noexcept { return {&nothing::somewhere, &nothing::somewhere}; }
+    static void give(type&& held) noexcept { held.release(); }
 };
 
 void two_pools(State& state) {
@@ -270,7 +304,10 @@ BENCHMARK(batch<new_delete>)->Name("object_64/new");
 BENCHMARK(batch<mutex_and_vector>)->Name("object_64/mutex_and_vector");
 
 BENCHMARK(across<nothing>)->Name("object_across_threads/floor")->Threads(2)->UseRealTime();
+BENCHMARK(across<nothing_leased>)->Name("object_across_threads/floor_of_leases")->Threads(2)->UseRealTime();
 BENCHMARK(across<cordon_pool>)->Name("object_across_threads/cordon")->Threads(2)->UseRealTime();
+BENCHMARK(across<cordon_pool, true>)->Name("object_across_threads_used/cordon")->Threads(2)->UseRealTime();
+BENCHMARK(across<new_delete, true>)->Name("object_across_threads_used/new")->Threads(2)->UseRealTime();
 BENCHMARK(across<new_delete>)->Name("object_across_threads/new")->Threads(2)->UseRealTime();
 BENCHMARK(across<mutex_and_vector>)->Name("object_across_threads/mutex_and_vector")->Threads(2)->UseRealTime();
 
@@ -280,6 +317,8 @@ BENCHMARK(across<mutex_and_vector>)->Name("object_across_threads/mutex_and_vecto
     benchmark::RegisterBenchmark("object_pair_2_threads/mimalloc", pair<mimalloc>)->Threads(2)->UseRealTime();
     benchmark::RegisterBenchmark("object_64/mimalloc", batch<mimalloc>);
     benchmark::RegisterBenchmark("object_across_threads/mimalloc", across<mimalloc>)->Threads(2)->UseRealTime();
+    benchmark::RegisterBenchmark("object_across_threads_used/mimalloc", across<mimalloc, true>)
+        ->Threads(2)->UseRealTime();
     return true;
 }();
 #ifdef HAS_BOOST_POOL
@@ -298,6 +337,7 @@ BENCHMARK(batch<tbb_queue>)->Name("object_64/tbb_concurrent_queue");
 BENCHMARK(batch<tbb_malloc>)->Name("object_64/tbb_malloc");
 BENCHMARK(across<tbb_queue>)->Name("object_across_threads/tbb_concurrent_queue")->Threads(2)->UseRealTime();
 BENCHMARK(across<tbb_malloc>)->Name("object_across_threads/tbb_malloc")->Threads(2)->UseRealTime();
+BENCHMARK(across<tbb_malloc, true>)->Name("object_across_threads_used/tbb_malloc")->Threads(2)->UseRealTime();
 #endif
 
 }  // namespace

@@ -92,6 +92,7 @@ FIGURES = {
     "object_pair_2_threads": "The same by two threads, each for itself, on one pool; the time of both for all of them",
     "object_64": "64 objects got, then given back; for each",
     "object_across_threads": "Objects got by one thread and given back by another; for each",
+    "object_across_threads_used": "The same, each object written by the one and read by the other; for each",
     "object_burst": "Ten thousand objects of 4 KiB got, filled and given back; for each, and what is left of each when nobody "
                     "has needed them for two epochs",
     "resource_pair": "A resource that is idle, borrowed and given back",
