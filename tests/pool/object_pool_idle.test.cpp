@@ -17,6 +17,15 @@
 #include <optional>
 #include <thread>
 
+#if defined(__linux__) && __has_include(<linux/seccomp.h>)
+#include <cerrno>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+
 using small_steps::step;
 using small_steps::walk;
 
@@ -147,6 +156,41 @@ TEST_CASE("a thread ends while it is looked at", "[pool][object_pool]") {
     CHECK_FALSE(detail::close_idle(pool.depot, true));
     CHECK(pool.shared() == 4);
 }
+
+#if defined(__linux__) && __has_include(<linux/seccomp.h>)
+TEST_CASE("where the barrier is refused, idle threads keep what they have, and nobody looks any more",
+          "[pool][object_pool]") {
+    bool refused = false, told[3] = {};
+    int said = 0;
+    co::object_pool<int>::snapshot left;
+    std::thread([&] {
+        sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                              BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+                              BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                              BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+        const sock_fprog filter{4, code};
+        if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+            return;  // of this thread alone
+        errno = 0;
+        refused = !detail::heavy_barrier();
+        said = errno;
+        co::object_pool<int> pool{{.epoch = std::chrono::nanoseconds(1)}};
+        { const auto a = pool.acquire(), b = pool.acquire(); }
+        for (bool& more : told) more = pool.age();
+        left = pool.stats();
+    }).join();
+    if (!refused) {
+        WARN("SKIPPED: no filter of system calls");
+        return;
+    }
+    CHECK(said == 0);
+    CHECK(told[0]);
+    CHECK_FALSE(told[1]);
+    CHECK_FALSE(told[2]);
+    CHECK(left.spare == 2);
+    CHECK(left.spare_shared == 0);
+}
+#endif
 
 // --- the model ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@
 #include <atomic>
 
 #if defined(__linux__)
+#include <cerrno>
+
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -29,9 +31,12 @@ inline void light_barrier() noexcept { std::atomic_signal_fence(std::memory_orde
 [[nodiscard]] inline bool heavy_barrier() noexcept {
 #if defined(__linux__) && defined(SYS_membarrier)
     constexpr int private_expedited = 8, register_private_expedited = 16;  // of <linux/membarrier.h>, which is younger
-    if (::syscall(SYS_membarrier, private_expedited, 0, 0) == 0) return true;
-    return ::syscall(SYS_membarrier, register_private_expedited, 0, 0) == 0 &&
-           ::syscall(SYS_membarrier, private_expedited, 0, 0) == 0;
+    const auto succeeds = [](int command) noexcept { return ::syscall(SYS_membarrier, command, 0, 0) == 0; };
+    const int before = errno;
+    const bool done = succeeds(private_expedited) ||
+                      (succeeds(register_private_expedited) && succeeds(private_expedited));
+    errno = before;
+    return done;
 #else
     return false;
 #endif
