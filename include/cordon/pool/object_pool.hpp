@@ -147,7 +147,15 @@ private:
         return made;
     }
     void give_back(node* n) noexcept {
-        if (prepares_ && !prepare(n->value)) [[unlikely]] return drop(n);
+        if (prepares_) prepare_and_keep(n);
+        else keep(n);
+    }
+    /// Apart, so that the other case is small enough for compilers to put it in place.
+    CORDON_NOINLINE void prepare_and_keep(node* n) noexcept {
+        if (prepare(n->value)) [[likely]] keep(n);
+        else drop(n);
+    }
+    void keep(node* n) noexcept {
         detail::hide(std::addressof(n->value), sizeof n->value);
         detail::keep_spare(*home_, depot_.get(), id_, n);
     }
