@@ -310,16 +310,17 @@ private:
     }
 
     const terms terms_;
-    mutable spin_lock lock_;  // for what follows
-    magazine* top_ = nullptr;    // with objects
+
+    alignas(64) mutable spin_lock lock_;  // for what follows: one cache line, but for the last
+    bool armed_ = false;
+    bool lent_ = false;  // threads may keep something
+    std::uint32_t empties_ = 0, unneeded_empties_ = 0, due_empties_ = 0;  // of the magazines in empty_, as below
+    magazine* top_ = nullptr;  // with objects
     magazine* empty_ = nullptr;
     std::size_t spares_ = 0;
     std::size_t unneeded_ = 0;  // the fewest objects that lay here in this epoch; at most spares_
     std::size_t due_ = 0;       // so many, of those of the last epoch, still go; at most spares_
-    std::size_t empties_ = 0, unneeded_empties_ = 0, due_empties_ = 0;  // the same of the magazines in empty_
     clock::time_point next_epoch_;
-    bool armed_ = false;
-    bool lent_ = false;  // threads may keep something
 
     std::atomic<std::uint64_t> made_{0}, destroyed_{0};
 };
