@@ -329,6 +329,26 @@ TEST_CASE("with an executor idle objects go without any call, down to the floor"
     CHECK(sim.armed_timers() == 0);  // its end leaves none
 }
 
+TEST_CASE("what is shared goes after two epochs at the latest, whoever began them", "[pool][object_pool]") {
+    simulation sim;
+    const auto root = [&]() -> co::task<> {
+        object_pool<int> pool{{.max_spare_per_thread = 2, .epoch = 1s, .runs_on = co::executor_ref(sim)}};
+        auto first = take(pool, 8), last = take(pool, 4);
+        co_await simulation::advance(990ms);  // the timer begins here
+        first.resize(4);
+        co_await simulation::advance(10ms);
+        first.clear();  // and this begins an epoch
+        co_await simulation::advance(10ms);
+        last.clear();
+        CHECK(pool.stats().spare_shared == 10);
+        co_await simulation::advance(2s);
+        CHECK(pool.stats().spare_shared == 2);  // of the thread, which has been idle since
+        co_await simulation::advance(1s);
+        CHECK(pool.stats().spare == 0);
+    };
+    sim.run(root());
+}
+
 TEST_CASE("aging comes down to the floor, also in the middle of a magazine", "[pool][object_pool][PO-41]") {
     simulation sim;
     for (const bool timer : {false, true}) {
@@ -567,7 +587,7 @@ TEST_CASE("a thread-local of the user's may use a pool after the thread's own ob
             }
         }
     };
-    object_pool<int> pool{{.max_spare_shared = 3}};
+    object_pool<int> pool{{.max_spare_per_thread = 4, .max_spare_shared = 3}};
     late = &pool;
     on_a_thread([] {
         static thread_local const last dies_after_the_pool_s;
@@ -633,8 +653,12 @@ TEST_CASE("options that make no sense are refused with the field, its value and 
     CHECK(refusal({}) == "accepted");
     CHECK(refusal({.max_spare_per_thread = 2}) == "accepted");
     CHECK(refusal({.max_spare_per_thread = 1}) == "object_pool: max_spare_per_thread is 1, allowed are 2 to 1000000");
-    CHECK(refusal({.max_spare_shared = 5, .min_spare_shared = 6}) ==
-          "object_pool: min_spare_shared is 6, allowed are 0 to max_spare_shared, 5");
+    CHECK(refusal({.max_spare_shared = 50, .min_spare_shared = 51}) ==
+          "object_pool: min_spare_shared is 51, allowed are 0 to 50");
+    CHECK(refusal({.max_spare_shared = 31}) ==
+          "object_pool: max_spare_shared is 31, allowed is 0, or half of max_spare_per_thread and more, since so many are "
+          "shared at a time");
+    CHECK(refusal({.max_spare_shared = 32}) == "accepted");
     CHECK(refusal({.epoch = 0s}) == "object_pool: epoch is 0 ns, allowed is more than 0");
     CHECK_THROWS_WITH(object_pool<counted>{{}},
                       "object_pool: make is empty, and the objects have no default constructor");

@@ -12,6 +12,7 @@
 // For a few scarce things that tasks wait for, such as connections, see resource_pool.hpp.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/executor.hpp>
@@ -40,7 +41,7 @@ struct object_pool_options {
     detail::kept_function<void(T&)> reset = {};         ///< before an object is kept; one that throws is not kept
     detail::kept_function<bool(const T&)> keep = {};    ///< after that: false destroys one that has grown too large
     std::uint32_t max_spare_per_thread = 64;            ///< 2 to a million; half of it travels to other threads at once
-    std::size_t max_spare_shared = 4096;                ///< beyond what threads keep; more is destroyed
+    std::size_t max_spare_shared = 4096;                ///< beyond what threads keep; 0, or half of that and more
     std::size_t min_spare_shared = 0;                   ///< that aging leaves
     clock::duration epoch = std::chrono::seconds(1);    ///< what nobody needed for so long is destroyed; more than 0
     executor_ref runs_on = {};                          ///< ages what is spare by its timers, without further calls
@@ -230,20 +231,19 @@ private:
 
 template <class T>
 detail::object_depot::terms object_pool<T>::checked(const object_pool_options<T>& options) {
-    const auto refuse = [](const std::string& what) {
-        detail::raise(std::invalid_argument("object_pool: " + what), "an object_pool's options are out of range");
-    };
     if (!options.make && !std::default_initializable<T>)
-        refuse("make is empty, and the objects have no default constructor");
-    if (options.max_spare_per_thread < 2 || options.max_spare_per_thread > 1'000'000)
-        refuse("max_spare_per_thread is " + std::to_string(options.max_spare_per_thread) +
-               ", allowed are 2 to 1000000");
-    if (options.min_spare_shared > options.max_spare_shared)
-        refuse("min_spare_shared is " + std::to_string(options.min_spare_shared) +
-               ", allowed are 0 to max_spare_shared, " + std::to_string(options.max_spare_shared));
-    if (options.epoch <= clock::duration::zero())
-        refuse("epoch is " + std::to_string(options.epoch.count()) + " ns, allowed is more than 0");
-    return {options.max_spare_per_thread / 2, options.max_spare_shared, options.min_spare_shared, options.epoch,
+        detail::raise(std::invalid_argument("object_pool: make is empty, and the objects have no default constructor"),
+                      "an object_pool's make is empty, and the objects have no default constructor");
+    const std::uint32_t magazine = detail::checked_range("object_pool", "max_spare_per_thread",
+                                                         options.max_spare_per_thread, 2, 1'000'000) / 2;
+    detail::check_option(options.max_spare_shared == 0 || options.max_spare_shared >= magazine, "object_pool",
+                         "max_spare_shared", options.max_spare_shared,
+                         "is 0, or half of max_spare_per_thread and more, since so many are shared at a time");
+    static_cast<void>(detail::checked_range("object_pool", "min_spare_shared", options.min_spare_shared, 0,
+                                            options.max_spare_shared));
+    detail::check_option(options.epoch > clock::duration::zero(), "object_pool", "epoch", options.epoch,
+                         "is more than 0");
+    return {magazine, options.max_spare_shared, options.min_spare_shared, options.epoch,
             options.runs_on, &object_pool::destroy};
 }
 

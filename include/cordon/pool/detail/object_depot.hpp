@@ -295,10 +295,10 @@ private:
     bool something_ages() const noexcept { return lent_ || spares_ > terms_.fewest; }
     void arm_if_needed() noexcept {
         if (armed_ || !terms_.runs_on || !something_ages()) return;
-        const deadline end = deadline::after(terms_.epoch);
-        if (end.is_never()) return;
+        when = next_epoch_;  // which others may have begun meanwhile; unless nobody did for long
+        if (when <= clock::now()) when = deadline::after(terms_.epoch).time();
+        if (when == (clock::time_point::max)()) return;
         armed_ = true;
-        when = end.time();
         terms_.runs_on.timers().arm(*this);
     }
     static void fired(timer& t) noexcept {
