@@ -656,8 +656,8 @@ TEST_CASE("options that make no sense are refused with the field, its value and 
     CHECK(refusal({.max_spare_shared = 50, .min_spare_shared = 51}) ==
           "object_pool: min_spare_shared is 51, allowed are 0 to 50");
     CHECK(refusal({.max_spare_shared = 31}) ==
-          "object_pool: max_spare_shared is 31, allowed is 0, or half of max_spare_per_thread and more, since so many are "
-          "shared at a time");
+          "object_pool: max_spare_shared is 31, allowed is 0, or half of max_spare_per_thread and more, since so many "
+          "are shared at a time");
     CHECK(refusal({.max_spare_shared = 32}) == "accepted");
     CHECK(refusal({.epoch = 0s}) == "object_pool: epoch is 0 ns, allowed is more than 0");
     CHECK_THROWS_WITH(object_pool<counted>{{}},
