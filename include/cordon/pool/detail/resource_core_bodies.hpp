@@ -358,7 +358,7 @@ inline std::vector<pool_holder> resource_core::holders() const {
             if (p->lent) all.push_back(holder(*p, now));
     }
     const auto longer = [](const pool_holder& a, const pool_holder& b) { return a.held_for > b.held_for; };
-    std::stable_sort(all.begin(), all.end(), longer);
+    std::sort(all.begin(), all.end(), longer);
     for (pool_holder& h : all) {
         h.pool = name_;
         find_task(h);
