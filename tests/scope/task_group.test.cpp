@@ -1139,7 +1139,7 @@ TEST_CASE("what a pool's thread runs next does not hold up the join of children 
     co::task_group group(pool), others(pool);
     std::binary_semaphore spawned(0), joined(0);
     bool in_time = false;
-    const auto blocks = [&] { in_time = joined.try_acquire_for(10s); };
+    const auto blocks = [&] { in_time = joined.try_acquire_for(5s); };
     const auto ends = []() -> co::task<> { co_return; };
     co::async_event event;
     SECTION("a child of another group") {

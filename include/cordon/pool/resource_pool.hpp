@@ -179,6 +179,7 @@ public:
     /// Keeps of what is idle those for which `keep(t)` is true.
     /// Returns:       how many went
     /// Errors:        what `keep` throws: that one and those not yet asked stay. Those that stay are in their order
+    /// Cost:          for each that is idle a walk past the others, under the lock
     template <std::predicate<T&> F>
     std::size_t retain(F keep);
     /// Lends none of the present resources any more: those that are idle go at once, the others as they come back or
