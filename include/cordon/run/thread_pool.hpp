@@ -267,7 +267,7 @@ inline void thread_pool::work(worker& self) noexcept {
     const detail::executor_entry entry(this, clock::now(), &self, &self.ends);
     for (;;) {
         if (work_item* const item = next(self)) {
-            self.ends.before(*item);
+            self.ends.before(*item);  // H2, see held_ends.hpp
             item->run(*item);
         } else if (!stopping_.load(std::memory_order_seq_cst)) sleep(self);
         else if (nobody_runs() && !anything_queued()) return;
@@ -285,13 +285,13 @@ inline work_item* thread_pool::next(worker& self) noexcept {
     if (!self.searching) {
         if (++self.turns >= self.pace.items()) [[unlikely]] {
             self.turns = 0;
-            self.ends.count();
+            self.ends.count();  // H3
             self.pace.looked(look_at_clock());
             if (work_item* const item = take_shared(self, self.ready.room() == 0)) return item;
             if (work_item* const item = poach(self)) return item;
         }
         if (work_item* const item = self.ready.pop()) return item;
-        self.ends.count();
+        self.ends.count();  // H3
         self.searching = true;
         state_.fetch_add(one_searching, std::memory_order_relaxed);
     }
