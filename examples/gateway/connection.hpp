@@ -134,13 +134,13 @@ private:
         const co::clock::time_point came = co::clock::now();
         co::bulkhead::permit place;
         if (guard.opts.requests) {
-            auto got = co_await co::as_outcome(co::with(guard.places.acquire(), co::until(due)));
+            auto got = co_await co::as_outcome(co::with(guard.requests->acquire(), co::until(due)));
             if (got.is_rejected()) co_return answer_to(got.rejection());
             if (!got.has_value()) co_return answer_too_late();
             place = *std::move(got);
         }
-        if (guard.opts.shedder && !guard.door.try_acquire(came))
-            co_return answer_to(co::rejection(co::reject_reason::full, guard.door.name()));
+        if (guard.opts.shedder && !guard.door->try_acquire(came))
+            co_return answer_to(co::rejection(co::reject_reason::full, guard.door->name()));
         const co::outcome<void> body = co_await co::as_outcome(co::with(receive_body(parser), co::until(due)));
         if (!body.has_value()) co_return answer_to_broken_request(body.error());
 
@@ -148,19 +148,49 @@ private:
         onward.prepare_payload();
         if (due.expired()) co_return answer_too_late();
         if (to.opts.redis) co_return co_await look_up(onward, to, due);
-        auto attempt = [&] { return links_.to(to.opts.upstream).exchange(onward, to.opts.upstream); };
+        if (to.replicas.size() > 1) co_return co_await spread(onward, to, due);
+        const tcp::endpoint where = to.replicas.front().where;
+        auto attempt = [&] { return links_.to(where).exchange(onward, where); };
         if (!to.opts.has_guards()) {
             co::outcome<response> ended = co_await co::as_outcome(co::with(attempt(), co::until(due)));
             co_return answer_from(std::move(ended));
         }
         if (to.opts.hedge && is_read(onward.method())) {
-            auto copy = [&] { return send_copy(onward, to.opts.upstream); };
+            auto copy = [&] { return send_copy(onward, where); };
             co::outcome<response> ended = co_await co::as_outcome(co::with(to.hedged(copy), co::until(due)));
             co_return answer_from(std::move(ended));
         }
         const co::any_pipeline<response>& guarded = may_repeat(onward.method()) ? to.repeated : to.once;
         co::outcome<response> ended = co_await co::as_outcome(co::with(guarded(attempt), co::until(due)));
         co_return answer_from(std::move(ended));
+    }
+
+    /// The same of a route with several upstreams: each attempt and each copy goes to another than the one before.
+    co::task<response> spread(request& onward, route& to, co::deadline due) {
+        const bool has_copies = to.opts.hedge && is_read(onward.method());
+        std::size_t turn = to.memory->turn.fetch_add(1, std::memory_order_relaxed);
+        auto attempt = [&] {
+            if (has_copies) return send_copy_to_next(onward, to, turn);
+            return send_to_next(onward, to, turn);
+        };
+        const co::any_pipeline<response>* guarded = &to.once;
+        if (may_repeat(onward.method())) guarded = &to.repeated;
+        if (has_copies) guarded = &to.hedged;
+        co_return answer_from(co_await co::as_outcome(co::with((*guarded)(attempt), co::until(due))));
+    }
+    /// To the upstream whose turn it is; past those whose breakers refuse, unless all do.
+    co::task<response> send_to_next(request& onward, route& to, std::size_t& turn) {
+        for (std::size_t left = to.replicas.size();; --left) {
+            const replica& next = to.replicas[turn++ % to.replicas.size()];
+            auto attempt = [&] { return links_.to(next.where).exchange(onward, next.where); };
+            co::outcome<response> ended = co_await co::as_outcome(next.guarded(attempt));
+            const bool refused = ended.is_rejected() && ended.rejection().reason == co::reject_reason::circuit_open;
+            if (!refused || left == 1) co_return std::move(ended).value();
+        }
+    }
+    co::task<response> send_copy_to_next(const request& onward, route& to, std::size_t& turn) {
+        request own = onward;
+        co_return co_await send_to_next(own, to, turn);
     }
 
     /// The value of the key that the path is.
@@ -196,9 +226,9 @@ private:
         const std::string_view said = header.empty() ? "" : sole(asked, header).value_or("");
         const bool is_name = !said.empty() && said.size() <= max_client_name;
         const std::string client = is_name ? header + ": " + std::string(said) : peer_;
-        if (guard.clients.try_acquire(client)) return std::nullopt;
-        return answer_to(co::rejection(co::reject_reason::rate_limited, guard.clients.name(),
-                                       guard.clients.time_until(client)));
+        if (guard.clients->try_acquire(client)) return std::nullopt;
+        return answer_to(co::rejection(co::reject_reason::rate_limited, guard.clients->name(),
+                                       guard.clients->time_until(client)));
     }
 
     /// What the gateway says itself; nothing for what is passed on.
