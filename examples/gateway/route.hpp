@@ -11,16 +11,10 @@
 
 #include <cordon/cordon.hpp>
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
-#include <exception>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 namespace gateway {
@@ -35,15 +29,8 @@ struct replica {
 /// What a route knows of its calls, and does not forget with their numbers.
 class route_memory {
 public:
-    explicit route_memory(const route_options& o)
-        : name(o.prefix.empty() ? "upstream" : o.prefix), budget(budget_of(o)), copies(hedge_of(o)),
-          kept(o.redis.value_or(redis_numbers()).keep, cache_of(o)), flights({.name = name}) {}
-
-    void set(const route_options& o) {
-        budget.set(budget_of(o));
-        copies.set(hedge_of(o));
-        kept.set(o.redis.value_or(redis_numbers()).keep, cache_of(o));
-    }
+    explicit route_memory(const route_options& o);
+    void set(const route_options& o);
 
     const std::string name;
     co::retry_budget budget;
@@ -53,19 +40,9 @@ public:
     std::atomic<std::size_t> turn{0};        // of several upstreams, the one whose turn it is
 
 private:
-    [[nodiscard]] co::retry_budget_options budget_of(const route_options& o) const {
-        return {.name = name, .ratio = o.retry.value_or(retry_numbers()).budget_ratio};
-    }
-    [[nodiscard]] co::hedge_options hedge_of(const route_options& o) {
-        const hedge_numbers numbers = o.hedge.value_or(hedge_numbers());
-        return {.name = name,
-                .after = numbers.delay ? co::hedge_delay(*numbers.delay) : co::percentile(numbers.percentile),
-                .budget = &budget,
-                .within_retry = true};
-    }
-    [[nodiscard]] co::cache_options cache_of(const route_options& o) const {
-        return {.name = name, .stale_for = o.redis.value_or(redis_numbers()).stale};
-    }
+    [[nodiscard]] co::retry_budget_options budget_of(const route_options& o) const;
+    [[nodiscard]] co::hedge_options hedge_of(const route_options& o);
+    [[nodiscard]] co::cache_options cache_of(const route_options& o) const;
 };
 
 class route {
@@ -73,13 +50,7 @@ public:
     /// `before`: what the route of that prefix was until now, or nothing. What it knows goes on if it shares an
     /// upstream with this one. Of a breaker with other numbers that is only whether it is open; a bulkhead for which
     /// another number may wait begins anew.
-    route(const route_options& o, const route* before)
-        : opts(o), memory(goes_on_from(before) ? before->memory : std::make_shared<route_memory>(o)),
-          slots(o.bulkhead, memory->name, goes_on_from(before) ? &before->slots : nullptr),
-          replicas(replicas_from(before)), repeated(around(attempts())), once(around(1)), hedged(around_copies()),
-          lookups(co::pipeline(tried(attempts()), *replicas.front().breaker, *slots, each_in_time())
-                      .ignoring([](const co::rejection&) { return true; })
-                      .ignoring([](const std::exception& e) { return is_no_text(e); })) {}
+    route(const route_options& o, const route* before);
 
     /// Has what it goes on with take its numbers, for all calls that begin from now on.
     void take_over() {
@@ -103,67 +74,18 @@ public:
     const co::any_pipeline<looked_up> lookups;        // of a redis
 
 private:
-    [[nodiscard]] bool goes_on_from(const route* before) const {
-        if (before == nullptr || before->opts.redis.has_value() != opts.redis.has_value()) return false;
-        return std::any_of(opts.upstreams.begin(), opts.upstreams.end(),
-                           [&](const tcp::endpoint& where) { return before->breaker_of(where) != nullptr; });
-    }
-    [[nodiscard]] std::shared_ptr<co::circuit_breaker> breaker_of(const tcp::endpoint& where) const {
-        for (const replica& r : replicas)
-            if (r.where == where) return r.breaker;
-        return nullptr;
-    }
-    [[nodiscard]] std::vector<replica> replicas_from(const route* before) const {
-        std::vector<replica> all;
-        for (const tcp::endpoint& where : opts.upstreams) {
-            auto breaker = goes_on_from(before) ? before->breaker_of(where) : nullptr;
-            if (!breaker || before->opts.breaker != opts.breaker) {
-                const auto fresh = std::make_shared<co::circuit_breaker>(breaker_numbers_of_this());
-                if (breaker && before->opts.breaker && opts.breaker) fresh->restore(breaker->export_state());
-                breaker = fresh;
-            }
-            all.push_back({where, breaker, {}});
-            if (is_spread()) all.back().guarded = judged(co::pipeline(*breaker, *slots, each_in_time()));
-        }
-        return all;
-    }
-    [[nodiscard]] co::circuit_breaker_options breaker_numbers_of_this() const {
-        if (!opts.breaker) return {.name = memory->name, .initial = co::breaker_state::disabled};
-        return {.name = memory->name,
-                .window = co::last_calls(opts.breaker->window),
-                .min_calls = opts.breaker->min_calls,
-                .failure_rate = opts.breaker->failure_rate,
-                .open_for = opts.breaker->open_for};
-    }
+    [[nodiscard]] bool goes_on_from(const route* before) const;
+    [[nodiscard]] std::shared_ptr<co::circuit_breaker> breaker_of(const tcp::endpoint& where) const;
+    [[nodiscard]] std::vector<replica> replicas_from(const route* before) const;
 
     [[nodiscard]] bool is_spread() const noexcept { return opts.upstreams.size() > 1; }
     [[nodiscard]] int attempts() const noexcept { return opts.retry ? opts.retry->attempts : 1; }
 
-    /// The timeout of the whole is the request's own: who calls says `until`. An answer that says that the upstream
-    /// failed counts like none at all. A refusal is final: the client is told at once, and can ask elsewhere. Guards
-    /// that are not wanted let everything through, so that all routes have one type of pipeline.
-    co::any_pipeline<response> around(int attempts) {
-        if (is_spread()) return judged(co::pipeline(tried(attempts)));
-        return judged(co::pipeline(tried(attempts), *replicas.front().breaker, *slots, each_in_time()));
-    }
-    /// The same, with the copies inside of the retries: a copy is guarded like the call.
-    co::any_pipeline<response> around_copies() {
-        if (is_spread()) return judged(co::pipeline(tried(attempts()), memory->copies));
-        return judged(co::pipeline(tried(attempts()), memory->copies, *replicas.front().breaker, *slots,
-                                   each_in_time()));
-    }
-    co::retry_policy<> tried(int attempts) {
-        const std::chrono::milliseconds base = opts.retry.value_or(retry_numbers()).backoff;
-        const co::backoff waits = co::exponential(base, 10 * base, co::full_jitter);
-        return co::retry(attempts, {.backoff = waits, .budget = &memory->budget});
-    }
+    co::any_pipeline<response> around(int attempts) const;
+    co::any_pipeline<response> around_copies() const;
+    co::any_pipeline<looked_up> around_look_ups() const;
+    co::retry_policy<> tried(int attempts) const;
     co::timeout_policy each_in_time() const { return co::timeout(opts.attempt.value_or(longest_deadline)); }
-    template <class Pipeline>
-    static co::any_pipeline<response> judged(Pipeline around) {
-        return std::move(around)
-            .failing_when([](const response& r) { return r.result_int() >= 500; })
-            .ignoring([](const co::rejection&) { return true; });
-    }
 };
 
 }  // namespace gateway
