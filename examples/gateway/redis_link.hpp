@@ -76,18 +76,18 @@ private:
         co::registry::registration seen;  // dies first: another of the prefix may come while look-ups use this one
 
         [[nodiscard]] bool leads(const route_options& r) const {
-            return r.redis && r.prefix == prefix && r.upstream == where;
+            return r.redis && r.prefix == prefix && r.upstreams.front() == where;
         }
     };
 
     [[nodiscard]] std::shared_ptr<pool> made(const route_options& route) const {
-        const auto connect = [io = io_, where = route.upstream] { return redis::connection::open(io, where); };
+        const auto connect = [io = io_, where = route.upstreams.front()] { return redis::connection::open(io, where); };
         co::resource_pool_options<redis::connection> options{.name = route.prefix};
         options.usable = [](redis::connection& c) { return c.is_quiet(); };
         return std::make_shared<pool>(route.redis->connections, connect, std::move(options));
     }
     void add(const route_options& route) {
-        link fresh{route.prefix, route.upstream, made(route), {}};
+        link fresh{route.prefix, route.upstreams.front(), made(route), {}};
         fresh.seen = metrics_.add(*fresh.connections, {.labels = {{"thread", thread_}}});
         links_.push_back(std::move(fresh));
     }
