@@ -314,7 +314,7 @@ private:
         } catch (const system_error& e) {
             ++shared_.upstream_failures;
             return own_answer(http::status::bad_gateway, "no answer from the upstream: " + e.code().message());
-        } catch (const redis::error& e) {
+        } catch (const redis::failure& e) {
             ++shared_.upstream_failures;
             return own_answer(http::status::bad_gateway, std::string("no answer from the upstream: ") + e.what());
         }

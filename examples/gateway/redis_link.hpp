@@ -61,11 +61,17 @@ public:
     }
 
     /// Asks a server of the pool for the value of a key.
-    /// Errors:        system_error if there is no connection or no answer, `redis::error` if it is one
+    /// Errors:        system_error if there is no connection or no answer, `redis::protocol_error` if that is none,
+    ///                `redis::error` if it is one, after which the connection serves the next
     /// Cancellation:  a cancel point; stopped, the connection is given up, since a reply may still be on its way
     static co::task<looked_up> look_up(pool& from, std::string key) {
         auto connection = co_await from.acquire();
-        co_return co_await connection->command("GET", key);
+        try {
+            co_return co_await connection->command("GET", key);
+        } catch (const redis::error&) {
+            connection.mark_clean();
+            throw;
+        }
     }
 
 private:
