@@ -35,6 +35,8 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -48,6 +50,7 @@ struct retry_event {
 };
 
 struct retry_options {
+    std::string_view name = {};
     cordon::backoff backoff = constant(std::chrono::milliseconds(500));
     retry_budget* budget = nullptr;                        ///< shared by all that call the same service; outlives them
     clock::duration max_duration = clock::duration::max();  ///< no retry begins later than this after the first attempt
@@ -100,13 +103,24 @@ class retry_operation;
 template <class Hint = detail::no_hint>
 class retry_policy {
 public:
+    static constexpr std::string_view kind = "retry";
+
+    /// Since it was made.
+    struct snapshot {
+        std::uint64_t retries = 0;          ///< attempts that were made after a first one
+        std::uint64_t recovered = 0;        ///< calls that were a success after that
+        std::uint64_t gave_up = 0;          ///< calls that failed all the same; what is not retried at all is not among them
+        std::uint64_t listener_errors = 0;  ///< exceptions of `on_retry`
+    };
+
     retry_policy(int attempts, const retry_options& options, Hint hint = {})
-        : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)) {}
+        : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)),
+          name_(options.name) {}
     retry_policy(retry_policy&& other) noexcept(std::is_nothrow_move_constructible_v<Hint>)
         : terms_(other.terms_.load()), seed_(other.seed_), random_(seed_), hint_(std::move(other.hint_)),
-          listener_errors_(other.listener_errors()) {}
+          counts_(other.stats()), name_(std::move(other.name_)) {}
 
-    /// For the calls that begin from now on; those in flight keep what they have. The seed stays.
+    /// For the calls that begin from now on; those in flight keep what they have. Name and seed stay.
     /// Errors:        as `retry`
     void set(int attempts, const retry_options& options = {}) { terms_.store(checked(attempts, options)); }
 
@@ -115,13 +129,8 @@ public:
     template <class F>
     [[nodiscard]] retry_policy<F> honoring(F hint) && {
         const detail::retry_terms t = terms_.load();
-        return retry_policy<F>(t.attempts, {t.backoff, t.budget, t.max_duration, t.on_retry, t.argument, seed_},
+        return retry_policy<F>(t.attempts, {name_, t.backoff, t.budget, t.max_duration, t.on_retry, t.argument, seed_},
                                std::move(hint));
-    }
-
-    /// What `on_retry` has thrown, since this was made.
-    [[nodiscard]] std::uint64_t listener_errors() const noexcept {
-        return listener_errors_.load(std::memory_order_relaxed);
     }
 
     /// `call()`, as often as it takes.
@@ -132,10 +141,32 @@ public:
             *this, detail::call_of(std::forward<F>(call)), detail::judge<Classifier>(classify));
     }
 
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    [[nodiscard]] snapshot stats() const noexcept {
+        return {counts_.retries.load(std::memory_order_relaxed), counts_.recovered.load(std::memory_order_relaxed),
+                counts_.gave_up.load(std::memory_order_relaxed),
+                counts_.listener_errors.load(std::memory_order_relaxed)};
+    }
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.counter("retries", now.retries, "Attempts that were made after a first one.");
+        sink.counter("recovered", now.recovered, "Calls that were a success after that.");
+        sink.counter("gave_up", now.gave_up, "Calls that failed all the same.");
+        sink.counter("listener_errors", now.listener_errors, "Exceptions of on_retry.");
+    }
+
 private:
     template <operation O, class Judge, class Policy>
     friend class detail::retry_operation;
 
+    struct counters {
+        counters() = default;
+        explicit counters(const snapshot& s) noexcept
+            : retries(s.retries), recovered(s.recovered), gave_up(s.gave_up), listener_errors(s.listener_errors) {}
+        std::atomic<std::uint64_t> retries{0}, recovered{0}, gave_up{0}, listener_errors{0};
+    };
+    static void add_to(std::atomic<std::uint64_t>& counter) noexcept { counter.fetch_add(1, std::memory_order_relaxed); }
     static detail::retry_terms checked(int attempts, const retry_options& o) {
         detail::check_option(attempts >= 1, "retry", "attempts", attempts,
                              "are 1, which is no retry, to unlimited_attempts");
@@ -148,7 +179,7 @@ private:
         try {
             t.on_retry(decided, t.argument);
         } catch (...) {
-            listener_errors_.fetch_add(1, std::memory_order_relaxed);
+            add_to(counts_.listener_errors);
         }
 #else
         t.on_retry(decided, t.argument);
@@ -170,7 +201,8 @@ private:
     std::uint64_t seed_;
     mutable detail::random_source random_;
     [[no_unique_address]] Hint hint_;
-    mutable std::atomic<std::uint64_t> listener_errors_{0};
+    mutable counters counts_;
+    std::string name_;
 };
 
 /// At most `attempts` calls in all, the first included.
@@ -222,6 +254,7 @@ public:
             sleep_.reset();
             this->call_.again();
             ++made_;
+            Policy::add_to(policy_->counts_.retries);
             if (!this->call_.ready()) return this->call_.start(this->here());
             return after_attempt();
         }
@@ -243,7 +276,7 @@ public:
         /// Of an attempt that has ended: whether there is another, after delay_.
         bool fails_on() noexcept {
             const verdict v = this->call_.judged_by(judge_);
-            if (terms_.budget != nullptr && made_ > 1) terms_.budget->retry_ended();
+            if (made_ > 1) [[unlikely]] retry_ended(v);
             const bool again = v != verdict::success && try_again(v);
             if (!again && terms_.budget != nullptr) {
                 if (v == verdict::success || v == verdict::failure) terms_.budget->ended(v == verdict::failure);
@@ -251,13 +284,24 @@ public:
             }
             return again;
         }
+        CORDON_NOINLINE void retry_ended(verdict v) noexcept {
+            if (terms_.budget != nullptr) terms_.budget->retry_ended();
+            if (v == verdict::success) Policy::add_to(policy_->counts_.recovered);
+        }
         CORDON_NOINLINE bool try_again(verdict v) noexcept {
             const outcome<value_type>* const failed = this->call_.failure();
             const bool refused = failed != nullptr && failed->is_rejected();
             const bool asks_again = v == verdict::failure || (v == verdict::ignored && refused &&
                                                               !Judge::judges_rejections &&
                                                               is_temporary(failed->rejection().reason));
-            if (!asks_again || made_ == terms_.attempts || this->ctx->stop_requested()) return false;
+            if (!asks_again) return false;
+            if (decides_to(failed, refused)) return true;
+            Policy::add_to(policy_->counts_.gave_up);
+            return false;
+        }
+        /// Whether a call that has failed is tried again, after delay_.
+        bool decides_to(const outcome<value_type>* failed, bool refused) noexcept {
+            if (made_ == terms_.attempts || this->ctx->stop_requested()) return false;
             const auto number = static_cast<std::uint32_t>(made_ - 1);
             if (number == 0) memory_ = 0;
             std::construct_at(&delay_, terms_.backoff.delay(number, policy_->random_.next(), memory_));
