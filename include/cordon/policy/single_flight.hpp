@@ -26,6 +26,7 @@
 #include <cordon/scope/as_outcome.hpp>
 
 #include <array>
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -86,7 +87,9 @@ public:
 
     [[nodiscard]] snapshot stats() const noexcept {
         const std::lock_guard lock(mutex_);
-        return counts_;
+        snapshot now = counts_;
+        now.shared = shared_.load(std::memory_order_relaxed);
+        return now;
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
     template <class Sink>
@@ -123,6 +126,7 @@ private:
     mutable std::mutex mutex_;
     std::array<list, 64> flights_;  // this and the rest under mutex_
     snapshot counts_;
+    std::atomic<std::uint64_t> shared_{0};  // by who has the outcome: one that is told may have been stopped by then
     std::string name_;
 };
 
@@ -208,7 +212,6 @@ void single_flight<Key, T>::finish(member& first, const outcome<T>& ended) noexc
         if (first.behind.empty()) return;  // F2: they have left meanwhile
         member& next = first.behind.pop_front();
         --counts_.waiting;
-        ++counts_.shared;
         next.result.set(std::move(result));
         more = !first.behind.empty();
     }
@@ -269,7 +272,10 @@ task<outcome<T>> single_flight<Key, T>::run(Key key, Call call) {
     if (!join(me)) {
         told got = co_await me.result.wait(detail::flight_label);
         me.over = got.has_value();
-        if (got) co_return *std::move(got);
+        if (got) {
+            shared_.fetch_add(1, std::memory_order_relaxed);
+            co_return *std::move(got);
+        }
         took_over();
     }
     outcome<T> ended = co_await as_outcome(detail::call_of(call));
