@@ -730,6 +730,28 @@ TEST_CASE("numbers may change while it is used: calls in flight keep theirs", "[
     });
 }
 
+TEST_CASE("a call that has not failed yet takes the numbers that are there when it does, but keeps its budget and time",
+          "[policy][retry]") {
+    simulation sim;
+    sim.run([&]() -> task<> {
+        retry_budget before{co::in_flight_budget_options{}}, after{co::in_flight_budget_options{.min_in_flight = 0}};
+        auto guarded = pipeline(retry(2, {.backoff = constant(1h), .budget = &before}));
+        service s("FFFS", 10ms);
+        const auto changes = [&]() -> task<> {
+            co_await co::sleep_for(5ms);
+            guarded.get<0>().set(4, {.backoff = constant(1ms), .budget = &after, .max_duration = 0s});
+        };
+        const auto calls = [&]() -> task<> {
+            const int got = co_await guarded(s.fetch());
+            CHECK(got == 4);
+        };
+        co_await co::when_all(calls(), changes());
+        CHECK(before.stats().granted == 3);
+        CHECK(before.stats().calls_in_flight == 0);
+        CHECK(after.stats().rejected == 0);
+    });
+}
+
 TEST_CASE("a retry of its own, without a pipeline, judges as a pipeline does", "[policy][retry]") {
     simulation sim;
     service s("FFS"), wrong("LS");

@@ -73,11 +73,15 @@ struct no_hint {};
     return reason == rate_limited || reason == circuit_open || reason == full;
 }
 
-struct retry_terms {
-    int attempts = 3;
-    cordon::backoff backoff;
+/// What a call keeps from its beginning.
+struct fixed_retry_terms {
     retry_budget* budget = nullptr;
     clock::duration max_duration = clock::duration::max();
+};
+struct retry_terms {
+    fixed_retry_terms fixed;
+    int attempts = 3;
+    cordon::backoff backoff;
     void (*on_retry)(const retry_event&, void*) = nullptr;
     void* argument = nullptr;
 };
@@ -120,7 +124,8 @@ public:
         : terms_(other.terms_.load()), seed_(other.seed_), random_(seed_), hint_(std::move(other.hint_)),
           counts_(other.stats()), name_(std::move(other.name_)) {}
 
-    /// For the calls that begin from now on; those in flight keep what they have. Name and seed stay.
+    /// For the calls that have not failed yet; the budget and `max_duration` for those that begin from now on. Name and
+    /// seed stay.
     /// Errors:        as `retry`
     void set(int attempts, const retry_options& options = {}) { terms_.store(checked(attempts, options)); }
 
@@ -129,7 +134,7 @@ public:
     template <class F>
     [[nodiscard]] retry_policy<F> honoring(F hint) && {
         const detail::retry_terms t = terms_.load();
-        return retry_policy<F>(t.attempts, {name_, t.backoff, t.budget, t.max_duration, t.on_retry, t.argument, seed_},
+        return retry_policy<F>(t.attempts, {name_, t.backoff, t.fixed.budget, t.fixed.max_duration, t.on_retry, t.argument, seed_},
                                std::move(hint));
     }
 
@@ -172,7 +177,7 @@ private:
                              "are 1, which is no retry, to unlimited_attempts");
         detail::check_option(o.max_duration >= clock::duration::zero(), "retry", "max_duration", o.max_duration,
                              "is what is not negative");
-        return {attempts, o.backoff, o.budget, o.max_duration, o.on_retry, o.argument};
+        return {{o.budget, o.max_duration}, attempts, o.backoff, o.on_retry, o.argument};
     }
     void tell(const detail::retry_terms& t, const retry_event& decided) const noexcept {
 #if defined(__cpp_exceptions)
@@ -232,9 +237,9 @@ public:
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
             if (context_access::stop_arrived(r.ctx())) return r.stop_later();
-            std::construct_at(&terms_, policy_->terms_.load());
-            if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, quick_now());
-            if (terms_.budget != nullptr) terms_.budget->called();
+            std::construct_at(&fixed_, policy_->terms_.template load_first<fixed_retry_terms>());
+            if (fixed_.max_duration != clock::duration::max()) std::construct_at(&began_, quick_now());
+            if (fixed_.budget != nullptr) fixed_.budget->called();
             ++made_;
             if (!this->call_.ready()) return this->call_.start(this->here());
             return after_attempt();
@@ -265,10 +270,10 @@ public:
         }
         CORDON_NOINLINE std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
             discard(child);
-            if (terms_.budget != nullptr) {
-                if (sleep_) terms_.budget->refund();
-                else if (made_ > 1) terms_.budget->retry_ended();
-                terms_.budget->uncounted();
+            if (fixed_.budget != nullptr) {
+                if (sleep_) fixed_.budget->refund();
+                else if (made_ > 1) fixed_.budget->retry_ended();
+                fixed_.budget->uncounted();
             }
             return this->up.stop();
         }
@@ -278,14 +283,14 @@ public:
             const verdict v = this->call_.judged_by(judge_);
             if (made_ > 1) [[unlikely]] retry_ended(v);
             const bool again = v != verdict::success && try_again(v);
-            if (!again && terms_.budget != nullptr) {
-                if (v == verdict::success || v == verdict::failure) terms_.budget->ended(v == verdict::failure);
-                else terms_.budget->uncounted();
+            if (!again && fixed_.budget != nullptr) {
+                if (v == verdict::success || v == verdict::failure) fixed_.budget->ended(v == verdict::failure);
+                else fixed_.budget->uncounted();
             }
             return again;
         }
         CORDON_NOINLINE void retry_ended(verdict v) noexcept {
-            if (terms_.budget != nullptr) terms_.budget->retry_ended();
+            if (fixed_.budget != nullptr) fixed_.budget->retry_ended();
             if (v == verdict::success) Policy::add_to(policy_->counts_.recovered);
         }
         CORDON_NOINLINE bool try_again(verdict v) noexcept {
@@ -301,6 +306,7 @@ public:
         }
         /// Whether a call that has failed is tried again, after delay_.
         bool decides_to(const outcome<value_type>* failed, bool refused) noexcept {
+            if (made_ == 1) std::construct_at(&terms_, policy_->terms_.load());
             if (made_ == terms_.attempts || this->ctx->stop_requested()) return false;
             const auto number = static_cast<std::uint32_t>(made_ - 1);
             if (number == 0) memory_ = 0;
@@ -308,9 +314,9 @@ public:
             if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
-            if (terms_.max_duration != clock::duration::max() && quick_now() - began_ > terms_.max_duration - delay_)
+            if (fixed_.max_duration != clock::duration::max() && quick_now() - began_ > fixed_.max_duration - delay_)
                 return false;
-            if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
+            if (fixed_.budget != nullptr && !fixed_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {
                 const failure why(failed);
                 policy_->tell(terms_, {number, delay_, why});
@@ -327,7 +333,10 @@ public:
         [[no_unique_address]] Judge judge_;
         // Most calls end with their first attempt: what only a failure needs is not written before there is one.
         union {
-            retry_terms terms_;  ///< from start() on
+            fixed_retry_terms fixed_;  ///< from start() on
+        };
+        union {
+            retry_terms terms_;  ///< from the first failure on
         };
         union {
             clock::time_point began_;  ///< if there is a max_duration
