@@ -104,7 +104,7 @@ public:
     }
 
     /// A policy for calls whose answer is the value of `key`.
-    [[nodiscard]] bound for_key(Key key) { return bound(*this, std::move(key)); }
+    [[nodiscard]] bound for_key(Key key) CORDON_LIFETIME_BOUND { return bound(*this, std::move(key)); }
 
     /// The value of `key`, if it is not too old. Counts as nothing.
     [[nodiscard]] std::optional<T> try_get(const Key& key) const {

@@ -83,7 +83,7 @@ public:
     }
 
     /// A policy for calls that ask for `key`.
-    [[nodiscard]] bound for_key(Key key) { return bound(*this, std::move(key)); }
+    [[nodiscard]] bound for_key(Key key) CORDON_LIFETIME_BOUND { return bound(*this, std::move(key)); }
 
     [[nodiscard]] snapshot stats() const noexcept {
         const std::lock_guard lock(mutex_);
