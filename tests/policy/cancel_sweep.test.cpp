@@ -160,7 +160,8 @@ TEST_CASE("a timeout around a retry with a budget and a breaker can be stopped a
     expect_clean("F", 1ms, in_vain, [poor](world& w, const sweep_point& at) {
         const auto budget = (poor ? w.last_token : w.tokens).stats();
         // at 4 ms the budget is asked for more, unless there is a stop, or no time for the wait
-        const bool asks = at.variant == sweep_variant::baseline || at.at > (at.variant == sweep_variant::stop ? 4ms : 6ms);
+        const auto until = at.variant == sweep_variant::stop ? 4ms : 6ms;
+        const bool asks = at.variant == sweep_variant::baseline || at.at > until;
         const std::uint64_t refused = poor && asks && w.remote.finished == 2 ? 1 : 0;
         if (at.variant == sweep_variant::baseline && (w.failed_calls != 1 || w.remote.calls != (poor ? 2 : 3)))
             return false;
@@ -191,9 +192,10 @@ TEST_CASE("a timeout around a retry with a budget and a breaker can be stopped a
         const auto finished = static_cast<std::uint64_t>(w.remote.finished);
         if (at.variant == sweep_variant::baseline && (w.decided != 3 || w.retried().retries != 3)) return false;
         // what was decided and not sent was stopped; of the calls the fourth and those after it are a success
-        return w.breaker.stats().calls == finished && w.breaker.stats().failed == std::min<std::uint64_t>(finished, 3) &&
-               budget.granted == w.decided && budget.rejected == 0 &&
-               w.retried_rightly(2, finished - std::min<std::uint64_t>(finished, 3));
+        const auto b = w.breaker.stats();
+        const std::uint64_t failed = std::min<std::uint64_t>(finished, 3);
+        return b.calls == finished && b.failed == failed && budget.granted == w.decided && budget.rejected == 0 &&
+               w.retried_rightly(2, finished - failed);
     });
 }
 
@@ -211,8 +213,8 @@ TEST_CASE("a fallback, around a breaker and a timeout, can be stopped at any poi
             // what has failed is answered; what was stopped has not failed, and no timeout ended it
             return b.calls == b.failed && b.failed == asked && w.each.stats().timed_out == (takes > 3ms ? asked : 0) &&
                    f.answered == static_cast<std::uint64_t>(w.answers) &&
-                   f.failed == static_cast<std::uint64_t>(w.failed_calls) && (waits || asked == f.answered + f.failed) &&
-                   (takes > 3ms || w.remote.finished == w.asked);
+                   f.failed == static_cast<std::uint64_t>(w.failed_calls) &&
+                   (waits || asked == f.answered + f.failed) && (takes > 3ms || w.remote.finished == w.asked);
         });
     };
     // Says what the fallback has counted when that is gone.

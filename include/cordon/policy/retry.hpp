@@ -57,7 +57,7 @@ struct retry_options {
     /// Called for each retry, on the thread of the call; must not block. What it throws is counted, no more.
     void (*on_retry)(const retry_event&, void* argument) = nullptr;
     void* argument = nullptr;
-    std::uint64_t seed = 0;                                ///< of the jitter; 0: chosen by the clock
+    std::uint64_t seed = 0;  ///< of the jitter; 0: one of its own, or the simulation's
 };
 
 /// For `retry`: as often as it takes.
@@ -103,6 +103,7 @@ class retry_operation;
 /// Order:         an outcome that is not the last is destroyed before the next attempt begins, after the wait. Between
 ///                two attempts what else is ready on the executor runs, even if there is nothing to wait for
 /// Threads:       all members from any; moved while nobody uses it. Its jitter begins anew then
+/// Lifetime:      outlives its calls
 /// Cost:          no frame and no allocation of its own
 template <class Hint = detail::no_hint>
 class retry_policy {
@@ -113,7 +114,7 @@ public:
     struct snapshot {
         std::uint64_t retries = 0;          ///< attempts that were made after a first one
         std::uint64_t recovered = 0;        ///< calls that were a success after that
-        std::uint64_t gave_up = 0;          ///< calls that failed all the same; what is not retried at all is not among them
+        std::uint64_t gave_up = 0;          ///< calls that failed in the end with what is worth a retry
         std::uint64_t listener_errors = 0;  ///< exceptions of `on_retry`
     };
 
@@ -134,8 +135,9 @@ public:
     template <class F>
     [[nodiscard]] retry_policy<F> honoring(F hint) && {
         const detail::retry_terms t = terms_.load();
-        return retry_policy<F>(t.attempts, {name_, t.backoff, t.fixed.budget, t.fixed.max_duration, t.on_retry, t.argument, seed_},
-                               std::move(hint));
+        return retry_policy<F>(
+            t.attempts, {name_, t.backoff, t.fixed.budget, t.fixed.max_duration, t.on_retry, t.argument, seed_},
+            std::move(hint));
     }
 
     /// `call()`, as often as it takes.
@@ -157,7 +159,7 @@ public:
         const snapshot now = stats();
         sink.counter("retries", now.retries, "Attempts that were made after a first one.");
         sink.counter("recovered", now.recovered, "Calls that were a success after that.");
-        sink.counter("gave_up", now.gave_up, "Calls that failed all the same.");
+        sink.counter("gave_up", now.gave_up, "Calls that failed in the end.");
         sink.counter("listener_errors", now.listener_errors, "Exceptions of on_retry.");
     }
 
@@ -171,7 +173,7 @@ private:
             : retries(s.retries), recovered(s.recovered), gave_up(s.gave_up), listener_errors(s.listener_errors) {}
         std::atomic<std::uint64_t> retries{0}, recovered{0}, gave_up{0}, listener_errors{0};
     };
-    static void add_to(std::atomic<std::uint64_t>& counter) noexcept { counter.fetch_add(1, std::memory_order_relaxed); }
+    static void add_to(std::atomic<std::uint64_t>& n) noexcept { n.fetch_add(1, std::memory_order_relaxed); }
     static detail::retry_terms checked(int attempts, const retry_options& o) {
         detail::check_option(attempts >= 1, "retry", "attempts", attempts,
                              "are 1, which is no retry, to unlimited_attempts");

@@ -31,8 +31,8 @@ namespace detail {
 /// A deadline that counts when it has ended a call.
 class timeout_attribute : public deadline_attribute {
 public:
-    timeout_attribute(clock::duration d, const std::source_location& where, std::atomic<std::uint64_t>& timed_out) noexcept
-        : deadline_attribute(d, where), counted_(&timed_out) {}
+    timeout_attribute(clock::duration d, const std::source_location& where, std::atomic<std::uint64_t>& count) noexcept
+        : deadline_attribute(d, where), counted_(&count) {}
 
     class layer;
 

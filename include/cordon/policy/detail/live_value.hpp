@@ -24,7 +24,8 @@ namespace detail {
 ///  V1  `version_` is odd while a writer is at work. What was read between two equal even versions was written at once.
 ///  V2  Words are stored with release and loaded with acquire: a reader that met a new word sees the odd version before
 ///      it, so the second look at the version (relaxed is enough behind the acquires) differs from the first.
-/// Cost:          of reading, two loads and one for each word that is read; no write, so that readers do not disturb each other
+/// Cost:          of reading, two loads and one for each word that is wanted; no write, so that readers do not disturb
+///                each other
 template <class T>
     requires std::is_trivially_copyable_v<T> && std::is_default_constructible_v<T>
 class live_value {
