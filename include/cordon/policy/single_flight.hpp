@@ -55,8 +55,8 @@ struct single_flight_options {
 /// Order:         those who wait take over first come, first served
 /// Lifetime:      outlives its calls
 /// Cost:          a frame of the frame cache for each call; a mutex when it begins and when it ends, and a walk over
-///                the keys that are in flight in one of 64 lists; a copy of the value, and the mutex, for each who
-///                waits. No allocation but what a copy of a key does
+///                the keys that are in flight in one of 64 lists; for each who waits a copy of the value, the mutex,
+///                and an addition that counts it. No allocation but what a copy of a key does
 template <class Key, std::copyable T>
 class single_flight {
     class bound;

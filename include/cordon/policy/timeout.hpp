@@ -61,7 +61,8 @@ private:
 /// Order:         under an earlier deadline that one counts
 /// Threads:       all members from any; moved while nobody uses it
 /// Lifetime:      outlives its calls
-/// Cost:          no frame and no allocation of its own; a call that ends without suspending arms no timer
+/// Cost:          no frame and no allocation of its own; a reading of the clock. A call that ends without suspending arms
+///                no timer
 class timeout_policy {
 public:
     static constexpr std::string_view kind = "timeout";
