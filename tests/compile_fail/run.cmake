@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 # Compiles CASE and succeeds only if the compiler refuses it and prints the text of every `// expect: <text>` line.
+# `// flags: <flag>` is one more flag.
 file(STRINGS ${CASE} expected REGEX "^// expect: ")
+file(STRINGS ${CASE} flags REGEX "^// flags: ")
+list(TRANSFORM flags REPLACE "^// flags: " "")
 if(NOT expected)
     message(FATAL_ERROR "${CASE} has no line `// expect: <text>`")
 endif()
 execute_process(
-    COMMAND ${COMPILER} -std=c++20 -fsyntax-only -I ${INCLUDE} ${CASE}
+    COMMAND ${COMPILER} -std=c++20 -fsyntax-only ${flags} -I ${INCLUDE} ${CASE}
     RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(status EQUAL 0)
     message(FATAL_ERROR "${CASE} compiles")

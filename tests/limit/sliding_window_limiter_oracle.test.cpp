@@ -3,28 +3,23 @@
 // every wake-up must agree to the nanosecond.
 #include <cordon/limit/sliding_window_limiter.hpp>
 
-#include <cordon/core/this_task.hpp>
 #include <cordon/core/verdict.hpp>
-#include <cordon/scope/cancel_scope.hpp>
-#include <cordon/scope/task_group.hpp>
-#include <cordon/scope/with_group.hpp>
 #include <cordon/testing/simulation.hpp>
 #include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
 #include "fake_clock.hpp"
+#include "visits.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <deque>
 #include <limits>
 #include <optional>
 #include <random>
 #include <set>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -36,6 +31,8 @@ using co::sliding_window_limiter;
 using co::task;
 using co::verdict;
 using co::testing::simulation;
+using limit_test::come_and_go;
+using limit_test::fresh_seed;
 
 using permit = sliding_window_limiter::permit;
 
@@ -61,12 +58,6 @@ private:
     std::int64_t window_;
     std::vector<std::int64_t> events_;
 };
-
-std::uint64_t fresh_seed(const char* of) {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("%s: seed %llu\n", of, static_cast<unsigned long long>(seed));
-    return seed;
-}
 
 }  // namespace
 
@@ -136,11 +127,8 @@ TEST_CASE("random events, some of which come back, and jumps of the clock agree 
 
 namespace {
 
-/// Who waits from when; until when, if it is stopped before; how long it keeps its permit before that comes back.
-struct visit {
-    std::int64_t comes = 0;
-    std::optional<std::int64_t> leaves, keeps;
-    std::int64_t served = -1;  ///< as simulated
+struct visit : limit_test::visit {
+    std::optional<std::int64_t> keeps;  ///< how long it keeps its permit before that comes back
 };
 
 task<> one(sliding_window_limiter& api, visit& v, std::int64_t t0) {
@@ -217,29 +205,7 @@ TEST_CASE("those who wait are served when a queue before a list of all events wo
         ++compared;
         const auto root = [&]() -> task<> {
             sliding_window_limiter api(limit, std::chrono::nanoseconds(window));
-            const std::int64_t t0 = co::clock::now().time_since_epoch().count();
-            const auto body = [&](co::task_group& group) -> task<> {
-                std::deque<co::cancel_scope> scopes;
-                std::deque<co::task_group> groups;
-                std::vector<std::pair<std::int64_t, std::size_t>> events;  // comes: 2 i, leaves: 2 i + 1
-                for (std::size_t i = 0; i < visits.size(); ++i) {
-                    scopes.emplace_back(group.ctx());
-                    groups.emplace_back(scopes.back().ctx());
-                    events.emplace_back(visits[i].comes, 2 * i);
-                    if (visits[i].leaves) events.emplace_back(*visits[i].leaves, 2 * i + 1);
-                }
-                std::sort(events.begin(), events.end());
-                for (const auto& [when, what] : events) {
-                    co_await co::sleep_until(co::clock::time_point(std::chrono::nanoseconds(t0 + when)));
-                    visit& v = visits[what / 2];
-                    if (what % 2 == 0) groups[what / 2].spawn(one(api, v, t0));
-                    else if (v.served < 0) scopes[what / 2].request_stop();
-                    co_await simulation::settle();
-                }
-                for (co::task_group& g : groups) co_await g.join();
-            };
-            co_await co::with_group(body);
-            CHECK(api.stats().waiting == 0);
+            co_await come_and_go(api, visits, &one);
         };
         simulation(seed).run(root());
         for (std::size_t i = 0; i < visits.size(); ++i) {

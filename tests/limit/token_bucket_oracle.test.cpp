@@ -3,29 +3,20 @@
 // every answer, every wait and every wake-up must agree to the nanosecond.
 #include <cordon/limit/token_bucket.hpp>
 
-#include <cordon/core/this_task.hpp>
-#include <cordon/scope/cancel_scope.hpp>
-#include <cordon/scope/task_group.hpp>
-#include <cordon/scope/with_group.hpp>
 #include <cordon/testing/simulation.hpp>
-#include <cordon/time/sleep.hpp>
 
 #include "catch.hpp"
 #include "exact_bucket.hpp"
 #include "fake_clock.hpp"
+#include "visits.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <deque>
 #include <limits>
 #include <map>
-#include <memory>
-#include <optional>
 #include <random>
-#include <string>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -38,12 +29,8 @@ using co::task;
 using co::token_bucket;
 using co::detail::int128;
 using co::testing::simulation;
-
-std::uint64_t fresh_seed(const char* of) {
-    const std::uint64_t seed = std::random_device{}();
-    std::printf("%s: seed %llu\n", of, static_cast<unsigned long long>(seed));
-    return seed;
-}
+using limit_test::come_and_go;
+using limit_test::fresh_seed;
 
 /// One that is counted without rounding, with times from nanoseconds to months.
 rate some_rate(std::mt19937_64& random) {
@@ -227,12 +214,8 @@ TEST_CASE("rates that are rounded admit no more than asked for, and less by a th
 
 namespace {
 
-/// Who waits for what, from when, and until when if it is stopped before.
-struct visit {
-    std::int64_t comes = 0;
-    std::uint64_t n = 0;
-    std::optional<std::int64_t> leaves;
-    std::int64_t served = -1;  ///< as simulated
+struct visit : limit_test::visit {
+    std::uint64_t n = 0;  ///< what it waits for
 };
 
 task<> one(token_bucket& b, visit& v, std::int64_t t0) {
@@ -304,28 +287,7 @@ TEST_CASE("those who wait are served when a queue before an exact bucket would s
         const auto root = [&]() -> task<> {
             token_bucket b(r, burst);
             b.drain();
-            const std::int64_t t0 = co::clock::now().time_since_epoch().count();
-            const auto body = [&](co::task_group& group) -> task<> {
-                std::deque<co::cancel_scope> scopes;
-                std::deque<co::task_group> groups;
-                std::vector<std::pair<std::int64_t, std::size_t>> events;  // comes: 2 i, leaves: 2 i + 1
-                for (std::size_t i = 0; i < visits.size(); ++i) {
-                    scopes.emplace_back(group.ctx());
-                    groups.emplace_back(scopes.back().ctx());
-                    events.emplace_back(visits[i].comes, 2 * i);
-                    if (visits[i].leaves) events.emplace_back(*visits[i].leaves, 2 * i + 1);
-                }
-                std::sort(events.begin(), events.end());
-                for (const auto& [when, what] : events) {
-                    co_await co::sleep_until(co::clock::time_point(std::chrono::nanoseconds(t0 + when)));
-                    if (what % 2 != 0) scopes[what / 2].request_stop();
-                    else groups[what / 2].spawn(one(b, visits[what / 2], t0));
-                    co_await simulation::settle();
-                }
-                for (co::task_group& g : groups) co_await g.join();
-            };
-            co_await co::with_group(body);
-            CHECK(b.stats().waiting == 0);
+            co_await come_and_go(b, visits, &one);
         };
         simulation(seed).run(root());
         for (std::size_t i = 0; i < visits.size(); ++i) {

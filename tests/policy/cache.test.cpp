@@ -11,14 +11,18 @@
 #include "calls.hpp"
 #include "catch.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <list>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -39,6 +43,123 @@ struct fussy {
     int number;
     const bool* throws;
 };
+
+bool operator==(const answers::snapshot& a, const answers::snapshot& b) {
+    return std::tie(a.entries, a.hits, a.misses, a.refreshes, a.stale, a.evicted) ==
+           std::tie(b.entries, b.hits, b.misses, b.refreshes, b.stale, b.evicted);
+}
+
+/// What a cache has to do and to count, told of each call when it begins and when it ends.
+class ledger {
+public:
+    ledger(co::clock::duration good_for, const co::cache_options& o) : good_for_(good_for), options_(o) {}
+
+    /// Returns:       the number of the call that is made, or 0
+    int begins(int key) {
+        const auto e = find(key);
+        if (e != kept_.end()) {
+            kept_.splice(kept_.end(), kept_, e);
+            const auto old = co::clock::now() - e->since;
+            const bool due = options_.refresh_ahead > 0s && old >= good_for_ - options_.refresh_ahead;
+            if (old < good_for_ && (!due || e->refreshed_by != 0)) {
+                ++counts_.hits;
+                return 0;
+            }
+            if (old < good_for_) {
+                e->refreshed_by = last_ + 1;
+                ++counts_.refreshes;
+            }
+        }
+        ++counts_.misses;
+        return ++last_;
+    }
+    void succeeds(int key, int number) {
+        leaves(key, number);
+        auto e = find(key);
+        if (e != kept_.end() && e->asked > number) return;
+        if (e != kept_.end()) {
+            kept_.erase(e);
+        } else if (kept_.size() == options_.max_entries) {
+            kept_.pop_front();
+            ++counts_.evicted;
+        }
+        kept_.push_back({key, number, 0, co::clock::now()});
+    }
+    /// Returns:       whether an old value answers
+    bool fails(int key, int number) {
+        leaves(key, number);
+        const auto e = find(key);
+        if (e == kept_.end() || co::clock::now() - e->since >= good_for_ + options_.stale_for) return false;
+        ++counts_.stale;
+        return true;
+    }
+    /// Of a call that was stopped, or counts as nothing.
+    void leaves(int key, int number) {
+        if (const auto e = find(key); e != kept_.end() && e->refreshed_by == number) e->refreshed_by = 0;
+    }
+    answers::snapshot counts() const {
+        answers::snapshot now = counts_;
+        now.entries = kept_.size();
+        return now;
+    }
+
+private:
+    struct entry {
+        int key, asked, refreshed_by;
+        co::clock::time_point since;
+    };
+    std::list<entry>::iterator find(int key) {
+        return std::find_if(kept_.begin(), kept_.end(), [&](const entry& e) { return e.key == key; });
+    }
+
+    co::clock::duration good_for_;
+    co::cache_options options_;
+    std::list<entry> kept_;  // the one that was not used for longest first
+    int last_ = 0;
+    answers::snapshot counts_;
+};
+
+/// Who asks for what, when, and how long it has.
+struct request {
+    int key;
+    co::clock::duration at;
+    co::clock::duration within = 1min;
+};
+struct cached_world {
+    cached_world(co::clock::duration good_for, const co::cache_options& o, const char* script)
+        : kept(good_for, o), books(good_for, o), s(script, 2ms) {}
+    answers kept;
+    ledger books;
+    service s;
+    std::uint64_t began = 0;
+    bool right = true;  // everybody had what was to be had
+};
+
+task<> asks(std::shared_ptr<cached_world> w, request r) {
+    co_await co::sleep_for(r.at);
+    struct under_way {
+        explicit under_way(cached_world& in, int k) : world(&in), key(k), number(in.books.begins(k)) {}
+        ~under_way() {
+            if (number != 0) world->books.leaves(key, number);
+        }
+        cached_world* world;
+        int key, number;
+    } mine(*w, r.key);
+    ++w->began;
+    const int sent = w->s.calls + (mine.number != 0 ? 1 : 0);
+    const auto fetch = w->s.fetch();
+    const auto guarded = pipeline(w->kept.for_key(r.key));
+    const auto ended = co_await as_outcome(co::with_timeout(r.within, guarded(fetch)));
+    if (mine.number == 0) {
+        w->right = w->right && ended.has_value();
+    } else if (timed_out_line(ended) == 0) {
+        const char how = w->s.script[std::min(static_cast<std::size_t>(sent), w->s.script.size()) - 1];
+        const int number = how == 'L' ? mine.number : std::exchange(mine.number, 0);
+        if (how == 'S') w->books.succeeds(r.key, number);
+        const bool answered = how == 'S' || (how != 'L' && w->books.fails(r.key, number));
+        w->right = w->right && ended.has_value() == answered && (how != 'S' || *ended == sent);
+    }
+}
 
 }  // namespace
 
@@ -404,38 +525,54 @@ TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be 
     });
 }
 
-TEST_CASE("cached calls can be stopped at any point, and a stopped refresh is made by another",
+TEST_CASE("cached calls can be stopped at any point: every figure is what it has to be",
           "[policy][cache][cancel_sweep][T7]") {
-    struct world {
-        answers kept{10ms, {.refresh_ahead = 5ms, .stale_for = 10ms}};
-        service s{"SFSFS", 1ms};
+    struct config {
+        co::clock::duration good_for;
+        co::cache_options options;
+        const char* script;
+        std::vector<request> requests;
     };
-    std::shared_ptr<world> w;
-    const auto make = [&] {
-        w = std::make_shared<world>();
-        return [](std::shared_ptr<world> in) -> task<> {
-            const auto fetch = in->s.fetch();
-            const auto guarded = pipeline(in->kept.for_key(1));
-            for (int i = 0; i < 6; ++i) {
-                (void)co_await as_outcome(guarded(fetch));
-                co_await co::sleep_for(4ms);
-            }
-        }(w);
+    const config configs[] = {
+        // one beside the other, and one that has the value; another key
+        {1min, {}, "S", {{1, 0ms}, {1, 1ms}, {1, 3ms}, {2, 3ms}}},
+        // too old
+        {3ms, {}, "S", {{1, 0ms}, {1, 4ms}, {1, 6ms}, {1, 9ms}}},
+        // refreshed by one, who is stopped, and then by another, while the rest have the value
+        {10ms, {.refresh_ahead = 8ms}, "S", {{1, 0ms}, {1, 5ms, 1ms}, {1, 5500us}, {1, 6500us}, {1, 7ms}, {1, 9ms}}},
+        // a refresh that fails, and the next
+        {10ms, {.refresh_ahead = 8ms}, "SFRS", {{1, 0ms}, {1, 5ms}, {1, 6ms}, {1, 7500us}, {1, 10ms}, {2, 10ms}}},
+        // old, then too old to answer
+        {3ms, {.stale_for = 6ms}, "SFRF", {{1, 0ms}, {1, 6ms}, {1, 8ms}, {1, 9ms}, {2, 9ms}}},
+        // what is ignored, and no room
+        {1min, {.max_entries = 1}, "SLSSS", {{1, 0ms}, {1, 3ms}, {2, 3ms}, {2, 6ms}, {1, 6ms}, {1, 9ms}, {2, 10ms}}},
     };
-    const auto swept = co::testing::cancel_sweep({.fail_awaits = true}, make, [&](const auto&, co::testing::sweep_point) {
-        // afterwards a call is made as if nothing had happened
-        simulation later(0, {.start = co::clock::time_point(2h)});
-        service fresh("S", 1ms);
-        later.run([&]() -> task<> {
-            const auto fetch = fresh.fetch();
-            const auto guarded = pipeline(w->kept.for_key(1));
-            co_await guarded(fetch);
-        });
-        return w->s.running == 0 && fresh.calls == 1;
-    });
-    INFO(describe(swept));
-    CHECK(swept.findings.empty());
-    CHECK(swept.points > 10);
+    for (const config& of : configs) {
+        for (std::uint64_t seed = 0; seed < 3; ++seed) {
+            std::shared_ptr<cached_world> w;
+            const auto make = [&] {
+                w = std::make_shared<cached_world>(of.good_for, of.options, of.script);
+                std::vector<task<>> all;
+                for (const request& r : of.requests) all.push_back(asks(w, r));
+                return co::when_all(std::move(all));
+            };
+            const auto swept = co::testing::cancel_sweep(
+                {.seed = seed}, make, [&](const auto&, const co::testing::sweep_point& at) {
+                    const auto now = w->kept.stats();
+                    const auto sent = static_cast<std::uint64_t>(w->s.calls);
+                    const bool complete = at.variant != co::testing::sweep_variant::baseline ||
+                                          w->began == of.requests.size();
+                    return complete && w->right && w->s.running == 0 && now == w->books.counts() &&
+                           now.hits + now.misses == w->began && now.misses == sent;
+                });
+            INFO("script " << of.script << " seed " << seed << ": " << describe(swept));
+            CHECK(swept.findings.empty());
+            CHECK(swept.points > 10);
+        }
+    }
+}
+
+TEST_CASE("a refresh that is stopped is made by another", "[policy][cache]") {
     simulation sim;
     sim.run([]() -> task<> {
         answers kept(10ms, {.refresh_ahead = 9ms});

@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,16 +37,41 @@ using co::testing::sweep_variant;
 
 /// What the runs have in common. Made anew for each.
 struct world {
-    explicit world(const char* script, co::clock::duration each) : remote(script, each) {}
+    explicit world(const char* script, co::clock::duration takes) : remote(script, takes) {}
     service remote;
     co::circuit_breaker breaker{{.name = "breaker"}};
     co::retry_budget tokens{co::token_budget_options{.max_tokens = 20, .per_success = 0.001}};
+    co::retry_budget last_token{co::token_budget_options{.max_tokens = 4, .per_success = 0.001}};
     co::retry_budget in_flight{co::in_flight_budget_options{}};
     co::retry_budget windowed{co::retry_budget_options{.ratio = 1, .min_per_second = 10, .window = 10s}};
     waiting_guard guard{1};
-    int failed_calls = 0;  // that ended as failures
-    int asked = 0;         // fallbacks that began to answer
-    int answers = 0;       // of those
+    co::timeout_policy limit = timeout(1s), each = timeout(3ms);
+    std::optional<co::retry_policy<>> retries;
+    std::uint64_t decided = 0;  // retries
+    int failed_calls = 0;       // that ended as failures
+    int asked = 0;              // fallbacks that began to answer
+    int answers = 0;            // of those
+    struct {
+        std::uint64_t answered = 0, failed = 0;
+    } told;                     // by the fallback
+
+    void tries(int attempts, co::retry_options o) {
+        o.on_retry = [](const co::retry_event&, void* n) { ++*static_cast<std::uint64_t*>(n); };
+        o.argument = &decided;
+        retries.emplace(attempts, o);
+    }
+    /// All zero if no call was made.
+    co::retry_policy<>::snapshot retried() const {
+        return retries ? retries->stats() : co::retry_policy<>::snapshot{};
+    }
+    /// Whether the retry has counted what became of `first` calls, all of which were made, if not stopped: attempts
+    /// beyond theirs, those of them that succeeded, and calls that failed all the same.
+    bool retried_rightly(int first, std::uint64_t succeeded) const {
+        const auto now = retried();
+        return now.retries == static_cast<std::uint64_t>(std::max(remote.calls - first, 0)) && now.retries <= decided &&
+               now.recovered == succeeded && now.gave_up == static_cast<std::uint64_t>(failed_calls) &&
+               now.listener_errors == 0;
+    }
 };
 using shared = std::shared_ptr<world>;
 
@@ -69,7 +96,7 @@ void expect_clean(const char* script, co::clock::duration each, Make make, Holds
             return w->remote.running == 0 && flying.calls_in_flight == 0 && flying.retries_in_flight == 0 &&
                    w->guard.stats().available == 1 && w->guard.stats().waiting == 0 && holds(*w, at);
         };
-        auto swept = cancel_sweep({.seed = seed, .max_findings = 1000, .fail_awaits = true}, begin, check);
+        auto swept = cancel_sweep({.seed = seed, .max_findings = 1000}, begin, check);
         // A retry looks at the deadline and gives up before it: not what the baseline did. Those are run below.
         std::erase_if(swept.findings, [](const co::testing::sweep_finding& f) {
             return f.variant == sweep_variant::deadline && says(f.what, "does not run as the baseline did");
@@ -82,7 +109,7 @@ void expect_clean(const char* script, co::clock::duration each, Make make, Holds
             sim.run([&]() -> task<> {
                 (void)co_await as_outcome(co::with_timeout(d, begin()));
                 INFO("deadline after " << d.count() << " ns");
-                CHECK(check(0, sweep_point{.variant = sweep_variant::deadline}));
+                CHECK(check(0, sweep_point{.variant = sweep_variant::deadline, .at = d}));
             });
             CHECK(sim.armed_timers() == 0);
         }
@@ -107,85 +134,136 @@ std::uint64_t count(const std::string& text, char c) {
 TEST_CASE("a timeout around a retry with a budget and a breaker can be stopped at any point",
           "[policy][pipeline][cancel_sweep][T7]") {
     const auto by_tokens = [](shared w) -> task<> {
-        const auto guarded =
-            pipeline(timeout(1s), retry(4, {.backoff = constant(2ms), .budget = &w->tokens}), w->breaker);
+        w->tries(4, {.backoff = constant(2ms), .budget = &w->tokens});
+        const auto guarded = pipeline(w->limit, *w->retries, w->breaker);
         co_await call_of(w, guarded(w->remote.fetch()));
     };
     expect_clean("FFS", 1ms, by_tokens, [](world& w, const sweep_point& at) {
         const auto b = w.breaker.stats();
         const auto finished = static_cast<std::uint64_t>(w.remote.finished);
         if (at.variant == sweep_variant::baseline && (finished != 3 || w.failed_calls != 0)) return false;
-        if (b.calls != finished || b.failed != static_cast<std::uint64_t>(w.remote.failed)) return false;
+        if (b.calls != finished || b.failed != std::min<std::uint64_t>(finished, 2)) return false;
         // paid for: retries that were sent, and the failure that was the last; a success brings a thousandth back, with
         // which one more is granted
-        const int paid = std::max(w.remote.calls - 1, 0) + w.failed_calls - (w.remote.finished - w.remote.failed);
-        return w.tokens.stats().available == 9 - static_cast<std::uint64_t>(paid);
+        const int paid = std::max(w.remote.calls - 1, 0) + w.failed_calls - (finished == 3 ? 1 : 0);
+        const auto budget = w.tokens.stats();
+        return budget.available == 9 - static_cast<std::uint64_t>(paid) && budget.granted == w.decided &&
+               budget.rejected == 0 && w.limit.stats().timed_out == 0 && w.retried_rightly(1, finished == 3 ? 1 : 0);
+    });
+    // the last attempt fails too, or the second takes all tokens that may be taken
+    const bool poor = GENERATE(false, true);
+    const auto in_vain = [poor](shared w) -> task<> {
+        w->tries(3, {.backoff = constant(2ms), .budget = poor ? &w->last_token : &w->tokens});
+        const auto guarded = pipeline(w->limit, *w->retries, w->breaker);
+        co_await call_of(w, guarded(w->remote.fetch()));
+    };
+    expect_clean("F", 1ms, in_vain, [poor](world& w, const sweep_point& at) {
+        const auto budget = (poor ? w.last_token : w.tokens).stats();
+        // at 4 ms the budget is asked for more, unless there is a stop, or no time for the wait
+        const auto until = at.variant == sweep_variant::stop ? 4ms : 6ms;
+        const bool asks = at.variant == sweep_variant::baseline || at.at > until;
+        const std::uint64_t refused = poor && asks && w.remote.finished == 2 ? 1 : 0;
+        if (at.variant == sweep_variant::baseline && (w.failed_calls != 1 || w.remote.calls != (poor ? 2 : 3)))
+            return false;
+        return w.breaker.stats().failed == static_cast<std::uint64_t>(w.remote.finished) &&
+               budget.granted == w.decided && budget.rejected == refused && w.retried_rightly(1, 0);
     });
 
     const auto by_calls = [](shared w) -> task<> {
-        const auto guarded =
-            pipeline(timeout(1s), retry(4, {.backoff = constant(2ms), .budget = &w->windowed}), w->breaker);
+        w->tries(4, {.backoff = constant(2ms), .budget = &w->windowed});
+        const auto guarded = pipeline(w->limit, *w->retries, w->breaker);
         co_await call_of(w, guarded(w->remote.fetch()));
     };
     expect_clean("FFS", 1ms, by_calls, [](world& w, const sweep_point&) {
         // each retry that was sent costs one, and a call that has ended, not one that was stopped, brings one
-        const int paid = std::max(w.remote.calls - 1, 0), brought = w.failed_calls + w.remote.finished - w.remote.failed;
-        return w.windowed.stats().available == 100 - static_cast<std::uint64_t>(paid - brought);
+        const int paid = std::max(w.remote.calls - 1, 0), brought = w.failed_calls + (w.remote.finished == 3 ? 1 : 0);
+        const auto budget = w.windowed.stats();
+        return budget.available == 100 - static_cast<std::uint64_t>(paid - brought) && budget.granted == w.decided &&
+               budget.rejected == 0 && w.retried_rightly(1, w.remote.finished == 3 ? 1 : 0);
     });
 
     const auto in_flight = [](shared w) -> task<> {
-        const auto guarded =
-            pipeline(timeout(1s), retry(4, {.backoff = constant(0s), .budget = &w->in_flight}), w->breaker);
+        w->tries(4, {.backoff = constant(0s), .budget = &w->in_flight});
+        const auto guarded = pipeline(w->limit, *w->retries, w->breaker);
         co_await co::when_all(call_of(w, guarded(w->remote.fetch())), call_of(w, guarded(w->remote.fetch())));
     };
     expect_clean("FFFS", 1ms, in_flight, [](world& w, const sweep_point& at) {
-        const auto sent = static_cast<std::uint64_t>(std::max(w.remote.calls - 2, 0));
-        const std::uint64_t granted = w.in_flight.stats().granted;
-        if (at.variant == sweep_variant::baseline && granted != sent) return false;
-        // of each call one retry that was granted may have been stopped before it was sent
-        return w.breaker.stats().calls == static_cast<std::uint64_t>(w.remote.finished) && granted >= sent &&
-               granted <= sent + 2;
+        const auto budget = w.in_flight.stats();
+        const auto finished = static_cast<std::uint64_t>(w.remote.finished);
+        if (at.variant == sweep_variant::baseline && (w.decided != 3 || w.retried().retries != 3)) return false;
+        // what was decided and not sent was stopped; of the calls the fourth and those after it are a success
+        const auto b = w.breaker.stats();
+        const std::uint64_t failed = std::min<std::uint64_t>(finished, 3);
+        return b.calls == finished && b.failed == failed && budget.granted == w.decided && budget.rejected == 0 &&
+               w.retried_rightly(2, finished - failed);
     });
 }
 
-TEST_CASE("a fallback that waits, around a breaker and a timeout, can be stopped at any point",
+TEST_CASE("a fallback, around a breaker and a timeout, can be stopped at any point",
           "[policy][pipeline][cancel_sweep][T7]") {
     const auto takes = GENERATE(1ms, 10ms);  // fails, or is too slow
-    const auto root = [](shared w) -> task<> {
-        const auto answer = [w](const co::failure&) -> task<int> {
-            ++w->asked;
-            co_await co::sleep_for(2ms);
-            co_return ++w->answers;
-        };
-        const auto guarded = pipeline(co::fallback(answer), w->breaker, timeout(3ms));
+    const bool waits = GENERATE(false, true);
+    const auto check = [&](auto&& answers) {
+        expect_clean("F", takes, answers, [&](world& w, const sweep_point& at) {
+            const auto b = w.breaker.stats();
+            const auto asked = static_cast<std::uint64_t>(w.asked);
+            const auto& f = w.told;
+            if (at.variant == sweep_variant::baseline && (b.failed != 3 || w.answers != 2 || f.failed != 1))
+                return false;
+            // what has failed is answered; what was stopped has not failed, and no timeout ended it
+            return b.calls == b.failed && b.failed == asked && w.each.stats().timed_out == (takes > 3ms ? asked : 0) &&
+                   f.answered == static_cast<std::uint64_t>(w.answers) &&
+                   f.failed == static_cast<std::uint64_t>(w.failed_calls) &&
+                   (waits || asked == f.answered + f.failed) && (takes > 3ms || w.remote.finished == w.asked);
+        });
+    };
+    // Says what the fallback has counted when that is gone.
+    const auto calls = [](shared w, auto answer) -> task<> {
+        const auto policy = co::fallback(std::move(answer));
+        struct at_the_end {
+            const decltype(policy)& of;
+            world& in;
+            ~at_the_end() { in.told = {of.stats().answered, of.stats().failed}; }
+        } const tells{policy, *w};
+        const auto guarded = pipeline(policy, w->breaker, w->each);
+        co_await call_of(w, guarded(w->remote.fetch()));
         co_await call_of(w, guarded(w->remote.fetch()));
         co_await call_of(w, guarded(w->remote.fetch()));
     };
-    expect_clean("F", takes, root, [&](world& w, const sweep_point& at) {
-        const auto b = w.breaker.stats();
-        if (at.variant == sweep_variant::baseline && (b.failed != 2 || w.answers != 2)) return false;
-        // what has failed is answered; what was stopped has not failed
-        const bool answer_failed = w.failed_calls == 1 && at.variant == sweep_variant::error;
-        return (w.failed_calls == 0 || answer_failed) && b.calls == b.failed &&
-               b.failed == static_cast<std::uint64_t>(w.asked) && w.answers <= w.asked &&
-               (takes > 3ms || w.remote.finished == w.asked);
-    });
+    const auto at_once = [](world& w) {
+        if (++w.asked == 2) throw std::runtime_error("no answer");
+        return ++w.answers;
+    };
+    const auto later = [](shared w) -> task<int> {
+        const bool has_none = ++w->asked == 2;
+        co_await co::sleep_for(2ms);
+        if (has_none) throw std::runtime_error("no answer");
+        co_return ++w->answers;
+    };
+    if (waits)
+        check([&](shared w) { return calls(w, [w, later](const co::failure&) { return later(w); }); });
+    else
+        check([&](shared w) { return calls(w, [w, at_once](const co::failure&) { return at_once(*w); }); });
 }
 
 TEST_CASE("a retry around a guard that waits can be stopped at any point", "[policy][pipeline][cancel_sweep][T7]") {
     const auto root = [](shared w) -> task<> {
-        const auto guarded =
-            pipeline(retry(3, {.backoff = constant(1ms), .budget = &w->in_flight}), w->guard, timeout(5ms));
+        w->tries(3, {.backoff = constant(1ms), .budget = &w->in_flight});
+        const auto guarded = pipeline(*w->retries, w->guard, w->each);
         co_await co::when_all(call_of(w, guarded(w->remote.fetch())), call_of(w, guarded(w->remote.fetch())),
                               call_of(w, guarded(w->remote.fetch())));
     };
     expect_clean("FSFS", 2ms, root, [](world& w, const sweep_point& at) {
         const std::string& told = w.guard.settled;
-        if (at.variant == sweep_variant::baseline && told != "FSFSS") return false;
+        if (at.variant == sweep_variant::baseline && (told != "FSFSS" || w.retried().recovered != 2)) return false;
         const auto finished = static_cast<std::uint64_t>(w.remote.finished);
+        const auto now = w.retried();
         // every call that ended was told, once; those that were admitted and did not end were told as stopped
         return count(told, 'S') + count(told, 'F') == finished && count(told, 'I') == 0 &&
-               count(told, 'X') == static_cast<std::uint64_t>(w.remote.calls) - finished;
+               count(told, 'X') == static_cast<std::uint64_t>(w.remote.calls) - finished &&
+               w.in_flight.stats().granted == w.decided && now.retries <= w.decided &&
+               now.recovered <= count(told, 'S') && now.recovered <= now.retries &&
+               now.gave_up == static_cast<std::uint64_t>(w.failed_calls);
     });
 }
 

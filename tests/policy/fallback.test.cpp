@@ -2,6 +2,7 @@
 #include <cordon/policy/fallback.hpp>
 
 #include <cordon/breaker/circuit_breaker.hpp>
+#include <cordon/core/observable.hpp>
 #include <cordon/policy/pipeline.hpp>
 #include <cordon/policy/retry.hpp>
 #include <cordon/policy/timeout.hpp>
@@ -287,5 +288,51 @@ TEST_CASE("a fallback of its own, and one that only moves", "[policy][fallback]"
         const auto moved = std::move(owns);
         const int second = co_await moved(s.fetch());
         CHECK(second == 6);
+    });
+}
+
+TEST_CASE("a fallback counts its answers, and the calls for which it had none", "[policy][fallback][observable]") {
+    using answers = co::fallback_policy<int (*)(const failure&)>;
+    static_assert(co::reportable<answers>);
+    static_assert(!std::is_copy_constructible_v<answers>);  // so that a pipeline refers to one that has a name
+    const bool waits = GENERATE(false, true);
+    simulation sim;
+    sim.run([&]() -> task<> {
+        int asked = 0;
+        const auto at_once = [&](const failure&) {
+            switch (++asked) {
+                case 2: throw std::runtime_error("no answer");
+                case 3: throw co::rejected(co::rejection(co::reject_reason::full, "answers"));
+                case 4: throw co::canceled();
+                default: return asked;
+            }
+        };
+        const auto later = [&](const failure& why) -> task<int> {
+            co_await co::sleep_for(1ms);
+            co_return at_once(why);
+        };
+        const auto ends = [&](const auto& policy) -> task<> {
+            const auto guarded = pipeline(policy);
+            for (const char* script : {"S", "F", "F", "F", "F", "R", "L"}) {
+                service s(script);
+                (void)co_await as_outcome(guarded(s.fetch()));
+            }
+            CHECK(asked == 5);
+            CHECK(policy.stats().answered == 2);
+            CHECK(policy.stats().failed == 2);
+            CHECK(policy.name() == "unknown");
+            std::string text;
+            auto take = [&](const co::metric& m) { text += std::string(m.name) + ' ' + std::to_string(m.total) + ' '; };
+            co::metric_sink sink(take);
+            policy.report(sink);
+            CHECK(text == "answered 2 failed 2 ");
+        };
+        if (waits) {
+            const auto policy = fallback(later, {.name = "unknown"});
+            co_await ends(policy);
+        } else {
+            const auto policy = fallback(at_once, {.name = "unknown"});
+            co_await ends(policy);
+        }
     });
 }

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -708,15 +709,19 @@ TEST_CASE("a hedge can be changed while calls are in flight", "[policy][hedge]")
     });
 }
 
-TEST_CASE("a hedged call can be stopped at any point", "[policy][hedge][cancel_sweep][T7]") {
+TEST_CASE("a hedged call can be stopped at any point: every figure is what it has to be",
+          "[policy][hedge][cancel_sweep][T7]") {
     struct world {
         retry_budget in_flight{co::in_flight_budget_options{}};
         retry_budget windowed{co::retry_budget_options{.ratio = 1, .min_per_second = 10, .window = 10s}};
+        retry_budget one{co::in_flight_budget_options{.in_flight_ratio = 0, .min_in_flight = 1}};
         std::unique_ptr<remote> r;
+        std::optional<co::hedge_policy> copies;
         int over = 0;  // calls that ended, and were not stopped
+        std::uint64_t by_copies = 0;  // of those with a value, those that were not the first to be sent
     };
-    const auto kind = GENERATE(0, 1, 2);
-    const bool by_calls = GENERATE(false, true);
+    const auto kind = GENERATE(0, 1, 2);  // a copy is faster; the last of three works; one is sent after a failure
+    const auto which = GENERATE(&world::in_flight, &world::windowed, &world::one);
     for (std::uint64_t seed = 0; seed < 6; ++seed) {
         std::shared_ptr<world> w;
         const auto make = [&] {
@@ -724,20 +729,30 @@ TEST_CASE("a hedged call can be stopped at any point", "[policy][hedge][cancel_s
             w->r = std::make_unique<remote>(kind == 1   ? std::vector<script>{{9ms, 'F'}, {9ms, 'F'}, {9ms}}
                                             : kind == 2 ? std::vector<script>{{5ms, 'F'}, {5ms}}
                                                         : std::vector<script>{{9ms}, {9ms}, {2ms}});
-            return [](std::shared_ptr<world> in, bool by_failure, retry_budget& budget) -> task<> {
-                const auto guarded = pipeline(hedge({.after = by_failure ? on_failure : 3ms,
-                                                     .max_extra = 2,
-                                                     .budget = &budget}));
+            w->copies.emplace(co::hedge_options{
+                .after = kind == 2 ? on_failure : 3ms, .max_extra = 2, .budget = &((*w).*which)});
+            return [](std::shared_ptr<world> in) -> task<> {
+                const auto guarded = pipeline(*in->copies);
                 const auto fetch = in->r->fetch();
-                (void)co_await as_outcome(guarded(fetch));
+                const auto ended = co_await as_outcome(guarded(fetch));
                 ++in->over;
-            }(w, kind == 2, by_calls ? w->windowed : w->in_flight);
+                if (ended.has_value() && *ended != 1) ++in->by_copies;
+            }(w);
         };
-        const auto check = [&](const auto&, co::testing::sweep_point) {
-            const auto b = w->in_flight.stats();
-            const int paid = by_calls ? std::max(w->r->sent - 1, 0) - w->over : 0;
+        const auto check = [&](const auto&, co::testing::sweep_point at) {
+            const auto b = ((*w).*which).stats();
+            const auto now = w->copies->stats();
+            const auto called = static_cast<std::uint64_t>(std::max(w->r->sent - 1, 0));
+            if (at.variant == co::testing::sweep_variant::baseline) {
+                const std::uint64_t sent = kind == 2 || which == &world::one ? 1 : 2;
+                if (w->over != 1 || now.sent != sent || now.sent != called || now.rejected != (kind != 2 && sent == 1))
+                    return false;
+            }
+            const std::uint64_t paid = which == &world::windowed ? called - static_cast<std::uint64_t>(w->over) : 0;
+            // every copy that the budget granted was sent; one that was stopped before it began called nothing
             return w->r->began == w->r->ended + w->r->stopped && b.calls_in_flight == 0 && b.retries_in_flight == 0 &&
-                   w->windowed.stats().available == 100 - static_cast<std::uint64_t>(paid);
+                   w->windowed.stats().available == 100 - paid && now.sent == b.granted && now.rejected == b.rejected &&
+                   now.sent >= called && now.sent <= called + 1 && now.won == w->by_copies;
         };
         const auto swept = co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, check);
         INFO("kind " << kind << " seed " << seed << ": " << describe(swept));

@@ -5,6 +5,8 @@
 #include <cordon/core/this_task.hpp>
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/limit/token_bucket.hpp>
+#include <cordon/observe/prometheus.hpp>
+#include <cordon/observe/registry.hpp>
 #include <cordon/policy/any_pipeline.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/retry.hpp>
@@ -20,6 +22,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -691,4 +694,26 @@ TEST_CASE("a million calls that are ready at once need no stack", "[policy][pipe
     });
     CHECK(sum == 1'000'000);
     CHECK(sim.armed_timers() == 0);
+}
+
+TEST_CASE("policies are seen in a registry by their names, and written for Prometheus",
+          "[policy][pipeline][observable]") {
+    co::registry metrics;
+    const auto limit = timeout(10ms, {.name = "stock"});
+    const auto unknown = fallback([](const failure&) { return -1; }, {.name = "stock"});
+    auto guarded = pipeline(unknown, retry(2, {.name = "stock", .backoff = constant(1ms)}), limit);
+    const auto seen = metrics.add(limit), answers = metrics.add(unknown), retries = metrics.add(guarded.get<1>());
+    simulation sim;
+    service s("S", 1h);
+    sim.run([&]() -> task<> {
+        const int got = co_await guarded(s.fetch());
+        CHECK(got == -1);
+    });
+    std::ostringstream text;
+    co::write_prometheus(text, metrics);
+    INFO(text.str());
+    for (const char* line : {"timeout_timed_out_total{name=\"stock\"} 2", "fallback_answered_total{name=\"stock\"} 1",
+                             "retry_retries_total{name=\"stock\"} 1", "retry_gave_up_total{name=\"stock\"} 1",
+                             "retry_listener_errors_total{name=\"stock\"} 0"})
+        CHECK(text.str().find("\ncordon_" + std::string(line) + '\n') != std::string::npos);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/policy/retry.hpp>
 
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/limit/bulkhead.hpp>
 #include <cordon/policy/pipeline.hpp>
@@ -729,6 +730,28 @@ TEST_CASE("numbers may change while it is used: calls in flight keep theirs", "[
     });
 }
 
+TEST_CASE("a call that has not failed yet takes the numbers that are there when it does, but keeps its budget and time",
+          "[policy][retry]") {
+    simulation sim;
+    sim.run([&]() -> task<> {
+        retry_budget before{co::in_flight_budget_options{}}, after{co::in_flight_budget_options{.min_in_flight = 0}};
+        auto guarded = pipeline(retry(2, {.backoff = constant(1h), .budget = &before}));
+        service s("FFFS", 10ms);
+        const auto changes = [&]() -> task<> {
+            co_await co::sleep_for(5ms);
+            guarded.get<0>().set(4, {.backoff = constant(1ms), .budget = &after, .max_duration = 0s});
+        };
+        const auto calls = [&]() -> task<> {
+            const int got = co_await guarded(s.fetch());
+            CHECK(got == 4);
+        };
+        co_await co::when_all(calls(), changes());
+        CHECK(before.stats().granted == 3);
+        CHECK(before.stats().calls_in_flight == 0);
+        CHECK(after.stats().rejected == 0);
+    });
+}
+
 TEST_CASE("a retry of its own, without a pipeline, judges as a pipeline does", "[policy][retry]") {
     simulation sim;
     service s("FFS"), wrong("LS");
@@ -781,5 +804,39 @@ TEST_CASE("what on_retry throws is counted, and changes nothing", "[policy][retr
         const int got = co_await guarded(s.fetch());
         CHECK(got == 3);
     });
-    CHECK(policy.listener_errors() == 1);
+    CHECK(policy.stats().listener_errors == 1);
+}
+
+TEST_CASE("a retry counts attempts that it made, calls that they mended, and calls that it gave up",
+          "[policy][retry][observable]") {
+    static_assert(co::reportable<co::retry_policy<>>);
+    simulation sim;
+    const auto policy = retry(3, {.name = "stock", .backoff = constant(1ms)});
+    sim.run([&]() -> task<> {
+        const auto guarded = pipeline(policy);
+        for (const char* script : {"S", "FS", "FFF", "FL", "L", "D", "FC"}) {
+            service s(script);
+            (void)co_await as_outcome(guarded(s.fetch()));
+        }
+        service slow("F", 2ms);
+        (void)co_await as_outcome(co::with_timeout(2500us, guarded(slow.fetch())));  // no time for a second
+        (void)co_await stopped_after(4ms, guarded(slow.fetch()));                    // in the second
+    });
+    const auto now = policy.stats();
+    CHECK(now.retries == 6);  // FS 1, FFF 2, FL 1, FC 1, the one that was stopped 1
+    CHECK(now.recovered == 1);
+    CHECK(now.gave_up == 2);
+    CHECK(now.listener_errors == 0);
+    const co::retry_policy<> moved = [&] {
+        auto made = retry(1, {.name = "a name that is too long to be kept in place"});
+        return made;
+    }();
+    CHECK(moved.name() == "a name that is too long to be kept in place");
+    const auto hints = retry(2, {.name = "h"}).honoring([](const std::exception&) { return co::clock::duration(0); });
+    CHECK(hints.name() == "h");
+    std::string text;
+    auto take = [&](const co::metric& m) { text += std::string(m.name) + ' ' + std::to_string(m.total) + ' '; };
+    co::metric_sink sink(take);
+    policy.report(sink);
+    CHECK(text == "retries 6 recovered 1 gave_up 2 listener_errors 0 ");
 }

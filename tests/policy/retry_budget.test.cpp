@@ -507,7 +507,9 @@ TEST_CASE("the numbers of a budget can be changed, those of its own kind, and wh
     SECTION("options out of range, or of another kind, change nothing") {
         retry_budget b{{.max_tokens = 10}};
         CHECK_THROWS_AS(b.set({.max_tokens = 2}), std::invalid_argument);
-        CHECK_THROWS_AS(b.set({.ratio = 0.2}), std::invalid_argument);
+        CHECK_THROWS_WITH(b.set({.ratio = 0.2}),
+                          "retry_budget: the kind of the options is retry_budget_options, allowed is that it was made "
+                          "with, token_budget_options");
         CHECK_THROWS_AS(b.set({.in_flight_ratio = 0.2}), std::invalid_argument);
         CHECK(b.stats().available == 4);
     }

@@ -21,6 +21,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -40,6 +41,38 @@ struct unhashed {
     bool operator==(const unhashed&) const { return true; }
     const bool* throws;
 };
+
+/// Who asks for what, when, and how long it has.
+struct request {
+    int key;
+    co::clock::duration at;
+    co::clock::duration within = 1min;
+};
+struct shared_world {
+    explicit shared_world(const char* script) : s(script, 2ms) {}
+    flights f;
+    service s;
+    std::uint64_t began = 0, made = 0, made_later = 0, had_another = 0, stopped_waiting = 0;
+};
+
+task<> asks(std::shared_ptr<shared_world> w, request r) {
+    co_await co::sleep_for(r.at);
+    struct under_way {
+        explicit under_way(shared_world& in) : world(&in) { ++in.began; }
+        ~under_way() { ++(made ? world->made : has_another ? world->had_another : world->stopped_waiting); }
+        shared_world* world;
+        bool made = false, has_another = false;
+    } mine(*w);
+    const auto from = co::clock::now();
+    const auto call = [&]() -> task<int> {
+        mine.made = true;
+        if (co::clock::now() != from) ++w->made_later;
+        return w->s.call();
+    };
+    const auto guarded = pipeline(w->f.for_key(r.key));
+    const auto ended = co_await as_outcome(co::with_timeout(r.within, guarded(call)));
+    mine.has_another = timed_out_line(ended) == 0;
+}
 
 }  // namespace
 
@@ -311,33 +344,44 @@ TEST_CASE("a call that is handed to one that was stopped at the same moment is n
     });
 }
 
-TEST_CASE("shared calls can be stopped at any point", "[policy][single_flight][cancel_sweep][T7]") {
-    struct world {
-        flights f;
-        service s{"SFS", 2ms};
+TEST_CASE("shared calls can be stopped at any point: every figure is what it has to be",
+          "[policy][single_flight][cancel_sweep][T7]") {
+    struct config {
+        const char* script;
+        std::vector<request> requests;
     };
-    for (std::uint64_t seed = 0; seed < 6; ++seed) {
-        std::shared_ptr<world> w;
-        const auto make = [&] {
-            w = std::make_shared<world>();
-            return [](std::shared_ptr<world> in) -> task<> {
-                const auto fetch = in->s.fetch();
-                const auto guarded = pipeline(in->f.for_key(1));
-                const auto one = [&](co::clock::duration at, co::clock::duration within) -> task<> {
-                    co_await co::sleep_for(at);
-                    (void)co_await as_outcome(co::with_timeout(within, guarded(fetch)));
-                };
-                (void)co_await co::when_all(one(0ms, 1ms), one(0ms, 10ms), one(500us, 1ms), one(1ms, 10ms));
-            }(w);
-        };
-        const auto check = [&](const auto&, co::testing::sweep_point) {
-            const auto now = w->f.stats();
-            return now.in_flight == 0 && now.waiting == 0 && w->s.running == 0;
-        };
-        const auto swept = co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, check);
-        INFO("seed " << seed << ": " << describe(swept));
-        CHECK(swept.findings.empty());
-        CHECK(swept.points > 10);
+    const config configs[] = {
+        // the first is stopped, the next takes over, another that waits is stopped, and one comes later
+        {"SFS", {{1, 0ms, 1ms}, {1, 0ms}, {1, 500us, 1ms}, {1, 1ms}, {1, 9ms}}},
+        // an error for all, beside another key
+        {"FS", {{1, 0ms}, {1, 500us}, {2, 500us}, {1, 1ms}, {2, 1ms, 500us}, {2, 1ms}}},
+        // all who wait are stopped, or all in turn
+        {"S", {{1, 0ms}, {1, 500us, 1ms}, {1, 500us, 500us}, {2, 0ms, 1ms}, {2, 500us, 1ms}, {2, 750us, 1500us}}},
+    };
+    for (const config& of : configs) {
+        for (std::uint64_t seed = 0; seed < 4; ++seed) {
+            std::shared_ptr<shared_world> w;
+            const auto make = [&] {
+                w = std::make_shared<shared_world>(of.script);
+                std::vector<task<>> all;
+                for (const request& r : of.requests) all.push_back(asks(w, r));
+                return co::when_all(std::move(all));
+            };
+            const auto swept = co::testing::cancel_sweep(
+                {.seed = seed}, make, [&](const auto&, const co::testing::sweep_point& at) {
+                    const auto now = w->f.stats();
+                    const bool complete =
+                        at.variant != co::testing::sweep_variant::baseline || w->began == of.requests.size();
+                    // each who came made the call, at once or later, or had the outcome of another, or was stopped
+                    return complete && now.in_flight == 0 && now.waiting == 0 && w->s.running == 0 &&
+                           now.calls == static_cast<std::uint64_t>(w->s.calls) && now.calls == w->made &&
+                           now.handed_over == w->made_later && now.shared == w->had_another &&
+                           w->began == now.calls + now.shared + w->stopped_waiting;
+                });
+            INFO("script " << of.script << " seed " << seed << ": " << describe(swept));
+            CHECK(swept.findings.empty());
+            CHECK(swept.points > 10);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/policy/timeout.hpp>
 
+#include <cordon/core/observable.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/policy/fallback.hpp>
 #include <cordon/policy/pipeline.hpp>
@@ -109,6 +110,33 @@ TEST_CASE("a timeout without end arms no timer, and one that is not positive is 
     CHECK_THROWS_WITH(policy.set(-5ns), "timeout: the duration is -5 ns, allowed is what is positive");
     CHECK(policy.duration() == 1s);
     CHECK_NOTHROW(timeout(1ns));
+}
+
+TEST_CASE("a timeout counts the calls that it ended, none that others ended or that were in time",
+          "[policy][timeout][observable]") {
+    static_assert(co::reportable<co::timeout_policy>);
+    simulation sim;
+    const auto policy = timeout(10ms, {.name = "stock"});
+    service slow("S", 1h), quick("SF", 1ms);
+    sim.run([&]() -> task<> {
+        const auto guarded = pipeline(policy);
+        (void)co_await as_outcome(guarded(slow.fetch()));
+        (void)co_await as_outcome(guarded(slow.fetch()));
+        (void)co_await as_outcome(guarded(quick.fetch()));
+        (void)co_await as_outcome(guarded(quick.fetch()));
+        (void)co_await stopped_after(5ms, guarded(slow.fetch()));
+        (void)co_await as_outcome(co::with_timeout(5ms, guarded(slow.fetch())));
+    });
+    CHECK(policy.stats().timed_out == 2);
+    CHECK(policy.name() == "stock");
+    std::string text;
+    auto take = [&](const co::metric& m) { text += std::string(m.name) + ' ' + std::to_string(m.total); };
+    co::metric_sink sink(take);
+    policy.report(sink);
+    CHECK(text == "timed_out 2");
+    const auto move = [](co::timeout_policy p) { return p; };
+    auto other = timeout(1s, {.name = "a name that is too long to be kept in place"});
+    CHECK(move(std::move(other)).name() == "a name that is too long to be kept in place");
 }
 
 TEST_CASE("what stops the caller is no timeout, and the reason is the caller's", "[policy][timeout][TO-03][TO-04]") {

@@ -72,6 +72,7 @@ TEST_CASE("chaos strikes with its share: never at 0, always at 1, and of the res
     }
     SECTION("shares outside 0 to 1 are refused") {
         CHECK_THROWS_WITH(chaos({.error_rate = 1.5}), "chaos: error_rate is 1.500000, allowed are 0 to 1");
+        CHECK_THROWS_WITH(chaos({.latency = -1ns}), "chaos: latency is -1 ns, allowed are 0 and more");
         CHECK_THROWS_AS(chaos({.latency_rate = -0.1}), std::invalid_argument);
         CHECK_THROWS_AS(chaos({.error_rate = 0.6, .stop_rate = 0.6}), std::invalid_argument);
         CHECK_THROWS_AS(chaos({.latency = -1ns}), std::invalid_argument);

@@ -63,6 +63,8 @@ class cached_operation;
 ///                mutex. A value that goes is destroyed without it
 /// Errors:        what a comparison or a hash throws is an error of the call; when that has ended, its answer is not
 ///                kept. A value whose refresh is stopped while they throw is not asked for before it is too old
+/// Cancellation:  of a call that is stopped nothing is kept, and no old value answers for it; if it was to refresh one,
+///                the next call does
 /// Threads:       all members from any
 /// Lifetime:      outlives the calls that use it. Belongs to one simulation, or to real time
 /// Cost:          a mutex and a look-up for each call, another for each that was made; a copy of the value, so that of
@@ -104,7 +106,7 @@ public:
     }
 
     /// A policy for calls whose answer is the value of `key`.
-    [[nodiscard]] bound for_key(Key key) { return bound(*this, std::move(key)); }
+    [[nodiscard]] bound for_key(Key key) CORDON_LIFETIME_BOUND { return bound(*this, std::move(key)); }
 
     /// The value of `key`, if it is not too old. Counts as nothing.
     [[nodiscard]] std::optional<T> try_get(const Key& key) const {

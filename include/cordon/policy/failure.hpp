@@ -12,7 +12,7 @@
 namespace cordon::inline CORDON_ABI {
 
 /// Why a call failed: an exception, a refusal, or a value that counts as a failure.
-/// Lifetime:      valid while the function runs that is given it
+/// Lifetime:      valid while the function runs that is given it, and while what it returns is awaited
 class failure {
 public:
     template <class T>

@@ -15,15 +15,24 @@
 #include <cordon/core/verdict.hpp>
 #include <cordon/policy/failure.hpp>
 
+#include <atomic>
 #include <concepts>
 #include <coroutine>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
 namespace cordon::inline CORDON_ABI {
+
+struct fallback_options {
+    std::string_view name = {};
+};
+
 namespace detail {
 
 template <operation O, class Judge, class F>
@@ -36,29 +45,57 @@ class fallback_operation;
 /// ignores.
 /// Errors:        what `f` throws is the outcome; a `rejected` is a refusal, and a `canceled` a stop
 /// Cancellation:  a stop is not answered in its place
-/// Threads:       `f` is called on the thread of the call, perhaps on several at once
+/// Threads:       all members from any; moved while nobody uses it. `f` is called on the thread of the call, perhaps on
+///                several at once
+/// Lifetime:      outlives its calls
 /// Cost:          no frame of its own
 template <class F>
 class fallback_policy {
 public:
-    explicit fallback_policy(F f) : f_(std::move(f)) {}
+    static constexpr std::string_view kind = "fallback";
+
+    struct snapshot {
+        std::uint64_t answered = 0;  ///< calls that had its answer, since it was made
+        std::uint64_t failed = 0;    ///< those for which it had none: `f` threw, or refused
+    };
+
+    explicit fallback_policy(F f, const fallback_options& options = {}) : f_(std::move(f)), name_(options.name) {}
+    fallback_policy(fallback_policy&& other) noexcept(std::is_nothrow_move_constructible_v<F>)
+        : f_(std::move(other.f_)), answered_(other.stats().answered), failed_(other.stats().failed),
+          name_(std::move(other.name_)) {}
 
     template <detail::makes_awaitable Call, class Classifier = outcome_classifier<>>
     [[nodiscard]] auto operator()(Call&& call, const Classifier& classify = detail::shared_classifier) const {
         using op = decltype(detail::call_of(std::forward<Call>(call)));
         return detail::fallback_operation<op, detail::judge<Classifier>, F>(
-            f_, detail::call_of(std::forward<Call>(call)), detail::judge<Classifier>(classify));
+            *this, detail::call_of(std::forward<Call>(call)), detail::judge<Classifier>(classify));
+    }
+
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    [[nodiscard]] snapshot stats() const noexcept {
+        return {answered_.load(std::memory_order_relaxed), failed_.load(std::memory_order_relaxed)};
+    }
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.counter("answered", now.answered, "Calls that were answered in their place.");
+        sink.counter("failed", now.failed, "Calls that failed, and their fallback as well.");
     }
 
 private:
+    template <operation O, class Judge, class Function>
+    friend class detail::fallback_operation;
+
     F f_;
+    mutable std::atomic<std::uint64_t> answered_{0}, failed_{0};
+    std::string name_;
 };
 
 template <class F>
-[[nodiscard]] fallback_policy<F> fallback(F f) {
+[[nodiscard]] fallback_policy<F> fallback(F f, const fallback_options& options = {}) {
     static_assert(std::invocable<const F&, const failure&>,
                   "fallback: the function takes the failure, and is const: [](const failure& why) { return ...; }");
-    return fallback_policy<F>(std::move(f));
+    return fallback_policy<F>(std::move(f), options);
 }
 
 namespace detail {
@@ -107,12 +144,13 @@ public:
         else return O::needs_executor;
     }();
 
-    fallback_operation(const F& f, O&& op, const Judge& judge) : f_(&f), op_(std::move(op)), judge_(judge) {}
+    fallback_operation(const fallback_policy<F>& p, O&& op, const Judge& judge)
+        : policy_(&p), op_(std::move(op)), judge_(judge) {}
 
     class state : public policy_state<O> {
     public:
         explicit state(fallback_operation&& f)
-            : policy_state<O>(std::move(f.op_), &state::ended), f_(f.f_), judge_(f.judge_) {}
+            : policy_state<O>(std::move(f.op_), &state::ended), policy_(f.policy_), judge_(f.judge_) {}
 
         bool ready() noexcept { return this->call_.ready() && settled(); }
         std::coroutine_handle<> start(receiver_ref r) noexcept {
@@ -137,7 +175,7 @@ public:
             if (v != verdict::failure && !refused) return true;
             failure why(failed);
             if constexpr (awaits) {
-                answer_.state.emplace(call_operation<fallback_call<F>>(fallback_call<F>(*f_, std::move(why))));
+                answer_.state.emplace(call_operation<fallback_call<F>>(fallback_call<F>(policy_->f_, std::move(why))));
                 if (!answer_.state->ready()) return false;
                 take_answer();
             } else {
@@ -149,31 +187,35 @@ public:
         void say(const failure& why) noexcept {
 #if defined(__cpp_exceptions)
             try {
-                this->call_.end_with(said(why));
+                end_with(said(why));
             } catch (const canceled&) {
                 answer_.stopped = true;
             } catch (const rejected& r) {
-                this->call_.end_with(outcome<value_type>(r.rejection()));
+                end_with(outcome<value_type>(r.rejection()));
             } catch (...) {
-                this->call_.end_with(outcome<value_type>(std::current_exception()));
+                end_with(outcome<value_type>(std::current_exception()));
             }
 #else
-            this->call_.end_with(said(why));
+            end_with(said(why));
 #endif
+        }
+        void end_with(outcome<value_type>&& o) noexcept {
+            (o.has_value() ? policy_->answered_ : policy_->failed_).fetch_add(1, std::memory_order_relaxed);
+            this->call_.end_with(std::move(o));
         }
         outcome<value_type> said(const failure& why) {
             if constexpr (answers_void) {
-                (*f_)(why);
+                policy_->f_(why);
                 return {};
             } else {
-                return value_of((*f_)(why));
+                return value_of(policy_->f_(why));
             }
         }
         void take_answer() noexcept {
             auto got = answer_.state->take();
-            if (!got.has_value()) this->call_.end_with(as_failure<value_type>(got));
-            else if constexpr (answers_void) this->call_.end_with({});
-            else this->call_.end_with(value_of(*std::move(got)));
+            if (!got.has_value()) end_with(as_failure<value_type>(got));
+            else if constexpr (answers_void) end_with({});
+            else end_with(value_of(*std::move(got)));
         }
         template <class Given>
         static outcome<value_type> value_of(Given&& given) {
@@ -199,13 +241,13 @@ public:
             return s.up.complete();
         }
 
-        const F* f_;
+        const fallback_policy<F>* policy_;
         [[no_unique_address]] Judge judge_;
         fallback_answer<F, awaits> answer_;
     };
 
 private:
-    const F* f_;
+    const fallback_policy<F>* policy_;
     O op_;
     [[no_unique_address]] Judge judge_;
 };

@@ -190,15 +190,57 @@ private:
     [[no_unique_address]] Classifier classify_;
 };
 
+namespace detail {
+
+template <class... P>
+auto pipeline_of(P&&... policies) {
+    (check_policy<P>(), ...);
+    return policy_pipeline<outcome_classifier<>, kept_policy<P>...>(
+        std::tuple<held_policy<kept_policy<P>>...>(held_policy<kept_policy<P>>(std::forward<P>(policies))...));
+}
+
+/// Which of them is the first that is referred to; how many they are if none is.
+template <class... P>
+inline constexpr std::size_t first_referred_to = [] {
+    std::size_t n = 0;
+    static_cast<void>(((kept_by_reference<P> || (++n, false)) || ...));
+    return n;
+}();
+template <class... P>
+inline constexpr bool all_referred_to = sizeof...(P) != 0 && (kept_by_reference<P> && ...);
+
+}  // namespace detail
+
 /// Composes policies, the outermost first. What has a name is referred to if it cannot be copied: a guard, and each
 /// policy of this library that has figures or numbers of its own to change; it outlives the pipeline. A temporary is
 /// moved in, and `get<index>()` is the way to it.
+///
+/// Clang warns of a function that returns a pipeline of its own variables, if all are named or one of the first three.
 template <class... P>
 [[nodiscard]] auto pipeline(P&&... policies) {
-    (detail::check_policy<P>(), ...);
-    return policy_pipeline<outcome_classifier<>, detail::kept_policy<P>...>(
-        std::tuple<detail::held_policy<detail::kept_policy<P>>...>(
-            detail::held_policy<detail::kept_policy<P>>(std::forward<P>(policies))...));
+    return detail::pipeline_of<P...>(std::forward<P>(policies)...);
+}
+// The same, and what CORDON_LIFETIME_BOUND says; not of all parameters, or it would be said of temporaries too.
+template <class... P>
+    requires detail::all_referred_to<P...>
+[[nodiscard]] auto pipeline(P&&... policies CORDON_LIFETIME_BOUND) {
+    return detail::pipeline_of<P...>(std::forward<P>(policies)...);
+}
+template <class P, class... Q>
+    requires(detail::first_referred_to<P, Q...> == 0 && !detail::all_referred_to<P, Q...>)
+[[nodiscard]] auto pipeline(P&& first CORDON_LIFETIME_BOUND, Q&&... inner) {
+    return detail::pipeline_of<P, Q...>(std::forward<P>(first), std::forward<Q>(inner)...);
+}
+template <class P, class Q, class... R>
+    requires(detail::first_referred_to<P, Q, R...> == 1)
+[[nodiscard]] auto pipeline(P&& first, Q&& second CORDON_LIFETIME_BOUND, R&&... inner) {
+    return detail::pipeline_of<P, Q, R...>(std::forward<P>(first), std::forward<Q>(second), std::forward<R>(inner)...);
+}
+template <class P, class Q, class R, class... S>
+    requires(detail::first_referred_to<P, Q, R, S...> == 2)
+[[nodiscard]] auto pipeline(P&& first, Q&& second, R&& third CORDON_LIFETIME_BOUND, S&&... inner) {
+    return detail::pipeline_of<P, Q, R, S...>(std::forward<P>(first), std::forward<Q>(second), std::forward<R>(third),
+                                              std::forward<S>(inner)...);
 }
 
 }  // namespace cordon::inline CORDON_ABI

@@ -35,6 +35,8 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -48,13 +50,14 @@ struct retry_event {
 };
 
 struct retry_options {
+    std::string_view name = {};
     cordon::backoff backoff = constant(std::chrono::milliseconds(500));
     retry_budget* budget = nullptr;                        ///< shared by all that call the same service; outlives them
     clock::duration max_duration = clock::duration::max();  ///< no retry begins later than this after the first attempt
     /// Called for each retry, on the thread of the call; must not block. What it throws is counted, no more.
     void (*on_retry)(const retry_event&, void* argument) = nullptr;
     void* argument = nullptr;
-    std::uint64_t seed = 0;                                ///< of the jitter; 0: chosen by the clock
+    std::uint64_t seed = 0;  ///< of the jitter; 0: one of its own, or the simulation's
 };
 
 /// For `retry`: as often as it takes.
@@ -70,11 +73,15 @@ struct no_hint {};
     return reason == rate_limited || reason == circuit_open || reason == full;
 }
 
-struct retry_terms {
-    int attempts = 3;
-    cordon::backoff backoff;
+/// What a call keeps from its beginning.
+struct fixed_retry_terms {
     retry_budget* budget = nullptr;
     clock::duration max_duration = clock::duration::max();
+};
+struct retry_terms {
+    fixed_retry_terms fixed;
+    int attempts = 3;
+    cordon::backoff backoff;
     void (*on_retry)(const retry_event&, void*) = nullptr;
     void* argument = nullptr;
 };
@@ -96,17 +103,30 @@ class retry_operation;
 /// Order:         an outcome that is not the last is destroyed before the next attempt begins, after the wait. Between
 ///                two attempts what else is ready on the executor runs, even if there is nothing to wait for
 /// Threads:       all members from any; moved while nobody uses it. Its jitter begins anew then
+/// Lifetime:      outlives its calls
 /// Cost:          no frame and no allocation of its own
 template <class Hint = detail::no_hint>
 class retry_policy {
 public:
+    static constexpr std::string_view kind = "retry";
+
+    /// Since it was made.
+    struct snapshot {
+        std::uint64_t retries = 0;          ///< attempts that were made after a first one
+        std::uint64_t recovered = 0;        ///< calls that were a success after that
+        std::uint64_t gave_up = 0;          ///< calls that failed in the end with what is worth a retry
+        std::uint64_t listener_errors = 0;  ///< exceptions of `on_retry`
+    };
+
     retry_policy(int attempts, const retry_options& options, Hint hint = {})
-        : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)) {}
+        : terms_(checked(attempts, options)), seed_(options.seed), random_(seed_), hint_(std::move(hint)),
+          name_(options.name) {}
     retry_policy(retry_policy&& other) noexcept(std::is_nothrow_move_constructible_v<Hint>)
         : terms_(other.terms_.load()), seed_(other.seed_), random_(seed_), hint_(std::move(other.hint_)),
-          listener_errors_(other.listener_errors()) {}
+          counts_(other.stats()), name_(std::move(other.name_)) {}
 
-    /// For the calls that begin from now on; those in flight keep what they have. The seed stays.
+    /// For the calls that have not failed yet; the budget and `max_duration` for those that begin from now on. Name and
+    /// seed stay.
     /// Errors:        as `retry`
     void set(int attempts, const retry_options& options = {}) { terms_.store(checked(attempts, options)); }
 
@@ -115,13 +135,9 @@ public:
     template <class F>
     [[nodiscard]] retry_policy<F> honoring(F hint) && {
         const detail::retry_terms t = terms_.load();
-        return retry_policy<F>(t.attempts, {t.backoff, t.budget, t.max_duration, t.on_retry, t.argument, seed_},
-                               std::move(hint));
-    }
-
-    /// What `on_retry` has thrown, since this was made.
-    [[nodiscard]] std::uint64_t listener_errors() const noexcept {
-        return listener_errors_.load(std::memory_order_relaxed);
+        return retry_policy<F>(
+            t.attempts, {name_, t.backoff, t.fixed.budget, t.fixed.max_duration, t.on_retry, t.argument, seed_},
+            std::move(hint));
     }
 
     /// `call()`, as often as it takes.
@@ -132,23 +148,45 @@ public:
             *this, detail::call_of(std::forward<F>(call)), detail::judge<Classifier>(classify));
     }
 
+    [[nodiscard]] std::string_view name() const noexcept { return name_; }
+    [[nodiscard]] snapshot stats() const noexcept {
+        return {counts_.retries.load(std::memory_order_relaxed), counts_.recovered.load(std::memory_order_relaxed),
+                counts_.gave_up.load(std::memory_order_relaxed),
+                counts_.listener_errors.load(std::memory_order_relaxed)};
+    }
+    template <class Sink>
+    void report(Sink& sink) const {
+        const snapshot now = stats();
+        sink.counter("retries", now.retries, "Attempts that were made after a first one.");
+        sink.counter("recovered", now.recovered, "Calls that were a success after that.");
+        sink.counter("gave_up", now.gave_up, "Calls that failed in the end.");
+        sink.counter("listener_errors", now.listener_errors, "Exceptions of on_retry.");
+    }
+
 private:
     template <operation O, class Judge, class Policy>
     friend class detail::retry_operation;
 
+    struct counters {
+        counters() = default;
+        explicit counters(const snapshot& s) noexcept
+            : retries(s.retries), recovered(s.recovered), gave_up(s.gave_up), listener_errors(s.listener_errors) {}
+        std::atomic<std::uint64_t> retries{0}, recovered{0}, gave_up{0}, listener_errors{0};
+    };
+    static void add_to(std::atomic<std::uint64_t>& n) noexcept { n.fetch_add(1, std::memory_order_relaxed); }
     static detail::retry_terms checked(int attempts, const retry_options& o) {
         detail::check_option(attempts >= 1, "retry", "attempts", attempts,
                              "are 1, which is no retry, to unlimited_attempts");
         detail::check_option(o.max_duration >= clock::duration::zero(), "retry", "max_duration", o.max_duration,
                              "is what is not negative");
-        return {attempts, o.backoff, o.budget, o.max_duration, o.on_retry, o.argument};
+        return {{o.budget, o.max_duration}, attempts, o.backoff, o.on_retry, o.argument};
     }
     void tell(const detail::retry_terms& t, const retry_event& decided) const noexcept {
 #if defined(__cpp_exceptions)
         try {
             t.on_retry(decided, t.argument);
         } catch (...) {
-            listener_errors_.fetch_add(1, std::memory_order_relaxed);
+            add_to(counts_.listener_errors);
         }
 #else
         t.on_retry(decided, t.argument);
@@ -170,7 +208,8 @@ private:
     std::uint64_t seed_;
     mutable detail::random_source random_;
     [[no_unique_address]] Hint hint_;
-    mutable std::atomic<std::uint64_t> listener_errors_{0};
+    mutable counters counts_;
+    std::string name_;
 };
 
 /// At most `attempts` calls in all, the first included.
@@ -200,9 +239,9 @@ public:
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             this->enter(r);
             if (context_access::stop_arrived(r.ctx())) return r.stop_later();
-            std::construct_at(&terms_, policy_->terms_.load());
-            if (terms_.max_duration != clock::duration::max()) std::construct_at(&began_, quick_now());
-            if (terms_.budget != nullptr) terms_.budget->called();
+            std::construct_at(&fixed_, policy_->terms_.template load_first<fixed_retry_terms>());
+            if (fixed_.max_duration != clock::duration::max()) std::construct_at(&began_, quick_now());
+            if (fixed_.budget != nullptr) fixed_.budget->called();
             ++made_;
             if (!this->call_.ready()) return this->call_.start(this->here());
             return after_attempt();
@@ -222,6 +261,7 @@ public:
             sleep_.reset();
             this->call_.again();
             ++made_;
+            Policy::add_to(policy_->counts_.retries);
             if (!this->call_.ready()) return this->call_.start(this->here());
             return after_attempt();
         }
@@ -232,10 +272,10 @@ public:
         }
         CORDON_NOINLINE std::coroutine_handle<> ended_stopped(promise_base* child) noexcept {
             discard(child);
-            if (terms_.budget != nullptr) {
-                if (sleep_) terms_.budget->refund();
-                else if (made_ > 1) terms_.budget->retry_ended();
-                terms_.budget->uncounted();
+            if (fixed_.budget != nullptr) {
+                if (sleep_) fixed_.budget->refund();
+                else if (made_ > 1) fixed_.budget->retry_ended();
+                fixed_.budget->uncounted();
             }
             return this->up.stop();
         }
@@ -243,13 +283,17 @@ public:
         /// Of an attempt that has ended: whether there is another, after delay_.
         bool fails_on() noexcept {
             const verdict v = this->call_.judged_by(judge_);
-            if (terms_.budget != nullptr && made_ > 1) terms_.budget->retry_ended();
+            if (made_ > 1) [[unlikely]] retry_ended(v);
             const bool again = v != verdict::success && try_again(v);
-            if (!again && terms_.budget != nullptr) {
-                if (v == verdict::success || v == verdict::failure) terms_.budget->ended(v == verdict::failure);
-                else terms_.budget->uncounted();
+            if (!again && fixed_.budget != nullptr) {
+                if (v == verdict::success || v == verdict::failure) fixed_.budget->ended(v == verdict::failure);
+                else fixed_.budget->uncounted();
             }
             return again;
+        }
+        CORDON_NOINLINE void retry_ended(verdict v) noexcept {
+            if (fixed_.budget != nullptr) fixed_.budget->retry_ended();
+            if (v == verdict::success) Policy::add_to(policy_->counts_.recovered);
         }
         CORDON_NOINLINE bool try_again(verdict v) noexcept {
             const outcome<value_type>* const failed = this->call_.failure();
@@ -257,16 +301,24 @@ public:
             const bool asks_again = v == verdict::failure || (v == verdict::ignored && refused &&
                                                               !Judge::judges_rejections &&
                                                               is_temporary(failed->rejection().reason));
-            if (!asks_again || made_ == terms_.attempts || this->ctx->stop_requested()) return false;
+            if (!asks_again) return false;
+            if (decides_to(failed, refused)) return true;
+            Policy::add_to(policy_->counts_.gave_up);
+            return false;
+        }
+        /// Whether a call that has failed is tried again, after delay_.
+        bool decides_to(const outcome<value_type>* failed, bool refused) noexcept {
+            if (made_ == 1) std::construct_at(&terms_, policy_->terms_.load());
+            if (made_ == terms_.attempts || this->ctx->stop_requested()) return false;
             const auto number = static_cast<std::uint32_t>(made_ - 1);
             if (number == 0) memory_ = 0;
             std::construct_at(&delay_, terms_.backoff.delay(number, policy_->random_.next(), memory_));
             if (refused) delay_ = std::max<clock::duration>(delay_, failed->rejection().retry_after);
             delay_ = std::max(delay_, hint(failed));
             if (this->ctx->deadline().remaining() <= delay_) return false;
-            if (terms_.max_duration != clock::duration::max() && quick_now() - began_ > terms_.max_duration - delay_)
+            if (fixed_.max_duration != clock::duration::max() && quick_now() - began_ > fixed_.max_duration - delay_)
                 return false;
-            if (terms_.budget != nullptr && !terms_.budget->try_retry()) return false;
+            if (fixed_.budget != nullptr && !fixed_.budget->try_retry()) return false;
             if (terms_.on_retry != nullptr) {
                 const failure why(failed);
                 policy_->tell(terms_, {number, delay_, why});
@@ -283,7 +335,10 @@ public:
         [[no_unique_address]] Judge judge_;
         // Most calls end with their first attempt: what only a failure needs is not written before there is one.
         union {
-            retry_terms terms_;  ///< from start() on
+            fixed_retry_terms fixed_;  ///< from start() on
+        };
+        union {
+            retry_terms terms_;  ///< from the first failure on
         };
         union {
             clock::time_point began_;  ///< if there is a max_duration

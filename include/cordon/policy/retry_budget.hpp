@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -215,9 +216,11 @@ inline retry_budget::~retry_budget() {
 }
 
 inline void retry_budget::set(const terms& t) {
+    constexpr const char* kinds[] = {"retry_budget_options", "token_budget_options", "in_flight_budget_options"};
+    const auto of = [&](rule r) { return std::string(kinds[static_cast<std::size_t>(r)]); };
     if (t.kind != rule_)
-        detail::raise(std::invalid_argument("retry_budget: the options are those of another kind than this one has"),
-                      "retry_budget: options of another kind");
+        detail::refuse_option("retry_budget", "the kind of the options", of(t.kind),
+                              "is that it was made with, " + of(rule_));
     share_.store(t.share, std::memory_order_relaxed);
     const std::uint64_t before = limit_.exchange(t.limit, std::memory_order_relaxed);
     if (rule_ == rule::windowed) return balance_.set(static_cast<std::int64_t>(t.limit), t.slot_ns);

@@ -26,6 +26,7 @@
 #include <cordon/scope/as_outcome.hpp>
 
 #include <array>
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -54,8 +55,8 @@ struct single_flight_options {
 /// Order:         those who wait take over first come, first served
 /// Lifetime:      outlives its calls
 /// Cost:          a frame of the frame cache for each call; a mutex when it begins and when it ends, and a walk over
-///                the keys that are in flight in one of 64 lists; a copy of the value, and the mutex, for each who
-///                waits. No allocation but what a copy of a key does
+///                the keys that are in flight in one of 64 lists; for each who waits a copy of the value, the mutex,
+///                and an addition that counts it. No allocation but what a copy of a key does
 template <class Key, std::copyable T>
 class single_flight {
     class bound;
@@ -82,11 +83,13 @@ public:
     }
 
     /// A policy for calls that ask for `key`.
-    [[nodiscard]] bound for_key(Key key) { return bound(*this, std::move(key)); }
+    [[nodiscard]] bound for_key(Key key) CORDON_LIFETIME_BOUND { return bound(*this, std::move(key)); }
 
     [[nodiscard]] snapshot stats() const noexcept {
         const std::lock_guard lock(mutex_);
-        return counts_;
+        snapshot now = counts_;
+        now.shared = shared_.load(std::memory_order_relaxed);
+        return now;
     }
     [[nodiscard]] std::string_view name() const noexcept { return name_; }
     template <class Sink>
@@ -123,6 +126,7 @@ private:
     mutable std::mutex mutex_;
     std::array<list, 64> flights_;  // this and the rest under mutex_
     snapshot counts_;
+    std::atomic<std::uint64_t> shared_{0};  // by who has the outcome: one that is told may have been stopped by then
     std::string name_;
 };
 
@@ -208,7 +212,6 @@ void single_flight<Key, T>::finish(member& first, const outcome<T>& ended) noexc
         if (first.behind.empty()) return;  // F2: they have left meanwhile
         member& next = first.behind.pop_front();
         --counts_.waiting;
-        ++counts_.shared;
         next.result.set(std::move(result));
         more = !first.behind.empty();
     }
@@ -269,7 +272,10 @@ task<outcome<T>> single_flight<Key, T>::run(Key key, Call call) {
     if (!join(me)) {
         told got = co_await me.result.wait(detail::flight_label);
         me.over = got.has_value();
-        if (got) co_return *std::move(got);
+        if (got) {
+            shared_.fetch_add(1, std::memory_order_relaxed);
+            co_return *std::move(got);
+        }
         took_over();
     }
     outcome<T> ended = co_await as_outcome(detail::call_of(call));

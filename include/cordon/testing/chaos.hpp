@@ -11,9 +11,9 @@
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/call_operation.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/judged_call.hpp>
-#include <cordon/core/detail/raise.hpp>
 #include <cordon/core/detail/random.hpp>
 #include <cordon/core/detail/spin_lock.hpp>
 #include <cordon/core/error.hpp>
@@ -28,7 +28,6 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -128,21 +127,16 @@ private:
     };
 
     static terms checked(const chaos_options& o) {
+        using cordon::detail::check_option;
         const auto share = [](double value, const char* field) {
-            if (!(value >= 0 && value <= 1))
-                cordon::detail::raise(std::invalid_argument(std::string("chaos: ") + field + " is " +
-                                                            std::to_string(value) + ", allowed are 0 to 1"),
-                                      "chaos: a share out of range");
+            check_option(value >= 0 && value <= 1, "chaos", field, value, "are 0 to 1");
             return value;
         };
         const double error = share(o.error_rate, "error_rate");
         const double rejection = error + share(o.rejection_rate, "rejection_rate");
         const double stop = rejection + share(o.stop_rate, "stop_rate");
         share(stop <= 1 + 1e-9 ? 1 : stop, "error_rate, rejection_rate and stop_rate together");
-        if (o.latency < clock::duration::zero())
-            cordon::detail::raise(std::invalid_argument("chaos: latency is " + std::to_string(o.latency.count()) +
-                                                        " ns, allowed are 0 and more"),
-                                  "chaos: latency is negative");
+        check_option(o.latency >= clock::duration::zero(), "chaos", "latency", o.latency, "are 0 and more");
         return {error, rejection, stop, share(o.latency_rate, "latency_rate"), o.latency, o.error, o.reason};
     }
     [[nodiscard]] terms present() noexcept {

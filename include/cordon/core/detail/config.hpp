@@ -52,6 +52,14 @@
 #define CORDON_NOINLINE [[gnu::noinline]]
 #endif
 
+/// On a parameter, or behind the parentheses of a member: the result refers to it. Clang warns of a function that
+/// returns what refers to its own variables (-Wreturn-stack-address) or is left with what refers to a temporary.
+#if defined(__clang__)
+#define CORDON_LIFETIME_BOUND [[clang::lifetimebound]]
+#else
+#define CORDON_LIFETIME_BOUND
+#endif
+
 /// For a function that reads a thread-local: Clang and MSVC may keep the address of one across a suspension that they
 /// have inlined it around. GCC splits a coroutine before it optimizes.
 #if defined(__GNUC__) && !defined(__clang__)

@@ -65,14 +65,13 @@ public:
     template <class Judge>
     [[nodiscard]] verdict judged_by(const Judge& judge) noexcept {
         if constexpr (shows_value<state>) {
-            if (state_.has_value()) {
+            if (state_.has_value()) [[likely]] {
                 shown_ = true;
                 if constexpr (std::is_void_v<value_type>) return verdict::success;
                 else return judge.of_value(state_.peek());
             }
         }
-        kept_.emplace(state_.take());
-        return judge(*kept_);
+        return kept_and_judged_by(judge);
     }
     /// The outcome, if it is no value.
     [[nodiscard]] const outcome<value_type>* failure() const noexcept {
@@ -114,6 +113,12 @@ public:
     }
 
 private:
+    template <class Judge>
+    CORDON_NOINLINE verdict kept_and_judged_by(const Judge& judge) noexcept {
+        kept_.emplace(state_.take());
+        return judge(*kept_);
+    }
+
     state state_;
     std::optional<outcome<value_type>> kept_;
     bool shown_ = false;  ///< it was seen that the state has a value: whoever judges further out need not look as deep

@@ -24,7 +24,8 @@ namespace detail {
 ///  V1  `version_` is odd while a writer is at work. What was read between two equal even versions was written at once.
 ///  V2  Words are stored with release and loaded with acquire: a reader that met a new word sees the odd version before
 ///      it, so the second look at the version (relaxed is enough behind the acquires) differs from the first.
-/// Cost:          of reading, two loads and one for each word; no write, so that readers do not disturb each other
+/// Cost:          of reading, two loads and one for each word that is wanted; no write, so that readers do not disturb
+///                each other
 template <class T>
     requires std::is_trivially_copyable_v<T> && std::is_default_constructible_v<T>
 class live_value {
@@ -37,14 +38,12 @@ public:
     live_value(const live_value&) = delete;
     live_value& operator=(const live_value&) = delete;
 
-    [[nodiscard]] T load() const noexcept {
-        T value;
-        for (spin_wait wait;; wait()) {
-            const std::uint32_t before = version_.load(std::memory_order_acquire);
-            read(value, std::make_index_sequence<count>());
-            if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) [[likely]]
-                return value;
-        }
+    [[nodiscard]] T load() const noexcept { return load_words<T>(); }
+    /// Its first member, for who needs no more.
+    template <class First>
+        requires(sizeof(First) % sizeof(word) == 0 && sizeof(First) <= sizeof(T) && std::is_trivially_copyable_v<First>)
+    [[nodiscard]] First load_first() const noexcept {
+        return load_words<First>();
     }
     void store(const T& value) noexcept {
         const std::array<word, count> words = std::bit_cast<std::array<word, count>>(value);
@@ -56,9 +55,19 @@ public:
     }
 
 private:
+    template <class Read>
+    [[nodiscard]] Read load_words() const noexcept {
+        Read value;
+        for (spin_wait wait;; wait()) {
+            const std::uint32_t before = version_.load(std::memory_order_acquire);
+            read(value, std::make_index_sequence<sizeof(Read) / sizeof(word)>());
+            if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) [[likely]]
+                return value;
+        }
+    }
     /// Word by word to where the value is wanted, without a loop, which would keep it from being inlined.
-    template <std::size_t... i>
-    void read(T& value, std::index_sequence<i...>) const noexcept {
+    template <class Read, std::size_t... i>
+    void read(Read& value, std::index_sequence<i...>) const noexcept {
         unsigned char* const bytes = reinterpret_cast<unsigned char*>(std::addressof(value));
         (copy(bytes + i * sizeof(word), words_[i].load(std::memory_order_acquire)), ...);
     }
