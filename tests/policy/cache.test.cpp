@@ -557,7 +557,7 @@ TEST_CASE("cached calls can be stopped at any point: every figure is what it has
                 return co::when_all(std::move(all));
             };
             const auto swept = co::testing::cancel_sweep(
-                {.seed = seed}, make, [&](const auto&, const co::testing::sweep_point& at) {
+                {.seed = seed, .fail_awaits = true}, make, [&](const auto&, const co::testing::sweep_point& at) {
                     const auto now = w->kept.stats();
                     const auto sent = static_cast<std::uint64_t>(w->s.calls);
                     const bool complete = at.variant != co::testing::sweep_variant::baseline ||

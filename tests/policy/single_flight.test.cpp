@@ -368,10 +368,12 @@ TEST_CASE("shared calls can be stopped at any point: every figure is what it has
                 return co::when_all(std::move(all));
             };
             const auto swept = co::testing::cancel_sweep(
-                {.seed = seed}, make, [&](const auto&, const co::testing::sweep_point& at) {
+                {.seed = seed, .fail_awaits = true}, make, [&](const auto&, const co::testing::sweep_point& at) {
                     const auto now = w->f.stats();
                     const bool complete =
                         at.variant != co::testing::sweep_variant::baseline || w->began == of.requests.size();
+                    if (at.variant == co::testing::sweep_variant::error)  // the wait for another's outcome threw
+                        return now.in_flight == 0 && now.waiting == 0 && w->s.running == 0;
                     // each who came made the call, at once or later, or had the outcome of another, or was stopped
                     return complete && now.in_flight == 0 && now.waiting == 0 && w->s.running == 0 &&
                            now.calls == static_cast<std::uint64_t>(w->s.calls) && now.calls == w->made &&
