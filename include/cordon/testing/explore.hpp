@@ -28,6 +28,11 @@ struct explore_options {
     /// How often another than the first of what is ready goes on in a schedule, at places that the seed chooses: most
     /// bugs need one or two, which are soon found in long runs where everything at random is not.
     std::uint32_t most_delays = any_delays;
+    /// Instead of that: of what is ready the one of the highest priority goes on. Priorities are random, and what one
+    /// has woken goes on with its own; at so many choices, which the seed draws, who would go on gets the lowest. For
+    /// bugs that need a task to be late for long: one that needs an order of d places takes d - 1 changes; 0 to 1000.
+    /// Source: `detail/chain_priorities.hpp`
+    std::optional<std::uint32_t> priority_changes = std::nullopt;
     /// Steps, of all runs together, in which a failing schedule is made shorter; 0: as long as it is found.
     std::uint64_t shrink_steps = 5'000'000;
 };
@@ -50,7 +55,7 @@ struct exploration {
 /// If the environment has a CORDON_SIM, it runs that schedule alone, and says on stderr how it went.
 /// Returns:       a schedule that fails, made shorter, after printing it, why, and what happens in it:
 ///                `simulation{found}.run(make)` does it again
-/// Errors:        `std::invalid_argument` if CORDON_SIM is no schedule
+/// Errors:        `std::invalid_argument` if CORDON_SIM is no schedule, or an option is out of range
 template <class Make, class Check>
     requires std::invocable<Make&>
 [[nodiscard]] std::optional<schedule> explore(explore_options options, Make&& make, Check&& check,

@@ -23,6 +23,7 @@
 #include <cordon/core/task_record.hpp>
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/testing/allocation_fault.hpp>
+#include <cordon/testing/detail/chain_priorities.hpp>
 #include <cordon/testing/schedule.hpp>
 #include <cordon/time/timer_queue.hpp>
 
@@ -40,6 +41,7 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 class sweep_access;
+class search_access;
 }
 
 namespace testing {
@@ -130,12 +132,14 @@ public:
         const detail::in_a_task no(false);
         item.next = nullptr;
         ready_.push_back(&item);
+        if (chains_ != nullptr) chains_->submitted();
     }
     [[nodiscard]] bool is_current() const noexcept { return detail::runs_here(this); }
     [[nodiscard]] timer_service& timers() noexcept { return timers_; }
 
 private:
     friend class detail::sweep_access;
+    friend class detail::search_access;
     class settler;
     class session;
     template <operation O>
@@ -145,12 +149,16 @@ private:
         explicit own_timers(simulation& s) noexcept : owner(&s) {}
         void arm(timer& t) noexcept override {
             owner->check_inside("a timer is armed");
-            queue.arm(t);
+            queue.insert(t);
+            if (owner->chains_ != nullptr) owner->chains_->armed(&t);
         }
-        void cancel(timer& t) noexcept override { queue.cancel(t); }
+        void cancel(timer& t) noexcept override {
+            if (timer_queue::armed(t)) queue.erase(t);
+        }
+        void fire_due(clock::time_point now);
 
         simulation* owner;
-        locked_timer_queue queue;
+        timer_queue queue;
     };
     /// In the place of chance: what is drawn comes from the seed, what is decided is a choice of the schedule.
     struct own_chance final : detail::chance {
@@ -172,7 +180,7 @@ private:
     void jump_to(clock::time_point t) noexcept {
         now_ = t;
         detail::set_coarse_now(t);
-        timers_.queue.fire_due(t);
+        timers_.fire_due(t);
     }
     void check_inside(const char* what) const noexcept {
         if (current_ != this)
@@ -198,6 +206,7 @@ private:
     own_timers timers_{*this};
     settler* settling_ = nullptr;
     observer* observer_ = nullptr;
+    detail::chain_priorities* chains_ = nullptr;  ///< of the run of a search by priorities
     std::vector<choice> trace_;
     std::uint64_t steps_ = 0;
     std::vector<std::uint64_t> older_tasks_;  ///< alive before it was made: none of its business

@@ -8,11 +8,13 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/function_name.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/task_record.hpp>
 #include <cordon/scope/cancel_scope.hpp>
+#include <cordon/testing/detail/chain_priorities.hpp>
 #include <cordon/testing/detail/duration_text.hpp>
 #include <cordon/testing/explore.hpp>
 #include <cordon/testing/schedule.hpp>
@@ -259,6 +261,13 @@ inline std::optional<testing::schedule> asked_for() {
     return std::count_if(choices.begin(), choices.end(), [](const auto& c) { return c.taken != 0; });
 }
 
+inline void check_explore_options(const testing::explore_options& options) {
+    if (!options.priority_changes) return;
+    check_option(options.most_delays == testing::any_delays, "explore", "most_delays", options.most_delays,
+                 "is any_delays beside priority_changes");
+    static_cast<void>(checked_range("explore", "priority_changes", *options.priority_changes, 0, 1000));
+}
+
 /// The first of what is ready, but at so many of `length` choices, by the seed, one of the next.
 inline std::vector<testing::choice> with_delays(std::uint32_t delays, std::size_t length, std::uint64_t seed) {
     std::vector<testing::choice> choices(length);
@@ -266,6 +275,11 @@ inline std::vector<testing::choice> with_delays(std::uint32_t delays, std::size_
         choices[static_cast<std::size_t>(bits >> 8) % length] = {1 + static_cast<std::uint32_t>(bits % 4), 5};
     return choices;
 }
+
+class search_access {
+public:
+    static void let_choose(testing::simulation& s, chain_priorities* by) noexcept { s.chains_ = by; }
+};
 
 /// Runs schedules of one test.
 template <class Make, class Check>
@@ -284,8 +298,9 @@ public:
         : make_(make), check_(check), where_(where) {}
 
     ran run(const testing::schedule& s, std::vector<logged_step>* steps = nullptr,
-            testing::simulation_options options = {}) {
+            testing::simulation_options options = {}, chain_priorities* by = nullptr) {
         testing::simulation sim(s, options);
+        search_access::let_choose(sim, by);
         std::optional<run_log> log;
         if (steps != nullptr) log.emplace(sim);
         ran r{schedule_fault(sim, make_, check_, where_), s, sim.trace(), sim.steps()};
@@ -400,17 +415,27 @@ namespace testing {
 template <class Make, class Check>
     requires std::invocable<Make&>
 std::optional<schedule> explore(explore_options options, Make&& make, Check&& check, std::source_location where) {
+    detail::check_explore_options(options);
     detail::explorer explorer(make, check, where);
     const detail::search_report report("explore", where);
     if (const auto only = detail::asked_for()) return report.only(*only, explorer);
     std::size_t longest = 0;
-    for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.schedules; ++seed) {
-        const auto r = explorer.run(options.most_delays == any_delays
-                                        ? schedule(seed)
-                                        : schedule(detail::with_delays(options.most_delays, longest, seed), seed));
-        if (r.failed()) return report.found(r, explorer, options.shrink_steps);
+    const auto run_seed = [&](std::uint64_t seed) {
+        if (options.priority_changes) {
+            detail::chain_priorities by(seed, *options.priority_changes, longest);
+            auto r = explorer.run(schedule(seed), nullptr, {}, &by);
+            longest = (std::max)(longest, by.chosen());
+            if (r.failed()) r.as = schedule(r.trace, seed);
+            return r;
+        }
+        auto r = explorer.run(options.most_delays == any_delays
+                                  ? schedule(seed)
+                                  : schedule(detail::with_delays(options.most_delays, longest, seed), seed));
         longest = (std::max)(longest, r.trace.size());
-    }
+        return r;
+    };
+    for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.schedules; ++seed)
+        if (const auto r = run_seed(seed); r.failed()) return report.found(r, explorer, options.shrink_steps);
     return std::nullopt;
 }
 

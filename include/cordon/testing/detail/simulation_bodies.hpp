@@ -66,6 +66,7 @@ private:
         if (simulation_->settling_ != nullptr)
             detail::fail("simulation " + std::to_string(simulation_->id_) + ": two tasks settle at the same time");
         simulation_->settling_ = this;
+        if (simulation_->chains_ != nullptr) simulation_->chains_->armed(this);
     }
     void dequeue(bool) noexcept {
         if (simulation_->settling_ == this) simulation_->settling_ = nullptr;
@@ -161,6 +162,16 @@ detail::runnable_result_t<A> simulation::run(A&& a, std::source_location where) 
     else return finish(detail::operation_of(a()));
 }
 
+/// At most as many as were armed at the start: one may arm itself again for a time that has passed.
+inline void simulation::own_timers::fire_due(clock::time_point now) {
+    for (std::size_t most = queue.size(); most != 0; --most) {
+        timer* const t = queue.pop_due(now);
+        if (t == nullptr) return;
+        const detail::chain_priorities::firing here(owner->chains_, t);
+        t->fire(*t);
+    }
+}
+
 /// Runs until `done`, and then all that is ready.
 inline simulation::verdict simulation::drive(const bool& done, cancel_scope& root, std::uint64_t max_steps,
                                              clock::time_point latest) {
@@ -205,11 +216,16 @@ inline bool simulation::step(cancel_scope& root) {
         const std::uint32_t k = choose(static_cast<std::uint32_t>(ready_.size()));
         work_item* const item = ready_[k];
         ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(k));
+        if (chains_ != nullptr) chains_->runs(k);
         const detail::in_a_task yes(true);
         item->run(*item);
         return true;
     }
-    if (settling_ != nullptr) return std::exchange(settling_, nullptr)->complete();
+    if (settling_ != nullptr) {
+        settler* const s = std::exchange(settling_, nullptr);
+        const detail::chain_priorities::firing here(chains_, s);
+        return s->complete();
+    }
     jump_to((std::max)(*next, now_));
     return true;
 }
@@ -222,7 +238,7 @@ inline std::uint32_t simulation::choose(std::uint32_t n) {
         if (trace_.size() < schedule_.choices().size())
             taken = (std::min)(schedule_.choices()[trace_.size()], n - 1);
     } else {
-        taken = static_cast<std::uint32_t>(next_random() % n);
+        taken = chains_ != nullptr ? chains_->choose() : static_cast<std::uint32_t>(next_random() % n);
     }
     if (observer_ != nullptr) taken = (std::min)(observer_->choose(n, taken), n - 1);
     trace_.push_back({taken, n});
