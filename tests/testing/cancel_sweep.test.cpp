@@ -13,7 +13,9 @@
 #include <cordon/scope/with.hpp>
 #include <cordon/scope/with_group.hpp>
 #include <cordon/sync/async_event.hpp>
+#include <cordon/sync/async_mutex.hpp>
 #include <cordon/sync/async_semaphore.hpp>
+#include <cordon/sync/channel.hpp>
 #include <cordon/sync/completion.hpp>
 #include <cordon/time/sleep.hpp>
 
@@ -38,6 +40,7 @@ using namespace std::chrono_literals;
 namespace co = cordon;
 using co::task;
 using co::testing::cancel_sweep;
+using co::testing::simulation;
 using co::testing::sweep_finding;
 using co::testing::sweep_point;
 using co::testing::sweep_result;
@@ -79,7 +82,7 @@ void expect_clean(std::size_t permits, Make make, Holds holds) {
             return w->semaphore.stats().available == permits && w->semaphore.stats().waiting == 0 &&
                    w->event.waiting() == 0 && w->open == 0 && holds(*w);
         };
-        const sweep_result swept = cancel_sweep({.seed = seed}, make_task, check);
+        const sweep_result swept = cancel_sweep({.seed = seed, .fail_awaits = true}, make_task, check);
         INFO("seed " << seed << ": " << describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 0);
@@ -145,7 +148,8 @@ TEST_CASE("a sweep stops before each step and at each time", "[testing][cancel_s
             case sweep_variant::baseline: return ended.has_value();
             case sweep_variant::stop: return ended.is_stopped() == (at.number < 3);  // then the value is there
             case sweep_variant::deadline: break;
-            case sweep_variant::allocation: return false;
+            case sweep_variant::allocation:
+            case sweep_variant::error: return false;
         }
         return ended.is_error();  // at the end, too: the deadline was armed before the sleep
     };
@@ -181,6 +185,206 @@ TEST_CASE("the check sees a value, an error or a stop", "[testing][cancel_sweep]
     CHECK(timeouts > 0);
     CHECK(stops > 0);
     CHECK(values < 100);
+}
+
+TEST_CASE("a value that is there when the stop comes, just before its task goes on, is not lost",
+          "[testing][cancel_sweep][sync][async_semaphore][T7]") {
+    // The points are before each step, so this one is among them: the variant that has no name of its own.
+    struct seen {
+        co::async_semaphore permits{0};
+        std::uint64_t handed_over = 0, went_on = 0;  // by which step
+    };
+    std::shared_ptr<seen> now;
+    const auto make = [&] {
+        now = std::make_shared<seen>();
+        const auto waits = [](std::shared_ptr<seen> s) -> task<> {
+            co_await s->permits.acquire();
+            s->went_on = co::testing::simulation::current()->steps();
+            s->permits.release();
+        };
+        const auto gives = [](std::shared_ptr<seen> s) -> task<> {
+            co_await co::sleep_for(1ms);
+            s->permits.release();
+            s->handed_over = co::testing::simulation::current()->steps();
+        };
+        return co::when_all(waits(now), gives(now));
+    };
+    int between = 0;
+    const auto check = [&](const auto&, const sweep_point& at) {
+        if (at.variant == sweep_variant::stop && now->handed_over != 0 && at.number > now->handed_over) {
+            if (at.number > now->went_on && now->went_on != 0) return now->permits.stats().available == 1;
+            ++between;
+            return now->went_on != 0 && now->permits.stats().available == 1;
+        }
+        return now->handed_over == 0 || now->permits.stats().available == 1;
+    };
+    const sweep_result swept = cancel_sweep({}, make, check);
+    INFO(describe(swept));
+    CHECK(swept.findings.empty());
+    CHECK(between == 1);
+}
+
+TEST_CASE("each await that has to wait throws once, in its task, which may catch it", "[testing][cancel_sweep][T7]") {
+    const auto step = [](int& steps) -> task<> {
+        co_await co::sleep_for(1ms);
+        ++steps;
+    };
+    const auto make = [&]() -> task<int> {
+        co::async_semaphore free{1}, taken{0};
+        co::async_mutex mutex;
+        co::async_event event;
+        co::channel<int> channel{1};
+        co::completion<int> answer;
+        int steps = 0;
+        co_await free.acquire();       // has it at once
+        co_await co::this_task::yield();
+        co_await step(steps);          // 1
+        for (int i = 0; i < 2; ++i) {  // 2, and if that throws once more
+            try {
+                co_await co::sleep_for(1ms);
+                break;
+            } catch (const co::testing::injected_error&) {
+                ++steps;
+            }
+        }
+        const auto opens = [&]() -> task<> {
+            co_await simulation::settle();
+            taken.release();
+            co_await simulation::settle();
+            event.set();
+            co_await simulation::settle();
+            (void)channel.try_send(1);
+            co_await simulation::settle();
+            answer.set_value(1);
+        };
+        const auto waits = [&]() -> task<> {
+            co_await taken.acquire();                               // 3
+            co_await event.wait();                                  // 4
+            (void)co_await channel.receive();                       // 5
+            steps += co_await answer.wait([&] { answer.set_stopped(); });  // 6
+        };
+        const auto mine = co_await mutex.lock();
+        co_await co::when_all(waits(), opens());
+        co_return steps;
+    };
+    std::vector<std::uint64_t> thrown, caught;
+    const auto check = [&](co::outcome<int>& ended, const sweep_point& at) {
+        if (at.variant == sweep_variant::baseline) return ended.has_value() && *ended == 2;
+        if (at.variant != sweep_variant::error) return true;
+        if (ended.has_value()) {
+            caught.push_back(at.number);
+            return *ended == 3;
+        }
+        thrown.push_back(at.number);
+        if (!ended.is_error()) return false;
+        CHECK_THROWS_AS(ended.value(), co::testing::injected_error);
+        return at.at == (at.number == 1 ? 0ms : 2ms);
+    };
+    const sweep_result swept = cancel_sweep({.fail_awaits = true}, make, check);
+    INFO(describe(swept));
+    CHECK(swept.findings.empty());
+    CHECK(thrown == std::vector<std::uint64_t>{1, 3, 4, 5, 6});
+    CHECK(caught == std::vector<std::uint64_t>{2});
+    CHECK(cancel_sweep({}, make, [&](const auto&, const sweep_point& at) {
+              return at.variant != sweep_variant::error;
+          }).findings.empty());
+}
+
+TEST_CASE("every kind of wait throws if a sweep has it fail, and takes nothing then", "[testing][cancel_sweep][T7]") {
+    const auto fails = [](auto make_wait) {
+        int errors = 0, others = 0;
+        const auto make = [&]() -> task<> {
+            co_await simulation::settle();  // counts as nothing
+            co_await make_wait();
+        };
+        const auto check = [&](const auto& ended, const sweep_point& at) {
+            if (at.variant == sweep_variant::error) ++(ended.is_error() ? errors : others);
+        };
+        const sweep_result swept = cancel_sweep({.fail_awaits = true}, make, check);
+        INFO(describe(swept));
+        CHECK(swept.findings.empty());
+        return errors == 1 && others == 0;
+    };
+    const auto within = [](auto body) {  // what comes later ends the wait
+        return [body]() -> task<> { co_await body(); };
+    };
+    SECTION("a place in a group") {
+        CHECK(fails(within([]() -> task<> {
+            const auto body = [](co::task_group& group) -> task<> {
+                group.spawn(co::this_task::yield());
+                (void)co_await group.spawn_when_ready(co::this_task::yield());
+                co_await group.join();  // no error: it ends what was begun
+            };
+            co_await co::with_group({.max_running = 1}, body);
+        })));
+    }
+    SECTION("a lock") {
+        CHECK(fails(within([]() -> task<> {
+            co::async_mutex mutex;
+            const auto holds = [&]() -> task<> {
+                const auto mine = co_await mutex.lock();
+                co_await simulation::settle();
+            };
+            const auto waits = [&]() -> task<> {
+                co_await co::this_task::yield();
+                const auto mine = co_await mutex.lock();
+            };
+            co_await co::when_all(holds(), waits());
+            CHECK_FALSE(mutex.stats().locked);
+        })));
+    }
+    SECTION("a send") {
+        CHECK(fails(within([]() -> task<> {
+            co::channel<int> channel{1};
+            const auto sends = [&]() -> task<> {
+                co_await channel.send(1);
+                try {
+                    co_await channel.send(2);
+                } catch (const co::testing::injected_error&) {
+                    CHECK(channel.try_receive() == 1);
+                    CHECK_FALSE(channel.try_receive());
+                    throw;
+                }
+            };
+            const auto receives = [&]() -> task<> {
+                co_await simulation::settle();
+                CHECK(channel.try_receive() == 1);
+            };
+            co_await co::when_all(sends(), receives());
+        })));
+    }
+    SECTION("the outcome of a future") {
+        CHECK(fails(within([]() -> task<> {
+            const auto value = []() -> task<int> {
+                co_await co::this_task::yield();
+                co_return 1;
+            };
+            const auto body = [&](co::task_group& group) -> task<> {
+                auto future = group.spawn_future(value());
+                (void)co_await future;
+            };
+            co_await co::with_group(body);
+        })));
+    }
+}
+
+TEST_CASE("below a shield, and in a cleanup, no await is had fail", "[testing][cancel_sweep][scope][shield][T7]") {
+    const auto nap = []() -> task<> { co_await co::sleep_for(1ms); };
+    const auto make = [&]() -> task<> {
+        co_await co::shield(nap(), 1s);
+        co_await co::finally(co::this_task::yield(), nap, 1s);
+        const auto body = [&](co::task_group& group) -> task<> {
+            group.spawn(nap());
+            co_await co::sleep_for(1ms);
+        };
+        co_await co::shield(co::with_group(body), 1s);
+    };
+    std::uint64_t errors = 0;
+    const auto check = [&](const auto&, const sweep_point& at) { errors += at.variant == sweep_variant::error ? 1 : 0; };
+    const sweep_result swept = cancel_sweep({.fail_awaits = true}, make, check);
+    INFO(describe(swept));
+    CHECK(swept.findings.empty());
+    CHECK(errors == 0);
 }
 
 // --- correct code has no findings ---------------------------------------------------------------------------------
@@ -462,6 +666,37 @@ TEST_CASE("a permit that is lost because a stop came with it is found", "[testin
         found = any_finding(swept, sweep_variant::stop, "the check says false", line(wait_line));
     }
     CHECK(found);
+}
+
+TEST_CASE("what is done only after an error is found, with the await that threw", "[testing][cancel_sweep][T7][leaks]") {
+    struct connection {
+        explicit connection(shared in) : w(std::move(in)) { ++w->open; }
+        connection(const connection&) = delete;
+        ~connection() {
+            if (!gone) --w->open;
+        }
+        shared w;
+        bool gone = false;
+    };
+    unsigned wait_line = 0;
+    const auto believes_it_gone = [&](shared w) -> task<> {
+        connection c(w);
+        wait_line = __LINE__ + 2;
+        try {
+            co_await co::sleep_for(1ms);
+        } catch (const std::exception&) {
+            c.gone = true;
+        }
+    };
+    shared w;
+    const auto make = [&] { return believes_it_gone(w = std::make_shared<world>(0)); };
+    const auto check = [&](const auto&, const sweep_point&) { return w->open == 0; };
+    CHECK(cancel_sweep({}, make, check).findings.empty());
+    const sweep_result swept = cancel_sweep({.fail_awaits = true}, make, check);
+    INFO(describe(swept));
+    REQUIRE(swept.findings.size() == 1);
+    CHECK(any_finding(swept, sweep_variant::error, "the check says false", line(wait_line)));
+    CHECK(says(describe(swept), "error of await 1 after 0 s: the check says false", "  thrown at cancel_sweep.test.cpp:"));
 }
 
 TEST_CASE("a child that outlives the run is found, with the place of its start", "[testing][cancel_sweep][T7][leaks]") {

@@ -5,6 +5,7 @@
 // tasks.
 
 #include <cordon/core/clock.hpp>
+#include <cordon/core/detail/await_faults.hpp>
 #include <cordon/core/detail/config.hpp>
 #include <cordon/core/detail/foreign_operation.hpp>
 #include <cordon/core/detail/raise.hpp>
@@ -124,8 +125,11 @@ public:
 
     bool await_ready() noexcept { return state_.ready(); }
     template <class Promise>
-    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> h) noexcept {
-        return transfer(state_.start(receiver_ref(static_cast<promise_base&>(h.promise()))));
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> h)
+        noexcept(!may_fail_in_a_test<typename O::state>) {
+        promise_base& awaiting = h.promise();
+        if constexpr (may_fail_in_a_test<typename O::state>) fail_if_tested(*awaiting.ctx, awaiting.site);
+        return transfer(state_.start(receiver_ref(awaiting)));
     }
     typename O::value_type await_resume() {
         if constexpr (requires { state_.get(); }) return state_.get();

@@ -35,6 +35,7 @@ private:
         if (executor_ && !deadline::at(when).is_never()) executor_.timers().arm(*this);
     }
     [[nodiscard]] bool stops_when_armed() const noexcept override { return false; }
+    [[nodiscard]] bool shields() const noexcept override { return true; }
     void on_expire(clock::time_point now) noexcept override {
         if (when <= now) lift();
     }

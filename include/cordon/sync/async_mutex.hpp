@@ -134,6 +134,8 @@ public:
 
     class state : private receiver {
     public:
+        using waits = void;  ///< see detail::may_fail_in_a_test
+
         explicit state(lock_operation&& l) noexcept
             : receiver(nullptr, nullptr, {}, &state::ended), mutex_(l.mutex_), permit_(l.mutex_->permit_.acquire()) {}
         bool ready() noexcept { return locked_ = permit_.ready(); }

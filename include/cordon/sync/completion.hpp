@@ -38,6 +38,8 @@ public:
 
     class state : private receiver, private stop_node {
     public:
+        using waits = void;  ///< see may_fail_in_a_test
+
         explicit state(hooked_wait&& w)
             : receiver(&context_, nullptr, {}, &state::ended), stop_node(&state::stop_arrived),
               hook_(std::forward<Hook>(w.hook_)), waiter_(*w.shot_, completion_label) {}

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <source_location>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,13 @@ struct sweep_options {
     clock::duration max_time = std::chrono::minutes(1);  ///< virtual time that it may take beyond the baseline's
     std::size_t max_findings = 10;                       ///< after that many the sweep ends
     bool fail_allocations = false;                       ///< too, each of them; see `allocation_fault`
+    bool fail_awaits = false;                            ///< too, each that waits, by an `injected_error`
+};
+
+/// What an await throws that a sweep has fail.
+class injected_error : public std::runtime_error {
+public:
+    injected_error() : std::runtime_error("an await that a sweep had fail") {}
 };
 
 /// How a run was made to end.
@@ -43,16 +51,17 @@ enum class sweep_variant : std::uint8_t {
     stop,        ///< its scope was asked to stop before a step
     deadline,    ///< a deadline around it passed
     allocation,  ///< an allocation failed
+    error,       ///< an await threw
 };
 [[nodiscard]] constexpr const char* to_string(sweep_variant v) noexcept {
-    constexpr const char* texts[] = {"baseline", "stop", "deadline", "allocation"};
+    constexpr const char* texts[] = {"baseline", "stop", "deadline", "allocation", "error"};
     return texts[static_cast<std::size_t>(v)];
 }
 
 /// Where a run was made to end.
 struct sweep_point {
     sweep_variant variant = sweep_variant::baseline;
-    /// stop: the step before which it was asked; deadline, allocation: which of them; all from 1
+    /// stop: the step before which it was asked; deadline, allocation, error: which of them; all from 1
     std::uint64_t number = 0;
     clock::duration at{0};  ///< virtual time since the beginning of the run
 };
@@ -74,12 +83,16 @@ struct sweep_result {
 
 /// Runs `make()` once as it is, then once for each of its steps with a stop of its scope before that step, then with a
 /// deadline at each time when something happened and between each two; and, if wanted, with each of its allocations
-/// failing. After each run it asks `check(ended, point)`, where `ended` is the `outcome`, a `timeout_error` if that
-/// deadline ended it.
+/// failing, and with each await that would wait throwing instead. After each run it asks `check(ended, point)`, where
+/// `ended` is the `outcome`, a `timeout_error` if that deadline ended it.
+///
+/// The awaits that throw are those in which a task waits for something of this library: time, a permit, an item, an
+/// event, a completion, a place. Not those that end what was begun, a join or a close, nor a yield, nor any below a
+/// `shield` or in the cleanup of `finally`.
 /// Returns:       how many points were swept, and what was found: a run that does not end within the limits; a task or
 ///                a timer that it leaves behind; an error, or a refusal other than `closed`, that the baseline does not
-///                end with, but for the `std::bad_alloc` of an allocation; a check that says false or throws. Only
-///                the baseline's findings if there are any
+///                end with, but for the `std::bad_alloc` of an allocation, and any after an await that threw; a check
+///                that says false or throws. Only the baseline's findings if there are any
 /// Errors:        `std::logic_error` if allocations are to fail, and the program's operator new does not ask
 /// Requires:      `make` gives an operation that does the same each time; no other thread starts tasks meanwhile
 /// Threads:       `make` is called inside the run, a simulation of its own each time; `check` after it, while

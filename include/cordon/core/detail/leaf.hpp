@@ -27,14 +27,17 @@ inline void note_wait(receiver_ref r, const wait_label& what) noexcept {
         }
         return nullptr;
     };
-    std::source_location sites[3]{};  // innermost, the one above it, outermost
+    std::source_location innermost, middle, outermost;
     int frames = 0;
-    for (promise_base* p = next(r); p != nullptr && frames < reach; p = next(p->up)) {
-        sites[frames < 2 ? frames : 2] = p->site;
-        ++frames;
+    if (const promise_base* p = next(r)) [[likely]] {
+        innermost = p->site;
+        if ((p = next(p->up)) != nullptr) {
+            middle = p->site;
+            for (frames = 2; (p = next(p->up)) != nullptr && frames < reach; ++frames) outermost = p->site;
+            if (frames == reach) outermost = {};
+        }
     }
-    if (frames == reach) sites[2] = {};
-    record->suspended(sites[2], sites[1], sites[0], frames > 3, what);
+    record->suspended(outermost, middle, innermost, frames > 3, what);
 }
 
 inline void note_running(receiver_ref r) noexcept {
@@ -78,6 +81,8 @@ private:
 template <class Derived>
 class leaf : public work_item, private stop_node {
 public:
+    using waits = void;  ///< see `may_fail_in_a_test`
+
     /// Has the wait end with a value. From any thread, also inside a stop callback or under a primitive's lock; the
     /// completer then calls `run_woken` without a lock, for the leaf may have no executor.
     /// Returns:       whether it did; false if it was stopped or completed before

@@ -49,6 +49,13 @@ public:
         return connection_ ? source().stop_requested() : stops_when_armed();
     }
 
+    /// Whether this scope, or one above it, holds a stop back.
+    [[nodiscard]] bool shielded() const noexcept {
+        for (const scope* s = this; s != nullptr; s = s->parent_)
+            if (s->shields()) return true;
+        return false;
+    }
+
     /// Stops every scope, from here outwards, whose own deadline is not later than `now`. Requires: armed.
     void expire(clock::time_point now) noexcept {
         const deferred_wakes until_the_end;
@@ -83,6 +90,7 @@ private:
     /// Links to the parent and does what this kind of scope needs besides.
     virtual void on_arm() noexcept { link_to_parent(); }
     virtual void on_expire(clock::time_point) noexcept {}
+    [[nodiscard]] virtual bool shields() const noexcept { return false; }
 
     scope* parent_;
     std::optional<connection> connection_;

@@ -107,6 +107,7 @@ public:
         return suspend(r);
     }
     outcome<void> take() noexcept { return {}; }
+    static constexpr bool never_fails = true;
 
 private:
     friend class leaf<closer>;

@@ -24,6 +24,7 @@ public:
     bool ready() noexcept { return group_->close_if_idle(false); }
     std::coroutine_handle<> start(receiver_ref r) noexcept { return suspend(r); }
     outcome<void> take() noexcept { return {}; }
+    static constexpr bool never_fails = true;
 
 private:
     friend class leaf<join_waiter>;
@@ -127,6 +128,8 @@ public:
 
     class state {
     public:
+        using waits = void;  ///< see detail::may_fail_in_a_test
+
         explicit state(spawn_operation&& s) noexcept
             : waiter_(*s.group_), child_(std::move(s.child_)), options_(s.options_), where_(s.where_) {}
         bool ready() noexcept { return waiter_.ready(); }

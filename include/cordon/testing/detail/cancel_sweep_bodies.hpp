@@ -5,8 +5,13 @@
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
+#include <cordon/core/context.hpp>
 #include <cordon/core/deadline.hpp>
+#include <cordon/core/detail/await_faults.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/function_name.hpp>
+#include <cordon/core/detail/raise.hpp>
+#include <cordon/core/detail/scope.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/outcome.hpp>
 #include <cordon/core/task_record.hpp>
@@ -50,36 +55,58 @@ public:
     static bool idle(testing::simulation& s) { return s.ready_.empty() && s.armed_timers() == 0; }
 };
 
-/// Watches one run, has it stopped at its point, and keeps who waited where then.
-class sweep_watch final : public testing::simulation::observer {
+/// Watches one run, has it end at its point, and keeps who waited where then.
+class sweep_watch final : public testing::simulation::observer, private await_faults {
 public:
-    sweep_watch(testing::simulation& s, testing::sweep_point& p) : simulation_(&s), point_(&p), start_(s.now()) {}
+    sweep_watch(testing::simulation& s, testing::sweep_point& p) : simulation_(&s), point_(&p), start_(s.now()) {
+        if (p.variant == testing::sweep_variant::error) await_faults_here = this;
+    }
+    sweep_watch(const sweep_watch&) = delete;
+    sweep_watch& operator=(const sweep_watch&) = delete;
+    ~sweep_watch() { end(); }
+    /// From now on it watches nothing.
+    void end() noexcept {
+        if (await_faults_here == this) await_faults_here = nullptr;
+    }
 
     void before_step(std::uint64_t step, cancel_scope& root) override {
         const clock::duration at = simulation_->now() - start_;
         if (!reached && is_there(step, at)) {
-            reached = true;
-            tasks = sweep_access::tasks(*simulation_);
-            choices = simulation_->trace();
-            steps_until = times.size();
-            if (point_->variant != testing::sweep_variant::deadline) point_->at = at;
+            reach(at);
             if (point_->variant == testing::sweep_variant::stop) root.request_stop();
         }
         times.push_back(at);
     }
 
     bool reached = false;
+    std::string failed_at;                 ///< the await that threw
     std::vector<task_info> tasks;          ///< then; a text is made only if something is found
     std::vector<testing::choice> choices;  ///< until the point
     std::size_t steps_until = 0;
     std::vector<clock::duration> times;    ///< of each step
 
 private:
+    void reach(clock::duration at) {
+        reached = true;
+        tasks = sweep_access::tasks(*simulation_);
+        choices = simulation_->trace();
+        steps_until = times.size();
+        if (point_->variant != testing::sweep_variant::deadline) point_->at = at;
+    }
+    void ask(const context& ctx, const std::source_location& site) override {
+        if (reached) return;
+        const scope* const below = context_access::scope_of(ctx);
+        if ((below != nullptr && below->shielded()) || ++awaits_ != point_->number) return;
+        failed_at = "  thrown at " + site_text(site) + '\n';
+        reach(simulation_->now() - start_);
+        raise(testing::injected_error(), "an await that a sweep had fail, in a build without exceptions");
+    }
     bool is_there(std::uint64_t step, clock::duration at) const noexcept {
         switch (point_->variant) {
             case testing::sweep_variant::stop: return step == point_->number;
             case testing::sweep_variant::deadline: return at >= point_->at;
             case testing::sweep_variant::allocation: return allocation_plan::here().seen >= point_->number;
+            case testing::sweep_variant::error:
             case testing::sweep_variant::baseline: break;
         }
         return false;
@@ -88,12 +115,14 @@ private:
     testing::simulation* simulation_;
     testing::sweep_point* point_;
     clock::time_point start_;
+    std::uint64_t awaits_ = 0;  ///< that would have waited
 };
 
-/// Returns what an outcome says that neither a stop, a deadline nor a failed allocation explains; empty if nothing.
-/// What was stopped is closed, and refuses.
+/// Returns what an outcome says that neither a stop, a deadline nor a failure that was made explains; empty if nothing.
+/// What was stopped is closed, and refuses; what an error leads to, the check alone can tell.
 template <class T>
-std::string unexplained(const outcome<T>& ended, [[maybe_unused]] testing::sweep_variant how) {
+std::string unexplained(const outcome<T>& ended, testing::sweep_variant how) {
+    if (how == testing::sweep_variant::error) return {};
 #if defined(__cpp_exceptions)
     try {
         if (ended.is_error()) std::rethrow_exception(ended.error());
@@ -192,13 +221,15 @@ public:
         }
         bool failed = options_.fail_allocations;
         for (number = 1; failed && wants_more(); ++number) failed = run({variant::allocation, number, {}});
+        failed = options_.fail_awaits;
+        for (number = 1; failed && wants_more(); ++number) failed = run({variant::error, number, {}});
         return std::move(result_);
     }
 
 private:
     [[nodiscard]] bool wants_more() const { return result_.findings.size() < options_.max_findings; }
 
-    /// Returns:       false if there is no such point: not that many allocations
+    /// Returns:       false if there is no such point: not that many allocations, or awaits
     bool run(testing::sweep_point point) {
         const bool is_baseline = point.variant == variant::baseline;
         if (!is_baseline) ++result_.points;
@@ -207,7 +238,7 @@ private:
         sweep_watch watch(*sim, point);
         sim->observe(&watch);
         const auto note = [&](std::string what) {
-            result_.findings.push_back({point, std::move(what), describe_all(watch.tasks)});
+            result_.findings.push_back({point, std::move(what), watch.failed_at + describe_all(watch.tasks)});
         };
         std::optional<sweep_access::session> here(std::in_place, *sim);
 
@@ -238,10 +269,12 @@ private:
             return true;
         }
         sim->observe(nullptr);
-        const bool is_there = point.variant != variant::allocation || allocation.has_failed();
+        watch.end();
+        const bool may_miss = point.variant == variant::allocation || point.variant == variant::error;
+        const bool is_there = !may_miss || watch.reached || allocation.has_failed();
         if (!is_there) --result_.points;
         if (is_baseline) learn(watch, *sim, ended);
-        else if (point.variant != variant::allocation && !same_so_far(watch))
+        else if (!may_miss && !same_so_far(watch))
             note("does not run as the baseline did up to there: it is not deterministic");
         if (const std::string left = sim->who_waits(); !left.empty()) note("leaves tasks behind:\n" + left);
         if (sim->armed_timers() != 0) note("leaves " + std::to_string(sim->armed_timers()) + " timers armed");
@@ -307,6 +340,7 @@ inline std::string describe(const sweep_finding& finding) {
     std::string text = to_string(finding.variant);
     if (finding.variant == sweep_variant::stop) text += " before step " + std::to_string(finding.number);
     if (finding.variant == sweep_variant::allocation) text += ' ' + std::to_string(finding.number) + " failed";
+    if (finding.variant == sweep_variant::error) text += " of await " + std::to_string(finding.number);
     if (finding.variant != sweep_variant::baseline) text += " after " + detail::duration_text(finding.at);
     text += ": " + finding.what + (finding.what.ends_with('\n') ? "" : "\n");
     return finding.where.empty() ? text : text + "  who waited where then:\n" + finding.where;

@@ -59,6 +59,7 @@ public:
     bool ready() const noexcept { return false; }
     std::coroutine_handle<> start(receiver_ref r) noexcept { return suspend(r); }
     outcome<void> take() noexcept { return {}; }
+    static constexpr bool never_fails = true;
 
 private:
     friend class detail::leaf<settler>;
