@@ -492,7 +492,7 @@ TEST_CASE("wherever callers are stopped, no permit is lost or made", "[limit][bu
         }(**b, *most, guarded);
     };
     const auto swept = co::testing::cancel_sweep(
-        {.seed = 3}, make, [=](const outcome<void>&, const co::testing::sweep_point&) {
+        {.seed = 3, .fail_awaits = true}, make, [=](const outcome<void>&, const co::testing::sweep_point&) {
             return figures(**b) == both(0, 0) && *most <= 1 && (*b)->try_acquire();
         });
     INFO(describe(swept));

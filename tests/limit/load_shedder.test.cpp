@@ -194,7 +194,7 @@ TEST_CASE("a call behind a shedder can be stopped at any point, and counts once 
         if (at.variant == co::testing::sweep_variant::baseline && (s.admitted < 3 || s.rejected == 0)) return false;
         return s.admitted == w->made && s.rejected == w->refused;
     };
-    const auto swept = co::testing::cancel_sweep({}, make, check);
+    const auto swept = co::testing::cancel_sweep({.fail_awaits = true}, make, check);
     INFO(describe(swept));
     CHECK(swept.findings.empty());
     CHECK(swept.points > 5);

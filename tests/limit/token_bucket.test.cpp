@@ -1112,8 +1112,14 @@ TEST_CASE("wherever those who wait and their calls are stopped, no token is lost
                 in->used += want;
             };
             const auto call = [&]() -> task<> {
-                co_await co::sleep_for(250ms);
+                bool broken = false;
+                try {
+                    co_await co::sleep_for(250ms);
+                } catch (const co::testing::injected_error&) {
+                    broken = true;
+                }
                 ++in->used;
+                if (broken) throw std::runtime_error("failed");
             };
             if (calls) co_await co::when_all(in->bucket(call), in->bucket(call), takes(2), in->bucket(call));
             else co_await co::when_all(takes(2), takes(3), takes(1));
@@ -1123,7 +1129,7 @@ TEST_CASE("wherever those who wait and their calls are stopped, no token is lost
         const auto s = w->bucket.stats();
         return s.waiting == 0 && s.available == (co::clock::now() - w->began) / d - w->used;
     };
-    auto swept = co::testing::cancel_sweep({.seed = 3, .max_findings = 1'000}, make, check);
+    auto swept = co::testing::cancel_sweep({.seed = 3, .max_findings = 1'000, .fail_awaits = true}, make, check);
     // A deadline that is too near refuses at the beginning, which a sweep takes for another behaviour.
     std::erase_if(swept.findings, [](const co::testing::sweep_finding& f) {
         return f.variant == co::testing::sweep_variant::deadline &&

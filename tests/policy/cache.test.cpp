@@ -422,7 +422,7 @@ TEST_CASE("cached calls can be stopped at any point, and a stopped refresh is ma
             }
         }(w);
     };
-    const auto swept = co::testing::cancel_sweep({}, make, [&](const auto&, co::testing::sweep_point) {
+    const auto swept = co::testing::cancel_sweep({.fail_awaits = true}, make, [&](const auto&, co::testing::sweep_point) {
         // afterwards a call is made as if nothing had happened
         simulation later(0, {.start = co::clock::time_point(2h)});
         service fresh("S", 1ms);

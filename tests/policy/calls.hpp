@@ -57,6 +57,7 @@ struct service {
     int calls = 0;    // frames that were made
     int running = 0;  // those whose body has begun, and whose locals live
     int finished = 0;
+    int failed = 0;   // of those, by an error
     std::vector<co::clock::time_point> began;
 
 private:
@@ -67,8 +68,15 @@ private:
             int& count;
         } const here(running);
         began.push_back(co::clock::now());
-        if (takes > 0s) co_await co::sleep_for(takes);
+        try {
+            if (takes > 0s) co_await co::sleep_for(takes);
+        } catch (const std::exception&) {  // of a sweep
+            ++finished;
+            ++failed;
+            throw;
+        }
         ++finished;
+        failed += how == 'F' || how == 'L' ? 1 : 0;
         switch (how) {
             case 'F': throw std::runtime_error(std::to_string(number));
             case 'L': throw std::logic_error(std::to_string(number));

@@ -739,7 +739,7 @@ TEST_CASE("a hedged call can be stopped at any point", "[policy][hedge][cancel_s
             return w->r->began == w->r->ended + w->r->stopped && b.calls_in_flight == 0 && b.retries_in_flight == 0 &&
                    w->windowed.stats().available == 100 - static_cast<std::uint64_t>(paid);
         };
-        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
+        const auto swept = co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, check);
         INFO("kind " << kind << " seed " << seed << ": " << describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 5);

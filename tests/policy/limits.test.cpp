@@ -170,7 +170,7 @@ TEST_CASE("all limits and a breaker in one pipeline can be stopped at any point:
                w->breaker.stats().calls == ended;
     };
     for (std::uint64_t seed = 0; seed < 4; ++seed) {
-        auto swept = co::testing::cancel_sweep({.seed = seed, .max_findings = 1000}, make, check);
+        auto swept = co::testing::cancel_sweep({.seed = seed, .max_findings = 1000, .fail_awaits = true}, make, check);
         std::erase_if(swept.findings, [](const co::testing::sweep_finding& f) {  // a retry looks at the deadline
             return f.variant == co::testing::sweep_variant::deadline && says(f.what, "does not run as the baseline");
         });

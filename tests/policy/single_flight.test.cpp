@@ -331,7 +331,7 @@ TEST_CASE("shared calls can be stopped at any point", "[policy][single_flight][c
             }(w);
         };
         const auto swept =
-            co::testing::cancel_sweep({.seed = seed}, make, [&](const auto&, co::testing::sweep_point) {
+            co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, [&](const auto&, co::testing::sweep_point) {
                 const auto now = w->f.stats();
                 return now.in_flight == 0 && now.waiting == 0 && w->s.running == 0;
             });

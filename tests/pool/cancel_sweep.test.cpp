@@ -171,7 +171,7 @@ void sweep(std::size_t bits, total& all) {
         all.add(*w);
         return nothing_is_lost(*w, c);
     };
-    const auto swept = co::testing::cancel_sweep({}, make, check);
+    const auto swept = co::testing::cancel_sweep({.fail_awaits = true}, make, check);
     if (!swept.findings.empty()) {
         INFO("combination " << bits << ": " << describe(swept));
         CHECK(swept.findings.empty());

@@ -195,7 +195,7 @@ TEST_CASE("a section under a mutex can be stopped at any point and leaves it fre
         const auto check = [&](const co::outcome<void>&, const co::testing::sweep_point&) {
             return !m->stats().locked && m->stats().waiting == 0;
         };
-        const auto swept = co::testing::cancel_sweep({.seed = seed}, make, check);
+        const auto swept = co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, check);
         INFO(describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 4);

@@ -637,7 +637,7 @@ TEST_CASE("a producer and a consumer can be stopped at any point and lose no ite
             const bool all = ended.has_value() ? m->received.size() == 4 : sent + kept <= 4 && kept <= 1;
             return accounted(*m) && all;
         };
-        const auto swept = co::testing::cancel_sweep({}, make, check);
+        const auto swept = co::testing::cancel_sweep({.fail_awaits = true}, make, check);
         INFO(describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 8);

@@ -235,7 +235,7 @@ TEST_CASE("sleeps can be stopped at any point and leave nothing", "[time][sleep]
                               sleep_and_note(1h, order, 'c'));
         co_await co::sleep_for(1ns);
     };
-    const auto swept = co::testing::cancel_sweep({}, root);
+    const auto swept = co::testing::cancel_sweep({.fail_awaits = true}, root);
     INFO(describe(swept));
     CHECK(swept.findings.empty());
 }
