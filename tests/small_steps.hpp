@@ -22,6 +22,13 @@ struct walked {
     std::string fault;        // what is wrong, and which actors took the steps up to there; empty: nothing
 };
 
+/// Has an actor, whose place in its program `at` is, go on at `to`.
+template <class Place>
+step go(Place& at, int to) {
+    at = static_cast<Place>(to);
+    return step::moved;
+}
+
 /// A model is a value with a total order and
 ///  - `static constexpr int actors`, `step take(int actor)`,
 ///  - `const char* broken() const`: null in a good state; asked after each step,
@@ -58,6 +65,14 @@ walked walk(const Model& start) {
     w.visit(start);
     w.result.states = w.seen.size();
     return w.result;
+}
+
+/// What is wrong with a model, of which one variant is right and the others are wrong on purpose.
+template <class Model>
+std::string fault_of(decltype(Model::variant) variant) {
+    Model m;
+    m.variant = variant;
+    return walk(m).fault;
 }
 
 }  // namespace small_steps

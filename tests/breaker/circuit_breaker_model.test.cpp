@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::fault_of;
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -92,13 +94,13 @@ struct breaker_model {
         const auto me = static_cast<std::size_t>(who);
         switch (pc[me]) {
             case arrive:
-                if (now == closed) return mine[me] = generation, go(me, look);
+                if (now == closed) return mine[me] = generation, go(pc[me], look);
                 saw_free[me] = now != half_open || places < allowed;
-                if (!saw_free[me]) return refused[me] = true, go(me, gone);
-                return go(me, now == open ? check_until : lock_in);
+                if (!saw_free[me]) return refused[me] = true, go(pc[me], gone);
+                return go(pc[me], now == open ? check_until : lock_in);
             case check_until:
-                if (!due) return refused[me] = true, go(me, gone);
-                return go(me, lock_in);
+                if (!due) return refused[me] = true, go(pc[me], gone);
+                return go(pc[me], lock_in);
             case lock_in: return take_lock(me, admit);
             case admit:
                 if (now == closed) return unlock(me, arrive);
@@ -115,31 +117,31 @@ struct breaker_model {
                 counted[me] = true;
                 return begin(me, closed);
 
-            case look: return go(me, generation == mine[me] ? position : gone);
+            case look: return go(pc[me], generation == mine[me] ? position : gone);
             case position:
                 if (head_generation != mine[me] && variant != protocol::counts_any_generation) {
                     if (head_generation < mine[me]) wrong = 2;
-                    return go(me, gone);
+                    return go(pc[me], gone);
                 }
                 if (head_generation != mine[me]) wrong = 1;
                 at[me] = head++;
                 counted[me] = true;
-                if (who >= failing) return go(me, gone);  // a success neither marks nor looks
-                return go(me, variant == protocol::looks_before_it_marks ? read_head : mark);
+                if (who >= failing) return go(pc[me], gone);  // a success neither marks nor looks
+                return go(pc[me], variant == protocol::looks_before_it_marks ? read_head : mark);
             case mark:
                 marks[static_cast<std::size_t>(at[me])] = true;
-                return go(me, variant == protocol::looks_before_it_marks ? gone : read_head);
+                return go(pc[me], variant == protocol::looks_before_it_marks ? gone : read_head);
             case read_head:
                 if (head_generation != mine[me])
-                    return go(me, variant == protocol::looks_before_it_marks ? mark : gone);
+                    return go(pc[me], variant == protocol::looks_before_it_marks ? mark : gone);
                 seen_head[me] = head;
                 seen_start[me] = start;
-                return go(me, read_marks);
+                return go(pc[me], read_marks);
             case read_marks: {
                 int n = 0;
                 for (int i = seen_start[me]; i < seen_head[me]; ++i) n += marks[static_cast<std::size_t>(i)];
                 const bool reached = n >= failing;
-                return go(me, reached ? judge_lock : variant == protocol::looks_before_it_marks ? mark : gone);
+                return go(pc[me], reached ? judge_lock : variant == protocol::looks_before_it_marks ? mark : gone);
             }
             case judge_lock: return take_lock(me, judge);
             case judge:
@@ -148,23 +150,23 @@ struct breaker_model {
                 ++trips;
                 return begin(me, open);
 
-            case restart_start: start = head; return go(me, restart_head);
+            case restart_start: start = head; return go(pc[me], restart_head);
             case restart_head:
                 head_generation =
                     static_cast<std::int8_t>(variant == protocol::word_before_log ? generation : generation + 1);
-                return go(me, variant == protocol::word_before_log ? restarted : restart_until);
+                return go(pc[me], variant == protocol::word_before_log ? restarted : restart_until);
             case restart_until:
                 due = next != open;  // for how long it is open is decided later
-                return go(me, restart_word);
+                return go(pc[me], restart_word);
             case restart_word:
                 now = next;
                 ++generation;
                 ++transitions;
                 places = 0;
-                return go(me, variant == protocol::word_before_log ? restart_start : restarted);
+                return go(pc[me], variant == protocol::word_before_log ? restart_start : restarted);
             case restarted:
                 if (next == open) return unlock(me, plan_lock);
-                if (next == half_open) return go(me, admit);
+                if (next == half_open) return go(pc[me], admit);
                 return unlock(me, gone);
             case plan_lock: return take_lock(me, plan);
             case plan:
@@ -175,30 +177,20 @@ struct breaker_model {
     }
 
 private:
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
     step take_lock(std::size_t me, int then) {
         if (lock != nobody) return step::blocked;
         lock = static_cast<std::int8_t>(me);
-        return go(me, then);
+        return go(pc[me], then);
     }
     step unlock(std::size_t me, int then) {
         lock = nobody;
-        return go(me, then);
+        return go(pc[me], then);
     }
     step begin(std::size_t me, state to) {
         next = to;
-        return go(me, variant == protocol::word_before_log ? restart_until : restart_start);
+        return go(pc[me], variant == protocol::word_before_log ? restart_until : restart_start);
     }
 };
-
-std::string fault_of(protocol variant) {
-    breaker_model m;
-    m.variant = variant;
-    return walk(m).fault;
-}
 
 }  // namespace
 
@@ -213,7 +205,7 @@ TEST_CASE("in every order of steps a window that is full of failures opens the b
 
 TEST_CASE("without any one of its rules the model of the breaker finds a fault", "[breaker][circuit_breaker][model]") {
     const auto says = [](protocol p, const char* what) {
-        const std::string fault = fault_of(p);
+        const std::string fault = fault_of<breaker_model>(p);
         INFO(fault);
         return fault.find(what) != std::string::npos;
     };

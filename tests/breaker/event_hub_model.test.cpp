@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -48,13 +49,13 @@ struct hub_model {
         if (who == remover) return remove();
         switch (pc[me]) {
             case post:
-                if (!listens) return go(me, deliver);
+                if (!listens) return go(pc[me], deliver);
                 ++posted;
                 pending = true;
-                return go(me, deliver);
-            case deliver: return go(me, pending ? begin : gone);
+                return go(pc[me], deliver);
+            case deliver: return go(pc[me], pending ? begin : gone);
             case begin:
-                if (telling && variant != protocol::tells_at_once) return go(me, gone);
+                if (telling && variant != protocol::tells_at_once) return go(pc[me], gone);
                 telling = true;
                 return look_on(me);
             case next:
@@ -64,41 +65,37 @@ struct hub_model {
                 if (!listens) fault = "a listener is told that is gone";
                 if (number[me] != heard) fault = "events are told out of order";
                 ++heard;
-                return go(me, next);
+                return go(pc[me], next);
             case end_telling:
                 telling = pending = false;
-                return go(me, gone);
+                return go(pc[me], gone);
             case clear:
                 pending = false;
-                return go(me, gone);
+                return go(pc[me], gone);
             default: return step::ended;
         }
     }
 
 private:
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
     /// Under the lock.
     step look_on(std::size_t me) {
         if (told_up_to != posted) {
             number[me] = told_up_to++;
-            if (!listens) return go(me, next);
+            if (!listens) return go(pc[me], next);
             told_now = static_cast<std::int8_t>(me);
-            return go(me, tell);
+            return go(pc[me], tell);
         }
-        if (variant == protocol::ends_unlocked) return go(me, end_telling);
+        if (variant == protocol::ends_unlocked) return go(pc[me], end_telling);
         telling = false;
-        if (variant == protocol::clears_unlocked) return go(me, clear);
+        if (variant == protocol::clears_unlocked) return go(pc[me], clear);
         pending = false;
-        return go(me, gone);
+        return go(pc[me], gone);
     }
     step remove() {
         if (pc[remover] == gone) return step::ended;
         if (told_now != nobody && variant != protocol::removes_at_once) return step::blocked;
         listens = false;
-        return go(remover, gone);
+        return go(pc[remover], gone);
     }
 };
 

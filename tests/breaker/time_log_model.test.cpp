@@ -12,17 +12,13 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::fault_of;
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
 namespace {
 
-template <class Model, class Protocol>
-std::string fault_of(Protocol variant) {
-    Model m;
-    m.variant = variant;
-    return walk(m).fault;
-}
 template <class Model, class Protocol>
 bool says(Protocol variant, const char* what) {
     const std::string fault = fault_of<Model>(variant);
@@ -84,12 +80,12 @@ struct bucket_model {
                 if (!same && newer && variant != writing::overwrites_newer) return not_counted(me);
                 if (!same && variant == writing::clears_and_adds) {
                     w = {mine, 0, 0};
-                    return go(me, add);
+                    return go(pc[me], add);
                 }
-                return go(me, variant == writing::clears_and_adds ? add : exchange);
+                return go(pc[me], variant == writing::clears_and_adds ? add : exchange);
             }
             case exchange: {
-                if (w != seen[me]) return go(me, look);
+                if (w != seen[me]) return go(pc[me], look);
                 if (!is_same(w, mine)) w = {mine, 0, 0};
                 return count(me, w, foreign);
             }
@@ -101,26 +97,22 @@ private:
     std::int8_t tag_of(int generation) const {
         return static_cast<std::int8_t>(variant == writing::without_generation ? time : time + generation * ring);
     }
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
     bool is_same(const word& w, std::int8_t mine) const {
         return w.tag == mine || (variant == writing::adds_to_newer && w.tag > mine && w.count != 0);
     }
     step count(std::size_t me, word& w, std::int8_t foreign) {
         ++w.count;
         w.foreign = static_cast<std::int8_t>(w.foreign + foreign);
-        if (which[me]++ != 0) return go(me, gone);
+        if (which[me]++ != 0) return go(pc[me], gone);
         if (me != late) ++counted;
         if (me != late && me != succeeding) ++counted_failed;
-        return go(me, me == succeeding ? gone : look);
+        return go(pc[me], me == succeeding ? gone : look);
     }
     step not_counted(std::size_t me) {
         if (which[me] != 0 || variant != writing::counts_all_failures || me == late || me == succeeding)
-            return go(me, gone);
+            return go(pc[me], gone);
         which[me] = 1;
-        return go(me, look);
+        return go(pc[me], look);
     }
 };
 
@@ -156,41 +148,37 @@ struct look_model {
         switch (pc[me]) {
             case count:
                 mine[me] = ++calls;
-                if (!fails) return go(me, ask_hint);
-                return go(me, variant == looking::looks_before_it_counts ? hint : fail);
+                if (!fails) return go(pc[me], ask_hint);
+                return go(pc[me], variant == looking::looks_before_it_counts ? hint : fail);
             case fail:
                 ++failed;
-                if (variant == looking::looks_before_it_counts) return go(me, gone);
-                return go(me, variant == looking::hints_late ? say_few : hint);
-            case hint: bad = true; return go(me, say_few);
+                if (variant == looking::looks_before_it_counts) return go(pc[me], gone);
+                return go(pc[me], variant == looking::hints_late ? say_few : hint);
+            case hint: bad = true; return go(pc[me], say_few);
             case say_few:
                 if (variant != looking::says_few_late) few = true;
-                return go(me, read_calls);
-            case read_calls: seen_calls[me] = calls; return go(me, read_failed);
-            case read_failed: seen_failed[me] = failed; return go(me, end);
+                return go(pc[me], read_calls);
+            case read_calls: seen_calls[me] = calls; return go(pc[me], read_failed);
+            case read_failed: seen_failed[me] = failed; return go(pc[me], end);
             case end: {
                 const bool enough = seen_calls[me] >= min_calls;
                 if (enough || variant == looking::always_clears_few) few = false;
                 else few = true;  // for says_few_late: as built it is
                 reached = reached || (enough && 2 * seen_failed[me] >= seen_calls[me]);
-                return go(me, fails ? late : gone);
+                return go(pc[me], fails ? late : gone);
             }
             case late:
                 if (variant == looking::hints_late) bad = true;
-                return go(me, variant == looking::looks_before_it_counts ? fail : gone);
+                return go(pc[me], variant == looking::looks_before_it_counts ? fail : gone);
             case ask_hint:
-                if (!bad || variant == looking::successes_never_look) return go(me, gone);
-                return go(me, mine[me] == 1 ? say_few : ask_few);
-            case ask_few: return go(me, few ? say_few : gone);
+                if (!bad || variant == looking::successes_never_look) return go(pc[me], gone);
+                return go(pc[me], mine[me] == 1 ? say_few : ask_few);
+            case ask_few: return go(pc[me], few ? say_few : gone);
             default: return step::ended;
         }
     }
 
 private:
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
 };
 
 // --- failures in a row ------------------------------------------------------------------------------------------
@@ -231,28 +219,24 @@ struct streak_model {
             case look: {
                 seen[me] = now;
                 const bool same = now.generation == mine || variant == streak::any_generation;
-                if (!same && now.generation > mine && variant != streak::late_ones_count) return go(me, gone);
-                if (who == succeeding && (!same || now.row == 0)) return go(me, gone);
+                if (!same && now.generation > mine && variant != streak::late_ones_count) return go(pc[me], gone);
+                if (who == succeeding && (!same || now.row == 0)) return go(pc[me], gone);
                 const std::int8_t generation = same ? now.generation : mine;
                 next[me] = who == succeeding ? word{generation, 0}
                                              : word{generation, static_cast<std::int8_t>(same ? now.row + 1 : 1)};
-                return go(me, exchange);
+                return go(pc[me], exchange);
             }
             case exchange:
-                if (now != seen[me] && variant != streak::stores) return go(me, look);
+                if (now != seen[me] && variant != streak::stores) return go(pc[me], look);
                 now = next[me];
                 if (who == succeeding) truth.row = 0;
                 else if (who != late) ++truth.row;
-                return go(me, gone);
+                return go(pc[me], gone);
             default: return step::ended;
         }
     }
 
 private:
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
 };
 
 }  // namespace

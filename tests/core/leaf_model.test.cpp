@@ -8,6 +8,7 @@
 #include <compare>
 #include <cstdint>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -68,11 +69,7 @@ private:
         ++pc[who];
         return step::moved;
     }
-    step go(int who, int to) {
-        pc[who] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
-    step end(int who) { return go(who, 99); }
+    step end(int who) { return go(pc[who], 99); }
     step take_lock(int who) {
         if (lock != -1) return step::blocked;
         lock = static_cast<std::int8_t>(who);
@@ -109,12 +106,12 @@ private:
         switch (pc[completer]) {
             case 0: return take_lock(completer);
             case 1:
-                if (!queued) return go(completer, 6);
+                if (!queued) return go(pc[completer], 6);
                 queued = false;
                 return next(completer);
             case 2: return settle(completer, done, 6);
             case 3: return settle_store(completer, done, 6);
-            case 4: submit(); return go(completer, 6);
+            case 4: submit(); return go(pc[completer], 6);
             case 6: lock = -1; return variant == protocol::touches_after_unlock ? next(completer) : end(completer);
             case 7: touch(); return end(completer);
             default: return step::ended;
@@ -129,7 +126,7 @@ private:
                 if (!attached) return end(stopper);
                 attached = false;
                 callback_runs = true;
-                return go(stopper, 2);
+                return go(pc[stopper], 2);
             case 2: return settle(stopper, stopped, 7);
             case 3: return settle_store(stopper, stopped, 7);
             case 4: touch(); return take_lock(stopper);
@@ -144,7 +141,7 @@ private:
     step wake() {
         if (pc[resumer] == 99) return step::ended;
         if (pc[resumer] == 0) {
-            if (submitted != 0) return go(resumer, word_ == stopped ? 3 : 1);  // the stopper has dequeued it
+            if (submitted != 0) return go(pc[resumer], word_ == stopped ? 3 : 1);  // the stopper has dequeued it
             return resumed != 0 ? step::ended : step::blocked;
         }
         return disconnect(resumer, 1);
@@ -170,7 +167,7 @@ private:
     step settle(int who, std::int8_t how, int lost) {
         touch();
         seen[who] = word_;
-        if (word_ > armed) return go(who, lost);
+        if (word_ > armed) return go(pc[who], lost);
         if (variant == protocol::looks_then_stores) return next(who);
         return settle_store(who, how, lost);
     }
@@ -178,7 +175,7 @@ private:
         word_ = how;
         ++winners;
         if (how == done) value = false;
-        return go(who, seen[who] == armed ? 4 : lost);
+        return go(pc[who], seen[who] == armed ? 4 : lost);
     }
     void submit() {
         touch();

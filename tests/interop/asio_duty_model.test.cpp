@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::fault_of;
 using small_steps::step;
 using small_steps::walk;
 
@@ -90,12 +91,6 @@ private:
     }
 };
 
-std::string fault_of(protocol variant) {
-    duty_model m;
-    m.variant = variant;
-    return walk(m).fault;
-}
-
 }  // namespace
 
 TEST_CASE("the loop of an io_context runs every item, one drain at a time, in every order", "[interop][asio_loop]") {
@@ -106,7 +101,7 @@ TEST_CASE("the loop of an io_context runs every item, one drain at a time, in ev
 }
 
 TEST_CASE("the model of the loop's duty notices a protocol that is not sound", "[interop][asio_loop]") {
-    CHECK(fault_of(protocol::begins_with_a_store).find("never run (A2)") != std::string::npos);
-    CHECK(fault_of(protocol::idle_while_draining).find("two drains run at once (A1)") != std::string::npos);
-    CHECK(fault_of(protocol::stores_idle).find("never run (A2)") != std::string::npos);
+    CHECK(fault_of<duty_model>(protocol::begins_with_a_store).find("never run (A2)") != std::string::npos);
+    CHECK(fault_of<duty_model>(protocol::idle_while_draining).find("two drains run at once (A1)") != std::string::npos);
+    CHECK(fault_of<duty_model>(protocol::stores_idle).find("never run (A2)") != std::string::npos);
 }

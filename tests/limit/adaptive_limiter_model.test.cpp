@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::fault_of;
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -39,40 +41,30 @@ struct limiter_model {
     step take(int who) {
         const auto me = static_cast<std::size_t>(who);
         switch (pc[me]) {
-            case begins: began[me] = epoch; return go(me, variant == protocol::compares_early ? compare : change);
-            case compare: return go(me, began[me] == epoch ? change : gone);
+            case begins: began[me] = epoch; return go(pc[me], variant == protocol::compares_early ? compare : change);
+            case compare: return go(pc[me], began[me] == epoch ? change : gone);
             case change:  // all of it under the lock
-                if (variant != protocol::compares_early && began[me] != epoch) return go(me, gone);
+                if (variant != protocol::compares_early && began[me] != epoch) return go(pc[me], gone);
                 foreign = began[me] != epoch;
                 estimate = size[me] = static_cast<std::int8_t>(who + 2);
                 if (who == prober) ++epoch;
-                return go(me, variant == protocol::sets_what_it_made ? set : look);
+                return go(pc[me], variant == protocol::sets_what_it_made ? set : look);
             case look: {  // under the lock
                 const bool again = size[me] == estimate && made[me];
                 size[me] = estimate;
-                return go(me, again ? gone : set);
+                return go(pc[me], again ? gone : set);
             }
             case set:  // under the lock of the bulkhead
                 slots = size[me];
                 made[me] = true;
-                return go(me, variant == protocol::as_built || variant == protocol::compares_early ? look : gone);
+                return go(pc[me], variant == protocol::as_built || variant == protocol::compares_early ? look : gone);
             default: return step::ended;
         }
     }
 
 private:
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
     std::array<bool, actors> made{};
 };
-
-std::string fault_of(protocol variant) {
-    limiter_model m;
-    m.variant = variant;
-    return walk(m).fault;
-}
 
 }  // namespace
 
@@ -87,7 +79,7 @@ TEST_CASE("in every order of steps the last limit is that of the bulkhead, and n
 
 TEST_CASE("without any one of its rules the model of the adaptive limiter finds a fault",
           "[limit][adaptive_limiter][model]") {
-    CHECK(fault_of(protocol::sets_what_it_made).find("an old limit") != std::string::npos);
-    CHECK(fault_of(protocol::looks_once).find("an old limit") != std::string::npos);
-    CHECK(fault_of(protocol::compares_early).find("another epoch") != std::string::npos);
+    CHECK(fault_of<limiter_model>(protocol::sets_what_it_made).find("an old limit") != std::string::npos);
+    CHECK(fault_of<limiter_model>(protocol::looks_once).find("an old limit") != std::string::npos);
+    CHECK(fault_of<limiter_model>(protocol::compares_early).find("another epoch") != std::string::npos);
 }

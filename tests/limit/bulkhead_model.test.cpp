@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -77,16 +78,16 @@ struct bulkhead_model {
         switch (pc[me]) {
             case look:
                 seen_free[me] = free;
-                return go(me, (contended && variant != protocol::takes_contended) || free < 1 ? lock_in : exchange);
+                return go(pc[me], (contended && variant != protocol::takes_contended) || free < 1 ? lock_in : exchange);
             case exchange:
-                if (free != seen_free[me] && variant != protocol::takes_blindly) return go(me, look);
-                if (contended && variant != protocol::takes_contended) return go(me, look);
+                if (free != seen_free[me] && variant != protocol::takes_blindly) return go(pc[me], look);
+                if (contended && variant != protocol::takes_contended) return go(pc[me], look);
                 if (queued != 0 && lock == nobody) wrong = 1;
                 if (closed && lock == nobody) wrong = 2;
                 if (free < 1) wrong = 3;
                 --free;
                 ++out;
-                return go(me, has);
+                return go(pc[me], has);
             case lock_in:
                 if (who == stopper) {  // it won the race for the waiter, which is still in the queue
                     fate[waiter] = stopped;
@@ -96,46 +97,42 @@ struct bulkhead_model {
             case contend:
                 mine[me] = free;
                 if (variant != protocol::reads_uncontended) contended = true;
-                return go(me, act);
+                return go(pc[me], act);
             case act:
                 do_job(me);
                 serve(me);
-                return go(me, store);
+                return go(pc[me], store);
             case store:
                 free = mine[me];
                 contended = closed || (queued != 0 && variant != protocol::clears_early);
-                return go(me, unlock);
-            case unlock: lock = nobody; return go(me, job[me] == enqueues ? waits : gone);
+                return go(pc[me], unlock);
+            case unlock: lock = nobody; return go(pc[me], job[me] == enqueues ? waits : gone);
             case waits:
                 if (fate[me] == waiting) return step::blocked;
                 if (fate[me] == stopped && pc[stopper] != gone) return step::blocked;  // goes on when it is out of it
-                return go(me, fate[me] == served ? has : gone);
+                return go(pc[me], fate[me] == served ? has : gone);
             case has:
                 seen_free[me] = free;
                 if (contended && variant != protocol::adds_while_contended) {
                     job[me] = gives_back;
-                    return go(me, lock_in);
+                    return go(pc[me], lock_in);
                 }
-                return go(me, give_back);
+                return go(pc[me], give_back);
             case give_back:
                 if (free != seen_free[me] || (contended && variant != protocol::adds_while_contended))
-                    return go(me, has);
+                    return go(pc[me], has);
                 ++free;
                 --out;
-                return go(me, gone);
+                return go(pc[me], gone);
             default: return step::ended;
         }
     }
 
 private:
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
     step lock_for(std::size_t me) {
         if (lock != nobody) return step::blocked;
         lock = static_cast<std::int8_t>(me);
-        return go(me, contend);
+        return go(pc[me], contend);
     }
     void do_job(std::size_t me) {
         switch (job[me]) {

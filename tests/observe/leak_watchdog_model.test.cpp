@@ -8,6 +8,7 @@
 #include <compare>
 #include <cstdint>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -58,10 +59,6 @@ struct watch_model {
     }
 
 private:
-    step go(int who, int to) {
-        pc[who] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
     void touch() { touched_dead = touched_dead || !alive; }
     bool swap(std::int8_t from, std::int8_t to) {
         touch();
@@ -84,11 +81,11 @@ private:
             case 0:
                 if (!submitted) return !alive || word_ == ended ? step::ended : step::blocked;
                 submitted = false;
-                return go(who, 1);
-            case 1: return go(who, swap(queued, busy) ? 2 : 20);
+                return go(pc[who], 1);
+            case 1: return go(pc[who], swap(queued, busy) ? 2 : 20);
             case 2:  // looks; each handler call is after a look at closed, and the destructor may come between the two
                 touch();
-                return go(who, closed ? 4 : 3);
+                return go(pc[who], closed ? 4 : 3);
             case 3:
                 touch();
                 late_call = late_call || watchdog_gone;
@@ -97,35 +94,35 @@ private:
                     watchdog_gone = true;
                     release();
                 }
-                return go(who, 4);
+                return go(pc[who], 4);
             case 4:
                 if (looks > 0) --looks;
-                return go(who, swap(busy, arming) ? (variant == protocol::arms_after_waiting ? 12 : 5) : 20);
+                return go(pc[who], swap(busy, arming) ? (variant == protocol::arms_after_waiting ? 12 : 5) : 20);
             case 5:
                 touch();
                 twice = twice || armed;
                 armed = true;
-                return go(who, 6);
-            case 6: return go(who, swap(arming, waiting) ? 0 : 7);
+                return go(pc[who], 6);
+            case 6: return go(pc[who], swap(arming, waiting) ? 0 : 7);
             case 7:
-                if (!swap(fired, queued)) return go(who, 8);
+                if (!swap(fired, queued)) return go(pc[who], 8);
                 submit();
-                return go(who, 0);
+                return go(pc[who], 0);
             case 8:  // cancel: unlinks, or waits for a fire
                 touch();
                 armed = false;
                 if (firing) return step::blocked;
-                return go(who, 20);
-            case 12: return go(who, swap(arming, waiting) ? 13 : 20);
+                return go(pc[who], 20);
+            case 12: return go(pc[who], swap(arming, waiting) ? 13 : 20);
             case 13:
                 touch();
                 armed = true;
-                return go(who, 0);
+                return go(pc[who], 0);
             case 20:  // retire
                 touch();
                 word_ = ended;
-                return go(who, 21);
-            case 21: release(); return go(who, 99);
+                return go(pc[who], 21);
+            case 21: release(); return go(pc[who], 99);
             default: return step::ended;
         }
     }
@@ -137,18 +134,18 @@ private:
                 if (looks == 0 && !closed && pc[closer] == 0 && !from_handler) return step::blocked;  // time stands
                 armed = false;
                 firing = true;
-                return go(firer, 1);
+                return go(pc[firer], 1);
             case 1:
                 touch();
-                if (closed && variant != protocol::fire_ignores_closed) return go(firer, 3);
+                if (closed && variant != protocol::fire_ignores_closed) return go(pc[firer], 3);
                 if (word_ == arming) {
                     word_ = fired;
-                    return go(firer, 3);
+                    return go(pc[firer], 3);
                 }
                 word_ = queued;
-                return go(firer, 2);
-            case 2: submit(); return go(firer, 3);
-            default: firing = false; return go(firer, 0);
+                return go(pc[firer], 2);
+            case 2: submit(); return go(pc[firer], 3);
+            default: firing = false; return go(pc[firer], 0);
         }
     }
 
@@ -157,19 +154,19 @@ private:
             case 0:
                 touch();
                 closed = true;
-                if (word_ == waiting) return go(who, 1);
-                return go(who, word_ == queued || variant == protocol::closes_without_wait ? 4 : 3);
+                if (word_ == waiting) return go(pc[who], 1);
+                return go(pc[who], word_ == queued || variant == protocol::closes_without_wait ? 4 : 3);
             case 1:
                 touch();
                 armed = false;
                 if (firing) return step::blocked;
                 word_ = ended;
-                return go(who, 2);
-            case 2: release(); return go(who, 4);
+                return go(pc[who], 2);
+            case 2: release(); return go(pc[who], 4);
             case 3:
                 if (word_ != ended) return step::blocked;
-                return go(who, 4);
-            case 4: watchdog_gone = true; release(); return go(who, 99);
+                return go(pc[who], 4);
+            case 4: watchdog_gone = true; release(); return go(pc[who], 99);
             default: return step::ended;
         }
     }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -53,22 +54,22 @@ struct tokens_model {
             case ask:
                 seen[me] = word;
                 brings[me] = -token;
-                return go(me, grants(word) ? take_one : look);
+                return go(pc[me], grants(word) ? take_one : look);
             case take_one:
                 if (word != seen[me] && variant != protocol::takes_blindly && variant != protocol::stores)
-                    return go(me, ask);
+                    return go(pc[me], ask);
                 too_many = !grants(truth);
                 become(me, -token);
                 brings[me] = who == 0 ? share : who == 1 ? token : static_cast<std::int8_t>(-token);
-                return go(me, look);
+                return go(pc[me], look);
             case look:
                 seen[me] = word;
-                return go(me, (brings[me] > 0 ? word == limit : word == 0) ? gone : change);
+                return go(pc[me], (brings[me] > 0 ? word == limit : word == 0) ? gone : change);
             case change: {
                 const bool blind = variant == (brings[me] > 0 ? protocol::brings_blindly : protocol::loses_blindly);
-                if (word != seen[me] && !blind && variant != protocol::stores) return go(me, look);
+                if (word != seen[me] && !blind && variant != protocol::stores) return go(pc[me], look);
                 become(me, blind ? bounded(seen[me] + brings[me]) - seen[me] : brings[me], blind);
-                return go(me, gone);
+                return go(pc[me], gone);
             }
             default: return step::ended;
         }
@@ -81,10 +82,6 @@ private:
         truth = bounded(truth + by);
         const std::int8_t from = variant == protocol::stores ? seen[me] : word;
         word = blindly ? static_cast<std::int8_t>(word + by) : bounded(from + by);
-    }
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
     }
 };
 
@@ -110,35 +107,31 @@ struct in_flight_model {
     step take(int who) {
         const auto me = static_cast<std::size_t>(who);
         switch (pc[me]) {
-            case call: ++calls; return go(me, who < retrying ? ask : ends);
+            case call: ++calls; return go(pc[me], who < retrying ? ask : ends);
             case ask:
                 seen_calls[me] = calls;
                 seen_retries[me] = retries;
-                return go(me, retries < allowed(calls) ? take_one : ends);
+                return go(pc[me], retries < allowed(calls) ? take_one : ends);
             case take_one:
                 if (variant != protocol::takes_blindly && variant != protocol::stores &&
                     (retries != seen_retries[me] || (calls != seen_calls[me] && variant != protocol::compares_a_half)))
-                    return go(me, ask);
+                    return go(pc[me], ask);
                 if (variant == protocol::stores) {
                     calls = seen_calls[me];
                     retries = static_cast<std::int8_t>(seen_retries[me] + 1);
-                    return go(me, retry_ends);
+                    return go(pc[me], retry_ends);
                 }
                 too_many = retries >= allowed(calls);
                 ++retries;
-                return go(me, retry_ends);
-            case retry_ends: --retries; return go(me, ends);
-            case ends: --calls; return go(me, gone);
+                return go(pc[me], retry_ends);
+            case retry_ends: --retries; return go(pc[me], ends);
+            case ends: --calls; return go(pc[me], gone);
             default: return step::ended;
         }
     }
 
 private:
     static int allowed(std::int8_t calls) { return std::max(1, calls / 2); }
-    step go(std::size_t me, int to) {
-        pc[me] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
 };
 
 small_steps::walked tokens(protocol variant, std::int8_t from) {

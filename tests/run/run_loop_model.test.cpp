@@ -8,6 +8,7 @@
 #include <compare>
 #include <cstdint>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -77,12 +78,8 @@ struct loop_model {
     }
 
 private:
-    step go(int who, int to) {
-        pc[who] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
-    step next(int who) { return go(who, pc[who] + 1); }
-    step end(int who) { return go(who, 99); }
+    step next(int who) { return go(pc[who], pc[who] + 1); }
+    step end(int who) { return go(pc[who], 99); }
     step lock(int who) {
         touch(who);
         if (mutex != -1) return step::blocked;
@@ -107,7 +104,7 @@ private:
                 seen[loop] = stopping_;
                 stopping_ = 0;
                 if (seen[loop] == 0) return next(loop);
-                return go(loop, seen[loop] == 2 && variant != protocol::stops_without_the_mutex ? 20 : 22);
+                return go(pc[loop], seen[loop] == 2 && variant != protocol::stops_without_the_mutex ? 20 : 22);
             case 1:  // turn(): what is due
                 if (timer_armed && due) {
                     timer_armed = false;
@@ -117,32 +114,32 @@ private:
                 return next(loop);
             case 2:  // collect(), and run what came
                 switch (inbox_) {
-                    case one: inbox_ = null; run_item(1); return go(loop, 0);
-                    case two: inbox_ = null; run_item(2); return go(loop, 0);
+                    case one: inbox_ = null; run_item(1); return go(pc[loop], 0);
+                    case two: inbox_ = null; run_item(2); return go(pc[loop], 0);
                     case both: case both_reversed: {
                         const bool reversed = inbox_ == both_reversed;
                         inbox_ = null;
                         run_item(reversed ? 2 : 1);
                         run_item(reversed ? 1 : 2);
-                        return go(loop, 0);
+                        return go(pc[loop], 0);
                     }
-                    case asleep: inbox_ = null; return go(loop, 0);
-                    default: return go(loop, early ? 4 : 3);
+                    case asleep: inbox_ = null; return go(pc[loop], 0);
+                    default: return go(pc[loop], early ? 4 : 3);
                 }
             case 3:  // sleep(): the mark
-                if (inbox_ != null) return go(loop, 0);
+                if (inbox_ != null) return go(pc[loop], 0);
                 inbox_ = asleep;
-                return go(loop, early ? 6 : 4);
+                return go(pc[loop], early ? 6 : 4);
             case 4:  // the last look, first at the timers
                 until = timer_armed ? until_a_time : for_ever;
                 return next(loop);
             case 5:  // then at the stop
                 if (stopping_ != 0) until = not_at_all;
-                return go(loop, early ? 3 : 6);
+                return go(pc[loop], early ? 3 : 6);
             case 6: return lock(loop);
             case 7:  // waiting, which gives the mutex back
-                if (signal_) return go(loop, 12);
-                if (until == not_at_all || (until == until_a_time && due)) return go(loop, 10);
+                if (signal_) return go(pc[loop], 12);
+                if (until == not_at_all || (until == until_a_time && due)) return go(pc[loop], 10);
                 mutex = -1;
                 return next(loop);
             case 8:
@@ -152,13 +149,13 @@ private:
                 if (inbox_ == asleep) {
                     inbox_ = null;
                     mutex = -1;
-                    return go(loop, 0);
+                    return go(pc[loop], 0);
                 }
                 if (variant == protocol::leaves_on_a_timeout) {
                     mutex = -1;
-                    return go(loop, 0);
+                    return go(pc[loop], 0);
                 }
-                if (signal_) return go(loop, 12);
+                if (signal_) return go(pc[loop], 12);
                 mutex = -1;
                 return next(loop);
             case 11: return signal_ && mutex == -1 ? lock_again(12) : step::blocked;
@@ -166,10 +163,10 @@ private:
                 signal_ = false;
                 --owed;
                 mutex = -1;
-                return go(loop, 0);
+                return go(pc[loop], 0);
             case 20:  // run() returns
                 if (mutex != -1) return step::blocked;
-                return go(loop, 22);
+                return go(pc[loop], 22);
             case 22:
                 // the owner destroys the loop once nobody is to begin with it any more: an armer that has not ended is
                 // still using it, but a poster is done as soon as its item runs
@@ -181,7 +178,7 @@ private:
     }
     step lock_again(int then) {
         mutex = loop;
-        return go(loop, then);
+        return go(pc[loop], then);
     }
 
     /// post(): read, exchange if unchanged, and signal if the loop slept.
@@ -190,7 +187,7 @@ private:
             case 0: touch(who); seen[who] = inbox_; return next(who);
             case 1: {
                 touch(who);
-                if (inbox_ != seen[who]) return go(who, 0);
+                if (inbox_ != seen[who]) return go(pc[who], 0);
                 const std::int8_t before = inbox_;
                 if (before == null || before == asleep) {
                     inbox_ = mine;
@@ -247,10 +244,10 @@ private:
             case 1: touch(stopper); stopping_ = 2; return next(stopper);
             case 2:
                 touch(stopper);
-                if (inbox_ != asleep) return go(stopper, locks ? 4 : 99);
+                if (inbox_ != asleep) return go(pc[stopper], locks ? 4 : 99);
                 inbox_ = null;
                 ++owed;
-                return go(stopper, locks ? 3 : 5);
+                return go(pc[stopper], locks ? 3 : 5);
             case 3: touch(stopper); signal_ = true; return next(stopper);
             case 4: touch(stopper); mutex = -1; return end(stopper);
             default: return signal(stopper, 5);

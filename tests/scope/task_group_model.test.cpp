@@ -8,6 +8,7 @@
 #include <compare>
 #include <cstdint>
 
+using small_steps::go;
 using small_steps::step;
 using small_steps::walk;
 
@@ -26,12 +27,8 @@ struct machine {
     auto operator<=>(const machine&) const = default;
 
 protected:
-    step go(int who, int to) {
-        pc[who] = static_cast<std::int8_t>(to);
-        return step::moved;
-    }
-    step next(int who) { return go(who, pc[who] + 1); }
-    step end(int who) { return go(who, 99); }
+    step next(int who) { return go(pc[who], pc[who] + 1); }
+    step end(int who) { return go(pc[who], 99); }
     step take_lock(int who) {
         if (lock != -1) return step::blocked;
         lock = static_cast<std::int8_t>(who);
@@ -100,11 +97,11 @@ private:
             case 0: touch(); seen[who] = state; return next(who);
             case 1: {
                 touch();
-                if (state != seen[who]) return go(who, 0);
+                if (state != seen[who]) return go(pc[who], 0);
                 state = static_cast<std::int8_t>(state - one_child);
                 if (state != joining) return end(who);
                 state = closed;
-                return go(who, 10);
+                return go(pc[who], 10);
             }
             default: return close(who, 10, 99);
         }
@@ -114,19 +111,19 @@ private:
     step close(int who, int base, int then) {
         const bool late = variant == ending::stops_before_it_tells;
         switch (pc[who] - base) {
-            case 0: touch(); return late ? go(who, base + 3) : take_lock(who);
+            case 0: touch(); return late ? go(pc[who], base + 3) : take_lock(who);
             case 1:
                 ended = true;
                 if (listed) complete();
                 listed = false;
                 return next(who);
-            case 2: touch(); lock = -1; return late ? go(who, then) : next(who);
+            case 2: touch(); lock = -1; return late ? go(pc[who], then) : next(who);
             case 3:  // the group's stop, and those who run under it
                 touch();
                 if (inside && attached && settle(stopped)) ended_stopped = true;
-                return late ? go(who, base + 6) : next(who);
+                return late ? go(pc[who], base + 6) : next(who);
             case 4: return take_lock(who);
-            case 5: touch(); told = true; lock = -1; return go(who, then);
+            case 5: touch(); told = true; lock = -1; return go(pc[who], then);
             case 6: return take_lock_late(who, base);
             default: return step::ended;
         }
@@ -135,23 +132,23 @@ private:
         if (lock != -1) return step::blocked;
         lock = static_cast<std::int8_t>(who);
         told = true;
-        return go(who, base + 1);
+        return go(pc[who], base + 1);
     }
 
     step join() {
         switch (pc[joiner]) {
             case 0:  // ready()
                 seen[joiner] = state;
-                if ((state & closed) != 0) return go(joiner, 20);
+                if ((state & closed) != 0) return go(pc[joiner], 20);
                 if (state >= one_child) {
                     if (variant == ending::asks_and_forgets) state = static_cast<std::int8_t>(state | joining);
-                    return go(joiner, 2);
+                    return go(pc[joiner], 2);
                 }
                 return next(joiner);
             case 1:
-                if (state != seen[joiner]) return go(joiner, 0);
+                if (state != seen[joiner]) return go(pc[joiner], 0);
                 state = closed;
-                return go(joiner, 30);
+                return go(pc[joiner], 30);
             case 2:  // suspend(): attach
                 if (leaf == stopped) return give_up();
                 attached = true;
@@ -164,13 +161,13 @@ private:
             case 5: lock = -1; return next(joiner);
             case 6:  // close_if_idle(true)
                 seen[joiner] = state;
-                if ((state & closed) != 0) return go(joiner, 8);
+                if ((state & closed) != 0) return go(pc[joiner], 8);
                 return next(joiner);
             case 7:
-                if (state != seen[joiner]) return go(joiner, 6);
+                if (state != seen[joiner]) return go(pc[joiner], 6);
                 if (state < one_child) {
                     state = closed;
-                    return go(joiner, 40);
+                    return go(pc[joiner], 40);
                 }
                 state = static_cast<std::int8_t>(state | joining);
                 return next(joiner);
@@ -179,11 +176,11 @@ private:
                     leaf = armed;
                     return next(joiner);
                 }
-                return go(joiner, 50);
-            case 9: return submitted ? go(joiner, 50) : step::blocked;
+                return go(pc[joiner], 50);
+            case 9: return submitted ? go(pc[joiner], 50) : step::blocked;
 
             case 20: return take_lock(joiner);  // ready(): closed already; told?
-            case 21: lock = -1; return told ? go(joiner, 61) : go(joiner, 2);
+            case 21: lock = -1; return told ? go(pc[joiner], 61) : go(pc[joiner], 2);
             case 30: case 31: case 32: case 33: case 34: case 35: case 36: return close(joiner, 30, 61);
             case 40: case 41: case 42: case 43: case 44: case 45: case 46: return close(joiner, 40, 8);
 
@@ -199,11 +196,11 @@ private:
             case 52:
                 lock = -1;
                 if (seen[joiner] == 0) return next(joiner);
-                return go(joiner, 55);
+                return go(pc[joiner], 55);
             case 53:
                 attached = false;
-                return leaf == stopped ? give_up() : go(joiner, 61);
-            case 55: return told ? go(joiner, 50) : step::blocked;
+                return leaf == stopped ? give_up() : go(pc[joiner], 61);
+            case 55: return told ? go(pc[joiner], 50) : step::blocked;
 
             case 60: return state / one_child == 0 ? next(joiner) : step::blocked;  // it waits for size() == 0
             case 61: alive = false; return end(joiner);
@@ -212,7 +209,7 @@ private:
     }
     step give_up() {
         mark_left = (state & joining) != 0;
-        return go(joiner, 60);
+        return go(pc[joiner], 60);
     }
     step stop() {
         if (inside || pc[stopper] != 0) return step::ended;
@@ -302,7 +299,7 @@ private:
     step spawn() {
         switch (pc[spawner]) {
             case 0:  // ready()
-                if (group_stopped) return go(spawner, 20);
+                if (group_stopped) return go(pc[spawner], 20);
                 return next(spawner);
             case 1: return take_lock(spawner);
             case 2: {
@@ -310,7 +307,7 @@ private:
                 if (free) ++running;
                 has_slot = free;
                 lock = -1;
-                return go(spawner, free ? 20 : 3);
+                return go(pc[spawner], free ? 20 : 3);
             }
             case 3:  // suspend()
                 if (leaf == stopped) return end(spawner);
@@ -337,14 +334,14 @@ private:
                     leaf = armed;
                     return next(spawner);
                 }
-                return go(spawner, 10);
-            case 7: return submitted ? go(spawner, 10) : step::blocked;
+                return go(pc[spawner], 10);
+            case 7: return submitted ? go(pc[spawner], 10) : step::blocked;
             case 10: return take_lock(spawner);  // dequeue()
             case 11:
                 queued = false;
                 lock = -1;
                 attached = false;
-                return leaf == stopped ? end(spawner) : go(spawner, 20);
+                return leaf == stopped ? end(spawner) : go(pc[spawner], 20);
             case 20:  // launch(): may the child start?
                 if (!group_stopped && has_slot) {
                     started = 1;

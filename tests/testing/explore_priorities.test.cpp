@@ -132,7 +132,7 @@ TEST_CASE("priorities find soon what needs two or three places in an order and c
     // find all, with one change after 251 on average, with two after 117, with three after 42. Of depth three chance
     // finds one, after 8651; priorities all, with two changes after 2412, with three after 983. Bounds on delays find
     // none of them, since no task is ever late by more than a round.
-    for (const std::uint64_t first : {1, 100'001, 200'001}) {
+    for (const std::uint64_t first : {1u, 100'001u, 200'001u}) {
         CAPTURE(first);
         CHECK(schedules_until_found(closed_in_use, {.schedules = 500, .first_seed = first, .priority_changes = 1}));
         CHECK(schedules_until_found(read_in_a_change, {.schedules = 1500, .first_seed = first, .priority_changes = 3}));
@@ -173,7 +173,7 @@ TEST_CASE("each order of places is as likely as the number of changes promises",
             int hits = 0;
             for (const auto& [order, times] : orders) hits += in_order(order, w) ? times : 0;
             CAPTURE(changes, w);
-            CHECK(hits >= promised * schedules);
+            CHECK(hits >= promised * static_cast<double>(schedules));
             ++walked;
         }
     }
