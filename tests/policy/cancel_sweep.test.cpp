@@ -166,8 +166,9 @@ TEST_CASE("a fallback that waits, around a breaker and a timeout, can be stopped
         if (at.variant == sweep_variant::baseline && (b.failed != 2 || w.answers != 2)) return false;
         // what has failed is answered; what was stopped has not failed
         const bool answer_failed = w.failed_calls == 1 && at.variant == sweep_variant::error;
-        return (w.failed_calls == 0 || answer_failed) && b.calls == b.failed && b.failed == static_cast<std::uint64_t>(w.asked) &&
-               w.answers <= w.asked && (takes > 3ms || w.remote.finished == w.asked);
+        return (w.failed_calls == 0 || answer_failed) && b.calls == b.failed &&
+               b.failed == static_cast<std::uint64_t>(w.asked) && w.answers <= w.asked &&
+               (takes > 3ms || w.remote.finished == w.asked);
     });
 }
 

@@ -330,11 +330,11 @@ TEST_CASE("shared calls can be stopped at any point", "[policy][single_flight][c
                 (void)co_await co::when_all(one(0ms, 1ms), one(0ms, 10ms), one(500us, 1ms), one(1ms, 10ms));
             }(w);
         };
-        const auto swept =
-            co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, [&](const auto&, co::testing::sweep_point) {
-                const auto now = w->f.stats();
-                return now.in_flight == 0 && now.waiting == 0 && w->s.running == 0;
-            });
+        const auto check = [&](const auto&, co::testing::sweep_point) {
+            const auto now = w->f.stats();
+            return now.in_flight == 0 && now.waiting == 0 && w->s.running == 0;
+        };
+        const auto swept = co::testing::cancel_sweep({.seed = seed, .fail_awaits = true}, make, check);
         INFO("seed " << seed << ": " << describe(swept));
         CHECK(swept.findings.empty());
         CHECK(swept.points > 10);
