@@ -4,6 +4,9 @@
 
 #include <cordon/pool/resource_pool.hpp>
 
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -64,10 +67,80 @@ void mutex_and_vector(State& state) {
     }
     state.SetItemsProcessed(state.iterations());
 }
+/// What one would write by hand for the same job: at most so many are made, who waits is served in turn by who gives
+/// back, and what was not used for too long is not lent.
+class locked_pool {
+public:
+    explicit locked_pool(std::size_t limit) : limit_(limit) {}
+    int* acquire() {
+        const co::clock::time_point now = co::clock::now();
+        std::unique_lock lock(mutex_);
+        while (waiting_.empty() && !idle_.empty()) {
+            const dated last = idle_.back();
+            idle_.pop_back();
+            if (now - last.used < 1h) return last.resource;
+            --size_;
+        }
+        if (waiting_.empty() && size_ < limit_) {
+            ++size_;
+            lock.unlock();
+            return new int(7);
+        }
+        waiter mine;
+        waiting_.push_back(&mine);
+        mine.served.wait(lock, [&] { return mine.got != nullptr; });
+        return mine.got;
+    }
+    void give_back(int* resource) {
+        const co::clock::time_point now = co::clock::now();
+        const std::lock_guard lock(mutex_);
+        if (waiting_.empty()) return idle_.push_back({resource, now});
+        waiter& first = *waiting_.front();
+        waiting_.pop_front();
+        first.got = resource;
+        first.served.notify_one();
+    }
+
+private:
+    struct dated {
+        int* resource;
+        co::clock::time_point used;
+    };
+    struct waiter {
+        std::condition_variable served;
+        int* got = nullptr;
+    };
+    std::mutex mutex_;
+    const std::size_t limit_;
+    std::size_t size_ = 0;
+    std::vector<dated> idle_;
+    std::deque<waiter*> waiting_;
+};
+void mutex_and_condition_variable(State& state) {
+    begin_threads();
+    static locked_pool pool(8);
+    if (state.thread_index() == 0) {
+        int* const a = pool.acquire();
+        int* const b = pool.acquire();
+        pool.give_back(a);
+        pool.give_back(b);
+    }
+    for (auto _ : state) {
+        int* const mine = pool.acquire();
+        keep(mine);
+        pool.give_back(mine);
+    }
+    state.SetItemsProcessed(state.iterations());
+}
 BENCHMARK(in_group<&acquires>)->Name("resource_pair/cordon_acquire");
 BENCHMARK(try_acquire)->Name("resource_pair/cordon_try_acquire");
+BENCHMARK(mutex_and_condition_variable)->Name("resource_pair/mutex_and_condition_variable");
 BENCHMARK(mutex_and_vector)->Name("resource_pair/mutex_and_vector");
 BENCHMARK(try_acquire)->Name("resource_pair_2_threads/cordon_try_acquire")->Threads(2)->UseRealTime();
+BENCHMARK(mutex_and_condition_variable)
+    ->Name("resource_pair_2_threads/mutex_and_condition_variable")
+    ->Threads(2)
+    ->UseRealTime();
 BENCHMARK(mutex_and_vector)->Name("resource_pair_2_threads/mutex_and_vector")->Threads(2)->UseRealTime();
 
 }  // namespace

@@ -83,6 +83,21 @@ public:
             fail_in(file_, v->line, e.what());
         }
     }
+    /// One address, or a list of some that differ.
+    std::vector<tcp::endpoint> addresses(const std::string& path, const std::vector<tcp::endpoint>& otherwise) {
+        const json_value* const v = find(path);
+        if (v == nullptr) return otherwise;
+        if (v->is != json_value::kind::list) return {address(path, 1, {})};
+        const auto nth = [&](std::size_t n) { return path + '[' + std::to_string(n) + ']'; };
+        std::vector<tcp::endpoint> all;
+        for (; has(nth(all.size())) && all.size() < most_upstreams; all.push_back(address(nth(all.size()), 1, {}))) {}
+        if (all.empty() || has(nth(all.size())))
+            refuse_value(path, "an address, or a list of 1 to " + std::to_string(most_upstreams));
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (std::count(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(i), all[i]) != 0)
+                refuse_value(nth(i), "one that is not in the list before it");
+        return all;
+    }
     std::string header(const std::string& path, const std::string& otherwise) {
         const json_value* const v = find(path);
         if (v == nullptr) return otherwise;
@@ -162,7 +177,7 @@ bool is_prefix(std::string_view text) {
 
 /// Reads what the file says of one route: of the rest if `at` is empty, else of the one whose path that is, with a dot.
 void read_route(reader& from, const std::string& at, route_options& r) {
-    r.upstream = from.address(at + "upstream", 1, r.upstream);
+    r.upstreams = from.addresses(at + "upstream", r.upstreams);
     r.attempt = from.ms_or_none(at + "attempt_ms", 600'000, r.attempt);
     if (from.section(at + "retry", r.retry)) {
         r.retry->attempts = from.number(at + "retry.attempts", 1, 10, r.retry->attempts);
@@ -207,6 +222,7 @@ std::vector<route_options> read_routes(reader& from, const route_options& rest) 
         r.prefix = prefix;
         read_route(from, path + '.', r);
         read_redis(from, path + ".redis", r.redis);
+        if (r.redis && r.upstreams.size() > 1) from.refuse_value(path + ".upstream", "one address beside redis");
         if (r.redis && r.hedge && from.has(path + ".hedge")) from.refuse_value(path + ".hedge", "false beside redis");
         if (r.redis) r.hedge.reset();
         if (from.has(path + ".deadline_ms")) r.deadline = from.ms(path + ".deadline_ms", 600'000, {});

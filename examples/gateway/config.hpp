@@ -5,7 +5,7 @@
 //
 //     {
 //         "listen": "127.0.0.1:8080",                // as the options of the command line, which win over the file
-//         "upstream": "127.0.0.1:9000",
+//         "upstream": "127.0.0.1:9000",              // or a list, as below
 //         "deadline_ms": 1000,                       // 1 to 600000: of a request, with all attempts
 //         "attempt_ms": 500,                         // 1 to 600000: of one of them. The breaker counts those that take
 //                                                    // longer, but none that the deadline of the request ends first
@@ -14,7 +14,7 @@
 //             "backoff_ms": 10,                      // 1 to 60000: the first wait at most; they grow to ten times that
 //             "budget_ratio": 0.2                    // 0 to 1: retries for each request, besides ten per second
 //         },
-//         "breaker": {
+//         "breaker": {                               // one for each upstream
 //             "window": 100,                         // 1 to 65536 calls, over which failures are counted
 //             "min_calls": 20,                       // 1 to 65536, at most the window
 //             "failure_rate": 0.5,                   // 0.001 to 1: at that it opens
@@ -35,13 +35,19 @@
 //                 "bulkhead": { "concurrent": 16 },
 //                 "retry": false
 //             },
+//             "/items": {
+//                 "upstream": [                      // 1 to 64 that do the same: calls go to them in turn, a retry or
+//                     "127.0.0.1:9002",              // a copy to another than the attempt before it, and none to
+//                     "127.0.0.1:9003"               // one whose breaker refuses, unless all do. The other guards
+//                 ]                                  // are those of the route
+//             },
 //             "/prices": {
 //                 "upstream": "127.0.0.1:6379",
 //                 "redis": {                         // the upstream is one: GET and HEAD have the value of the key
 //                     "connections": 8,              // that the path is. 1 to 10000 of each thread
 //                     "keep_ms": 1000,               // 1 to 3600000: how long a value is kept, and that there is none
 //                     "stale_ms": 0                  // 0 to 3600000: how long after that it answers if redis does not
-//                 }                                  // No "hedge"
+//                 }                                  // One upstream, and no "hedge"
 //             }
 //         },
 //         "requests": {                              // of all routes together: passed on at a time, their bodies in
@@ -62,9 +68,13 @@
 //
 // `false` in the place of attempt_ms, retry, breaker, bulkhead, hedge, requests, shedder or redis: there is none. What
 // no route takes is for the "upstream" at the top; if that is not there, it is answered 404. Paths are compared as
-// they are written, without decoding: routes are no access control. Comments are allowed. SIGHUP reads it again: all
-// but `listen` changes for the requests that come from then on; nothing, if the limit of open files leaves no room for
-// the connections to redis servers.
+// they are written, without decoding: routes are no access control. Comments are allowed.
+//
+// SIGHUP reads it again: all but `listen` changes for the requests that come from then on; nothing, if the limit of
+// open files leaves no room for the connections to redis servers. What guards know goes on, with the new numbers:
+// budgets, the times of a hedge, values of a redis, and calls under way, as long as a route keeps one of its upstreams;
+// and what clients have used. Three cannot take all numbers: with another rate or burst all clients begin anew, with
+// another `waiting` the count of calls does, and a breaker with other numbers knows only whether it is open.
 
 #include "options.hpp"
 

@@ -2,7 +2,7 @@
 // An HTTP/1.1 reverse proxy on one thread or several: a group of connections on each, a deadline, an id and a trace for
 // each request, and an end that loses nothing. SIGTERM: not ready, accept what has connected, close the listener,
 // answer what is in flight and what comes in shortly after, then stop the rest and say what it was. SIGQUIT: say what
-// every task is doing now, and go on. SIGHUP: read the configuration again. What guards each call is in guards.hpp.
+// every task is doing now, and go on. SIGHUP: read the configuration again. What guards each call is in route.hpp.
 #include "config.hpp"
 #include "options.hpp"
 #include "server.hpp"

@@ -33,20 +33,15 @@ public:
     bool on_document_end(error_code&) { return true; }
     bool on_object_begin(error_code& ec) {
         const bool root = std::exchange(is_root_, false);
-        in_.push_back(root ? "" : path_of_key());
-        return root || note_at(in_.back(), json_value::kind::object, "an object", ec);
-    }
-    bool on_object_end(std::size_t, error_code&) {
-        in_.pop_back();
+        if (!root) return open(json_value::kind::object, "an object", ec);
+        in_.emplace_back();
         return true;
     }
+    bool on_object_end(std::size_t, error_code&) { return close(); }
     bool on_array_begin(error_code& ec) {
-        problem = is_root_ ? "the file holds a list, allowed is an object"
-                           : path_of_key() + " is a list, allowed is a number, a text, an object or false";
-        ec = json::error::syntax;
-        return false;
+        return is_root_ ? note(json_value::kind::list, "a list", ec) : open(json_value::kind::list, "a list", ec);
     }
-    bool on_array_end(std::size_t, error_code&) { return true; }
+    bool on_array_end(std::size_t, error_code&) { return close(); }
     bool on_key_part(json::string_view s, std::size_t, error_code&) { return more(s); }
     bool on_key(json::string_view s, std::size_t, error_code&) {
         key_ = take(s);
@@ -68,6 +63,22 @@ public:
     bool on_comment(json::string_view, error_code&) { return true; }
 
 private:
+    /// An object or a list whose end is still to come.
+    struct level {
+        std::string path;
+        bool is_list = false;
+        std::size_t seen = 0;  // of a list: values so far
+    };
+
+    bool open(json_value::kind is, std::string said, error_code& ec) {
+        const std::string path = path_of_next();
+        in_.push_back({path, is == json_value::kind::list});
+        return note_at(path, is, std::move(said), ec);
+    }
+    bool close() {
+        in_.pop_back();
+        return true;
+    }
     bool more(json::string_view part) {
         text_.append(part.data(), part.size());
         return true;
@@ -78,7 +89,7 @@ private:
     }
     bool number(json::string_view s, error_code& ec) { return note(json_value::kind::number, take(s), ec); }
     bool note(json_value::kind is, std::string said, error_code& ec) {
-        if (!is_root_) return note_at(path_of_key(), is, std::move(said), ec);
+        if (!is_root_) return note_at(path_of_next(), is, std::move(said), ec);
         problem = "the file holds " + said + ", allowed is an object";
         ec = json::error::syntax;
         return false;
@@ -89,13 +100,15 @@ private:
         ec = json::error::syntax;
         return false;
     }
-    [[nodiscard]] std::string path_of_key() const {
-        if (in_.back() == "routes") return "routes[\"" + key_ + "\"]";
-        return in_.back().empty() ? key_ : in_.back() + '.' + key_;
+    [[nodiscard]] std::string path_of_next() {
+        level& inner = in_.back();
+        if (inner.is_list) return inner.path + '[' + std::to_string(inner.seen++) + ']';
+        if (inner.path == "routes") return "routes[\"" + key_ + "\"]";
+        return inner.path.empty() ? key_ : inner.path + '.' + key_;
     }
 
     std::string key_, text_;
-    std::vector<std::string> in_;  // the paths of the objects that are open
+    std::vector<level> in_;  // the innermost is the last
     bool is_root_ = true;
 };
 

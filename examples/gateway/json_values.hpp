@@ -12,16 +12,16 @@
 namespace gateway {
 
 struct json_value {
-    enum class kind { number, text, object, no, other };
+    enum class kind { number, text, object, list, no, other };
 
     std::size_t line = 0;
     kind is = kind::other;
     std::string said;  // of a text without its quotes
 };
-/// By path: `breaker.window`, or `routes["/reports"].breaker.window`.
+/// By path: `breaker.window`, `routes["/reports"].breaker.window`, or `upstream[0]`, the first of a list.
 using json_values = std::map<std::string, json_value>;
 
-/// Reads a file that holds one object, and no lists. Comments are allowed.
+/// Reads a file that holds one object. Comments are allowed.
 /// Errors:        `std::invalid_argument`, "FILE:LINE: ..."
 json_values read_json(std::istream& in, const std::string& file);
 

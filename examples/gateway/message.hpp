@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -76,6 +77,12 @@ bool is_body_decoded(const http::header<is_request>& message) {
     if (message.count(http::field::transfer_encoding) == 0) return true;
     const std::string_view coding = sole(message, "transfer-encoding").value_or("");
     return message.version() == 11 && boost::beast::iequals(coding, "chunked");
+}
+
+inline std::string text_of(const tcp::endpoint& where) {
+    std::ostringstream text;
+    text << where;
+    return text.str();
 }
 
 /// Copies the headers that are meant for the far end (RFC 9110, 7.6.1). Connection may name more that concern one hop,

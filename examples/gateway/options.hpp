@@ -48,6 +48,7 @@ SIGTERM or SIGINT ends it when what is in flight has been answered, a second one
 )";
 
 inline constexpr std::chrono::milliseconds longest_deadline{600'000};
+inline constexpr std::size_t most_upstreams = 64;  // of one route
 
 /// The numbers of the guards. See config.hpp for their names in a file, and what is allowed.
 struct retry_numbers {
@@ -60,6 +61,8 @@ struct breaker_numbers {
     std::uint32_t min_calls = 20;
     double failure_rate = 0.5;
     std::chrono::milliseconds open_for{5000};
+
+    friend bool operator==(const breaker_numbers&, const breaker_numbers&) = default;
 };
 struct bulkhead_numbers {
     std::size_t concurrent = 256, waiting = 256;
@@ -79,15 +82,15 @@ struct shedder_numbers {
 
 /// Where the requests of a route go, and what guards the calls. What is empty is not there.
 struct route_options {
-    std::string prefix;      // of the path; empty: of the route that takes what no other does
-    tcp::endpoint upstream;  // port 0: of that one only, there is none
+    std::string prefix;                    // of the path; empty: of the route that takes what no other does
+    std::vector<tcp::endpoint> upstreams;  // calls go to them in turn; none: of that route only, it is not there
     std::optional<std::chrono::milliseconds> deadline;  // if it is not that of all
     std::optional<std::chrono::milliseconds> attempt{500};
     std::optional<retry_numbers> retry{std::in_place};
     std::optional<breaker_numbers> breaker{std::in_place};
     std::optional<bulkhead_numbers> bulkhead{std::in_place};
     std::optional<hedge_numbers> hedge;  // of GET and HEAD
-    std::optional<redis_numbers> redis;  // the upstream is one
+    std::optional<redis_numbers> redis;  // the upstream is one, and alone
 
     [[nodiscard]] bool has_guards() const noexcept { return attempt || retry || breaker || bulkhead || hedge; }
 };
@@ -105,10 +108,10 @@ struct guard_options {
 
     /// Returns: how many different ones that speak HTTP there are, at least 1.
     [[nodiscard]] std::size_t upstreams() const {
-        std::set<tcp::endpoint> different{rest.upstream};
+        std::set<tcp::endpoint> different(rest.upstreams.begin(), rest.upstreams.end());
         for (const route_options& r : routes)
-            if (!r.redis) different.insert(r.upstream);
-        return std::max<std::size_t>(1, different.size() - different.count(tcp::endpoint()));
+            if (!r.redis) different.insert(r.upstreams.begin(), r.upstreams.end());
+        return std::max<std::size_t>(1, different.size());
     }
     /// Returns: how many connections to redis servers each thread may have.
     [[nodiscard]] std::size_t pooled() const {
@@ -175,7 +178,7 @@ inline options parse(int argc, char** argv, options parsed = {}) {
         if (i + 1 == argc) throw std::invalid_argument(std::string(name) + " is unknown or lacks a value, see --help");
         const std::string_view value = argv[i + 1];
         if (name == "--listen") parsed.listen = endpoint(name, value, 0);
-        else if (name == "--upstream") parsed.guards.rest.upstream = endpoint(name, value, 1);
+        else if (name == "--upstream") parsed.guards.rest.upstreams = {endpoint(name, value, 1)};
         else if (name == "--deadline-ms") parsed.guards.deadline = milliseconds(name, value, 600'000);
         else if (name == "--drain-ms") parsed.drain = milliseconds(name, value, 600'000);
         else if (name == "--header-ms") parsed.header = milliseconds(name, value, 600'000);
@@ -188,7 +191,7 @@ inline options parse(int argc, char** argv, options parsed = {}) {
         else if (name == "--config") parsed.config = value;
         else throw std::invalid_argument(std::string(name) + " is not an option, see --help");
     }
-    if (parsed.guards.rest.upstream.port() == 0 && parsed.guards.routes.empty())
+    if (parsed.guards.rest.upstreams.empty() && parsed.guards.routes.empty())
         throw std::invalid_argument("--upstream is missing, see --help");
     return parsed;
 }

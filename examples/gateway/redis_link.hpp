@@ -61,11 +61,17 @@ public:
     }
 
     /// Asks a server of the pool for the value of a key.
-    /// Errors:        system_error if there is no connection or no answer, `redis::error` if it is one
+    /// Errors:        system_error if there is no connection or no answer, `redis::protocol_error` if that is none,
+    ///                `redis::error` if it is one, after which the connection serves the next
     /// Cancellation:  a cancel point; stopped, the connection is given up, since a reply may still be on its way
     static co::task<looked_up> look_up(pool& from, std::string key) {
         auto connection = co_await from.acquire();
-        co_return co_await connection->command("GET", key);
+        try {
+            co_return co_await connection->command("GET", key);
+        } catch (const redis::error&) {
+            connection.mark_clean();
+            throw;
+        }
     }
 
 private:
@@ -76,18 +82,18 @@ private:
         co::registry::registration seen;  // dies first: another of the prefix may come while look-ups use this one
 
         [[nodiscard]] bool leads(const route_options& r) const {
-            return r.redis && r.prefix == prefix && r.upstream == where;
+            return r.redis && r.prefix == prefix && r.upstreams.front() == where;
         }
     };
 
     [[nodiscard]] std::shared_ptr<pool> made(const route_options& route) const {
-        const auto connect = [io = io_, where = route.upstream] { return redis::connection::open(io, where); };
+        const auto connect = [io = io_, where = route.upstreams.front()] { return redis::connection::open(io, where); };
         co::resource_pool_options<redis::connection> options{.name = route.prefix};
         options.usable = [](redis::connection& c) { return c.is_quiet(); };
         return std::make_shared<pool>(route.redis->connections, connect, std::move(options));
     }
     void add(const route_options& route) {
-        link fresh{route.prefix, route.upstream, made(route), {}};
+        link fresh{route.prefix, route.upstreams.front(), made(route), {}};
         fresh.seen = metrics_.add(*fresh.connections, {.labels = {{"thread", thread_}}});
         links_.push_back(std::move(fresh));
     }

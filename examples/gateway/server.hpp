@@ -67,8 +67,7 @@ struct give_back {
 using slot = std::unique_ptr<co::async_semaphore, give_back>;
 
 inline co::task<> serve(service& shared, tcp::socket client, slot) {
-    connection served(shared, std::move(client));
-    co_await served.run();
+    co_await serve_client(shared, std::move(client));
 }
 
 /// How a drain ended.

@@ -16,7 +16,6 @@
 #include <iterator>
 #include <list>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <utility>
 
@@ -81,12 +80,6 @@ private:
     private:
         upstream_link* link_;
     };
-
-    static std::string text_of(const tcp::endpoint& where) {
-        std::ostringstream text;
-        text << where;
-        return text.str();
-    }
 
     co::task<> connect() {
         close();

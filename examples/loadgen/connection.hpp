@@ -21,6 +21,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace loadgen {
 
@@ -30,13 +31,15 @@ using boost::system::system_error;
 
 class connection {
 public:
+    /// The `number` says how early its first connection ends, if each ends after some requests: not all at once.
     /// Lifetime: `opts`, whose prefix is set, outlives the connection
-    connection(const asio::any_io_executor& io, const options& opts) : socket_(io), opts_(opts) {
-        std::ostringstream head;
-        head << (opts.post ? "POST " : "GET ") << opts.path << " HTTP/1.1\r\nHost: " << opts.target;
-        if (opts.post) head << "\r\nContent-Length: " << opts.body_bytes;
-        head << "\r\nX-Request-Id: ";
-        head_ = head.str();
+    connection(const asio::any_io_executor& io, const options& opts, std::size_t number)
+        : socket_(io), opts_(opts), most_(opts.most_on_one == 0 ? 0 : 1 + number % opts.most_on_one) {
+        std::ostringstream rest;
+        rest << opts.path << " HTTP/1.1\r\nHost: " << opts.target;
+        get_head_ = "GET " + rest.str() + "\r\nX-Request-Id: ";
+        rest << "\r\nContent-Length: " << opts.body_bytes;
+        post_head_ = "POST " + rest.str() + "\r\nX-Request-Id: ";
         if (opts.post) body_.assign(opts.body_bytes, 'x');
     }
 
@@ -75,9 +78,12 @@ private:
         outcome if_it_breaks = outcome::refused;
         try {
             if (!is_open()) co_await connect();
+            a.connected_at = connected_at_;
+            a.nth = ++asked_;
+            const bool last = asked_ == most_;
             if_it_breaks = outcome::reset_before_send;
-            co_await send(head_ + id + "\r\n\r\n" + body_);
-            a.sent = true;
+            co_await send(text_of(a.number(), id, last));
+            a.sent_at = co::clock::now();
             if_it_breaks = outcome::reset_after_send;
             std::optional<answer_parser> answer;
             do {
@@ -86,12 +92,20 @@ private:
                 co_await read(*answer);
             } while (answer->get().result_int() / 100 == 1);
             note(a, answer->get(), id);
-            if (answer->keep_alive() && a.ended != outcome::malformed) unless_kept.dismiss();
+            if (answer->keep_alive() && a.ended != outcome::malformed && !last) unless_kept.dismiss();
         } catch (const system_error& e) {
             a.ended = is_malformed(e.code()) ? outcome::malformed : if_it_breaks;
         }
     }
 
+    [[nodiscard]] std::string text_of(std::uint64_t number, const std::string& id, bool last) const {
+        const bool post = opts_.post && (!opts_.get || number % 2 == 1);
+        std::string text = (post ? post_head_ : get_head_) + id + "\r\n";
+        if (last) text += "Connection: close\r\n";
+        text += "\r\n";
+        if (post) text += body_;
+        return text;
+    }
     static void note(tally::attempt& a, const http::response<http::string_body>& answer, std::string_view id) {
         const auto named = answer.find("x-request-id");  // the gateway says it, a plain server need not
         a.status = answer.result_int();
@@ -106,6 +120,8 @@ private:
     co::task<> connect() {
         close();
         co_await socket_.async_connect(opts_.target, co::use_cordon);
+        if (std::exchange(connected_at_, co::clock::now()) != co::clock::time_point()) most_ = opts_.most_on_one;
+        asked_ = 0;
         socket_.set_option(tcp::no_delay(true));
         socket_.non_blocking(true);
     }
@@ -154,7 +170,10 @@ private:
 
     tcp::socket socket_;
     const options& opts_;
-    std::string head_, body_;
+    std::string get_head_, post_head_, body_;
+    std::size_t most_;                    // requests on this connection; 0: no bound
+    std::size_t asked_ = 0;               // on this connection
+    co::clock::time_point connected_at_;  // the last time
     boost::beast::flat_buffer buffer_;
 };
 

@@ -62,14 +62,14 @@ private:
     co::task<> send_all() {
         auto body = [this](co::task_group& group) -> co::task<> {
             for (std::size_t i = 0; i < opts_.connections; ++i)
-                group.spawn(send_one_after_the_other(), {.name = "connection " + std::to_string(i)});
+                group.spawn(send_one_after_the_other(i), {.name = "connection " + std::to_string(i)});
             co_return;
         };
         co_await co::with_group({.name = "connections"}, body);
     }
 
-    co::task<> send_one_after_the_other() {
-        connection link(io_.get_executor(), opts_);
+    co::task<> send_one_after_the_other(std::size_t number) {
+        connection link(io_.get_executor(), opts_, number);
         auto send = [&](schedule::request next) -> co::task<> {
             std::optional<tally::attempt> now(std::in_place, seen_, next);
             co_await link.ask(*now);

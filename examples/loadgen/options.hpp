@@ -29,7 +29,10 @@ inline constexpr std::string_view usage =
   --seconds S            how long requests count, 0.1 to 86400 (default 10)
   --warm-up S            how long before that they are sent but do not count, 0 to 3600 (default 0)
   --timeout-ms MS        how long a request may take from its turn on, with connecting, 1 to 600000 (default 5000)
-  --method NAME          GET or POST (default GET)
+  --requests-per-connection N
+                         after so many the client closes a connection, the first ones sooner, each after another number;
+                         1 to 1000000 (default: it closes none)
+  --method NAME          GET, POST, or BOTH in turn (default GET)
   --path PATH            what to ask for (default /item)
   --body-bytes N         size of the body of a POST, 0 to 16777216 (default 64)
   --prefix TEXT          ids of requests (header X-Request-Id) are TEXT-NUMBER; 1 to 64 letters, digits, - and _
@@ -37,8 +40,9 @@ inline constexpr std::string_view usage =
   --ledger FILE          where the server lists the ids that it executed: counts ambiguous and lost requests
   --settle-ms MS         how long after the last request the ledger is read, 0 to 60000 (default 200)
   --json FILE            where the report goes once more, for programs
-  --each FILE            where each request that counts gets a line when it has ended: number, due_at, ended_at,
-                         outcome, status (0: none); times are seconds of the system's monotonic clock
+  --each FILE            where each request that counts gets a line when it has ended: number, due_at, connected_at,
+                         sent_at, ended_at, outcome, status, and its number on its connection (0: it did not come to
+                         that); times are seconds of the system's monotonic clock
 SIGINT ends the load, waits for what is in flight and reports; a second one waits no longer.
 )";
 
@@ -49,7 +53,8 @@ struct options {
     std::chrono::nanoseconds lasts = std::chrono::seconds(10);
     std::chrono::nanoseconds warm_up{};
     std::chrono::milliseconds timeout{5000};
-    bool post = false;
+    std::size_t most_on_one = 0;    // requests on a connection; 0: no bound
+    bool get = true, post = false;  // both: in turn
     std::string path = "/item";
     std::size_t body_bytes = 64;
     std::string prefix;  // empty: random
@@ -110,9 +115,10 @@ inline std::string prefix(std::string_view name, std::string_view text) {
     return std::string(text);
 }
 
-inline bool is_post(std::string_view name, std::string_view text) {
-    if (text != "GET" && text != "POST") refuse(name, text, "GET or POST");
-    return text == "POST";
+inline void set_method(options& of, std::string_view name, std::string_view text) {
+    if (text != "GET" && text != "POST" && text != "BOTH") refuse(name, text, "GET, POST or BOTH");
+    of.get = text != "POST";
+    of.post = text != "GET";
 }
 
 /// Errors: std::invalid_argument that says which option has which value, and what is allowed
@@ -130,7 +136,8 @@ inline options parse(int argc, const char* const* argv) {
         else if (name == "--seconds") parsed.lasts = seconds(name, value, 0.1, 86'400);
         else if (name == "--warm-up") parsed.warm_up = seconds(name, value, 0, 3600);
         else if (name == "--timeout-ms") parsed.timeout = milliseconds(name, value, 1, 600'000);
-        else if (name == "--method") parsed.post = is_post(name, value);
+        else if (name == "--requests-per-connection") parsed.most_on_one = count(name, value, 1, 1'000'000);
+        else if (name == "--method") set_method(parsed, name, value);
         else if (name == "--path") parsed.path = path(name, value);
         else if (name == "--body-bytes") parsed.body_bytes = count(name, value, 0, 16'777'216);
         else if (name == "--prefix") parsed.prefix = prefix(name, value);

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <iomanip>
 #include <map>
+#include <optional>
 #include <ostream>
 #include <string_view>
 #include <vector>
@@ -53,7 +54,8 @@ public:
 
         outcome ended = outcome::abandoned;
         unsigned status = 0;
-        bool sent = false;
+        std::size_t nth = 0;  // of the requests on its connection
+        std::optional<schedule::time_point> connected_at, sent_at;  // of the connection; when the kernel had all of it
 
     private:
         friend class tally;
@@ -64,7 +66,8 @@ public:
     /// `each` gets a line for each request that counts, when it has ended. Lifetime: it outlives the tally
     explicit tally(const schedule& plan, std::ostream* each = nullptr) : plan_(plan), each_(each) {
         if (each_ != nullptr)
-            *each_ << std::fixed << std::setprecision(6) << "number\tdue_at\tended_at\toutcome\tstatus\n";
+            *each_ << std::fixed << std::setprecision(6)
+                   << "number\tdue_at\tconnected_at\tsent_at\tended_at\toutcome\tstatus\tnth\n";
     }
 
     [[nodiscard]] std::uint64_t operator[](outcome o) const noexcept { return counts_[static_cast<std::size_t>(o)]; }
@@ -87,16 +90,19 @@ private:
         fate& f = fates_[a.number()];
         f.counted = plan_.counts(a.request_);
         f.ended = a.ended;
-        f.unanswered_at_end = a.sent && !is_answered(a.ended) && now > plan_.ends_at();
+        f.unanswered_at_end = a.sent_at && !is_answered(a.ended) && now > plan_.ends_at();
         if (!f.counted) return;
         ++counts_[static_cast<std::size_t>(a.ended)];
         if (a.ended == outcome::status) ++statuses[a.status];
         (a.ended == outcome::ok ? ok : others).record(now - a.request_.due);
         if (each_ != nullptr)
-            *each_ << a.number() << '\t' << in_seconds(a.request_.due) << '\t' << in_seconds(now) << '\t'
-                   << outcome_names[static_cast<std::size_t>(a.ended)] << '\t' << a.status << '\n';
+            *each_ << a.number() << '\t' << in_seconds(a.request_.due) << '\t' << in_seconds(a.connected_at) << '\t'
+                   << in_seconds(a.sent_at) << '\t' << in_seconds(now) << '\t'
+                   << outcome_names[static_cast<std::size_t>(a.ended)] << '\t' << a.status << '\t' << a.nth << '\n';
     }
-    static double in_seconds(schedule::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
+    static double in_seconds(std::optional<schedule::time_point> t) {
+        return t ? std::chrono::duration<double>(t->time_since_epoch()).count() : 0;
+    }
 
     const schedule& plan_;
     std::ostream* each_;

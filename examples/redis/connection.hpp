@@ -24,9 +24,17 @@ namespace redis {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-/// The server says that something is wrong, or what this client does not understand.
-struct error : std::runtime_error {
-    explicit error(const std::string& what) : runtime_error("redis: " + what) {}
+/// Why a server that could be reached gave no value.
+struct failure : std::runtime_error {
+    explicit failure(const std::string& what) : runtime_error("redis: " + what) {}
+};
+/// The server refuses what it was asked. That is a whole reply: the connection is good for the next request.
+struct error : failure {
+    using failure::failure;
+};
+/// What came is no reply that this client knows, or larger than it takes: the connection is good for nothing.
+struct protocol_error : failure {
+    using failure::failure;
 };
 
 // [connection]
@@ -41,8 +49,11 @@ public:
         co_return connection(std::move(socket));
     }
 
-    /// `co_await c.command("GET", key)`: what the server replies; nothing if there is none, an error is thrown.
-    /// Stopped, it leaves a part of its reply to whoever asks next.
+    static constexpr std::size_t longest_line = 64 * 1024, largest_value = 512 * 1024 * 1024;  ///< bytes
+
+    /// `co_await c.command("GET", key)`: what the server replies, if anything.
+    /// Errors:        `error`, `protocol_error`, system_error if the connection ends
+    /// Cancellation:  a cancel point. Stopped, it leaves a part of its reply to whoever asks next
     template <class... Words>
     cordon::task<std::optional<std::string>> command(const Words&... words) {
         std::string request = '*' + std::to_string(sizeof...(Words)) + "\r\n";
@@ -79,8 +90,11 @@ private:
             if (const std::size_t size = number(head); size != none) reply = co_await exactly(size);
         } else if (head[0] == '+' || head[0] == ':') {
             reply = head.substr(1);
-        } else {
+        } else if (head[0] == '-') {
+            awaiting_ = false;
             throw error(head);
+        } else {
+            throw protocol_error("no reply that is known here: " + head);
         }
         awaiting_ = false;
         co_return reply;
@@ -91,8 +105,10 @@ private:
 
     static std::size_t number(const std::string& head) {
         long long n = 0;
-        const auto parsed = std::from_chars(head.data() + 1, head.data() + head.size(), n);
-        if (parsed.ec != std::errc() || n < -1) throw error("no length: " + head);
+        const char* const end = head.data() + head.size();
+        const auto parsed = std::from_chars(head.data() + 1, end, n);
+        if (parsed.ec != std::errc() || parsed.ptr != end || n < -1) throw protocol_error("no length: " + head);
+        if (n > static_cast<long long>(largest_value)) throw protocol_error("too large: " + head);
         return static_cast<std::size_t>(n);
     }
     cordon::task<> more() {
@@ -102,15 +118,20 @@ private:
         bytes_ += n;
     }
     cordon::task<std::string> line() {
-        std::size_t end;
-        while ((end = in_.find("\r\n")) == std::string::npos) co_await more();
+        std::size_t end, seen = 0;
+        while ((end = in_.find("\r\n", seen)) == std::string::npos) {
+            if (in_.size() > longest_line) throw protocol_error("a line without an end");
+            seen = in_.empty() ? 0 : in_.size() - 1;
+            co_await more();
+        }
         std::string first = in_.substr(0, end);
         in_.erase(0, end + 2);
-        if (first.empty()) throw error("an empty line");
+        if (first.empty()) throw protocol_error("an empty line");
         co_return first;
     }
     cordon::task<std::string> exactly(std::size_t size) {
         while (in_.size() < size + 2) co_await more();
+        if (in_.compare(size, 2, "\r\n") != 0) throw protocol_error("a value that does not end where it should");
         std::string text = in_.substr(0, size);
         in_.erase(0, size + 2);
         co_return text;

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 using namespace std::chrono_literals;
 
@@ -66,8 +67,9 @@ TEST_CASE("a configuration says every number of the guards", "[gateway][config]"
         "client": { "per_second": 100, "burst": 20, "header": "x-api-key" }
     })");
     CHECK(o.listen.address().to_string() == "::1");
-    CHECK(o.guards.rest.upstream.address().to_string() == "127.0.0.2");
-    CHECK(o.guards.rest.upstream.port() == 9000);
+    REQUIRE(o.guards.rest.upstreams.size() == 1);
+    CHECK(o.guards.rest.upstreams[0].address().to_string() == "127.0.0.2");
+    CHECK(o.guards.rest.upstreams[0].port() == 9000);
     CHECK(o.guards.deadline == 2s);
     CHECK(o.guards.rest.attempt == 700ms);
     CHECK(o.guards.rest.retry->attempts == 4);
@@ -183,8 +185,7 @@ TEST_CASE("a value of another kind is refused like one that is out of range", "[
         CHECK(problem_of("client", R"("burst": )" + std::string(kind)) ==
               "g.json:2: client.burst is " + std::string(kind) + allowed);
     CHECK(problem_of("client", R"("burst": {"of": 1})") == "g.json:2: client.burst is an object" + allowed);
-    CHECK(problem_of("client", R"("burst": [1])") ==
-          "g.json:2: client.burst is a list, allowed is a number, a text, an object or false");
+    CHECK(problem_of("client", R"("burst": [1])") == "g.json:2: client.burst is a list" + allowed);
     CHECK(problem_of("", R"("breaker": 10)") == "g.json:2: breaker is 10, allowed is an object, or false");
     CHECK(problem_of("", R"("requests": true)") == "g.json:2: requests is true, allowed is an object, or false");
     CHECK(problem_of("", R"("client": false)") == "g.json:2: client is false, allowed is an object");
@@ -233,12 +234,12 @@ TEST_CASE("what a route does not say is as at the top of the file", "[gateway][c
         },
         "breaker": { "window": 50, "min_calls": 10 }, "bulkhead": false, "attempt_ms": 200
     })");
-    CHECK(o.guards.rest.upstream.port() == 0);
+    CHECK(o.guards.rest.upstreams.empty());
     CHECK(o.guards.upstreams() == 3);
     REQUIRE(o.guards.routes.size() == 3);  // the longest prefix first
     const gateway::route_options &old = o.guards.routes[0], &reports = o.guards.routes[1], &all = o.guards.routes[2];
     CHECK(old.prefix == "/reports/old.d");
-    CHECK(old.upstream.port() == 4);
+    CHECK(old.upstreams.at(0).port() == 4);
     CHECK(old.bulkhead->concurrent == 256);
     CHECK(old.bulkhead->waiting == 0);
     CHECK(old.retry->attempts == 5);
@@ -254,6 +255,53 @@ TEST_CASE("what a route does not say is as at the top of the file", "[gateway][c
     CHECK(all.prefix == "/");
     CHECK_FALSE(all.deadline);
     CHECK(all.breaker->window == 50);
+}
+
+TEST_CASE("a route may name several upstreams, each of which has links", "[gateway][config]") {
+    const gateway::options o = read(R"({
+        "upstream": ["127.0.0.1:1", "[::1]:1"],
+        "routes": {
+            "/one": { "upstream": ["127.0.0.1:2"] },
+            "/three": { "upstream": [ "127.0.0.1:3",  // of which one is that of /one
+                                      "127.0.0.1:2", "127.0.0.1:4" ] }
+        }
+    })");
+    REQUIRE(o.guards.rest.upstreams.size() == 2);
+    CHECK(o.guards.rest.upstreams[1].address().is_v6());
+    CHECK(o.guards.routes.at(1).upstreams.size() == 1);
+    const std::vector<gateway::tcp::endpoint>& three = o.guards.routes.at(0).upstreams;
+    REQUIRE(three.size() == 3);
+    CHECK(std::vector<int>{three[0].port(), three[1].port(), three[2].port()} == std::vector<int>{3, 2, 4});
+    CHECK(o.guards.links() == 5);
+
+    const auto of_list = [](const std::string& list) { return problem("{\n\"upstream\": " + list + "\n}"); };
+    const std::string one = "\"127.0.0.1:1\"", at = "g.json:2: upstream";
+    const std::string allowed = ", allowed is an address, or a list of 1 to 64";
+    CHECK(of_list("[]") == at + " is a list" + allowed);
+    std::string many = "[\"127.0.0.1:1\"";
+    for (int port = 2; port <= 64; ++port) many += ",\"127.0.0.1:" + std::to_string(port) + '"';
+    CHECK(read("{ \"upstream\": " + many + "] }").guards.rest.upstreams.size() == 64);
+    CHECK(of_list(many + ",\"127.0.0.1:65\"]") == at + " is a list" + allowed);
+    CHECK(of_list("[" + one + ",\n" + one + "]") ==
+          "g.json:3: upstream[1] is " + one + ", allowed is one that is not in the list before it");
+    CHECK(of_list("[" + one + ", \"127.0.0.1:0\"]") ==
+          at + "[1]'s port is \"0\", allowed is a number from 1 to 65535");
+    const std::string address = ", allowed is an address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+    CHECK(of_list("[5]") == at + "[0] is \"5\"" + address);
+    CHECK(of_list("[[" + one + "]]") == at + "[0] is \"a list\"" + address);
+    CHECK(of_list("[{ \"a\": 1 }]") == at + "[0] is \"an object\"" + address);
+    CHECK(problem("{ \"routes\": { \"/a\": { \"redis\": {},\n\"upstream\": [" + one + ", \"[::1]:1\"] } } }") ==
+          "g.json:2: routes[\"/a\"].upstream is a list, allowed is one address beside redis");
+}
+
+TEST_CASE("a list where none belongs is refused like any other value", "[gateway][config]") {
+    CHECK(problem("{\n\"deadline_ms\": [1, 2] }") ==
+          "g.json:2: deadline_ms is a list, allowed is a number from 1 to 600000");
+    CHECK(problem("{\n\"retry\": [] }") == "g.json:2: retry is a list, allowed is an object, or false");
+    CHECK(problem("{\n\"client\": { \"header\": [\"a\"] } }") ==
+          "g.json:2: client.header is a list, allowed is the name of a header: letters, digits, - and _");
+    CHECK(problem("{\n\"more\": [{ \"a\": [1] }] }") ==
+          "g.json:2: more is a list, allowed is what config.hpp lists: there is no such field");
 }
 
 TEST_CASE("a route to a redis says what it keeps", "[gateway][config]") {
@@ -334,8 +382,8 @@ TEST_CASE("the command line wins over the file, which need not name an upstream 
     const char* words[] = {"gateway", "--deadline-ms", "7", "--upstream", "127.0.0.1:2"};
     const gateway::options o = gateway::parse(5, const_cast<char**>(words), file);
     CHECK(o.guards.deadline == 7ms);
-    CHECK(o.guards.rest.upstream.port() == 2);
+    CHECK(o.guards.rest.upstreams.at(0).port() == 2);
     CHECK(o.guards.routes.size() == 1);
-    CHECK(gateway::parse(1, const_cast<char**>(words), file).guards.rest.upstream.port() == 0);
+    CHECK(gateway::parse(1, const_cast<char**>(words), file).guards.rest.upstreams.empty());
     CHECK_THROWS_AS(gateway::parse(1, const_cast<char**>(words), {}), std::invalid_argument);
 }

@@ -12,10 +12,10 @@ import hedging  # noqa: E402
 import load  # noqa: E402
 import plots  # noqa: E402
 
-EACH = """number\tdue_at\tended_at\toutcome\tstatus
-1\t10.500000\t10.540000\tok\t200
-0\t10.000000\t10.001000\tstatus\t503
-2\t11.000000\t12.000000\ttimeout\t0
+EACH = """number\tdue_at\tconnected_at\tsent_at\tended_at\toutcome\tstatus\tnth
+1\t10.500000\t10.000000\t10.510000\t10.540000\tok\t200\t2
+0\t10.000000\t10.000000\t10.000100\t10.001000\tstatus\t503\t1
+2\t11.000000\t11.000000\t0.000000\t12.000000\ttimeout\t0\t1
 """
 
 
@@ -26,6 +26,11 @@ class Figures(unittest.TestCase):
         self.assertEqual([(r.ok, r.refused) for r in (refused, answered, timed_out)],
                          [(False, True), (True, False), (False, False)])  # fmt: skip
         self.assertAlmostEqual(answered.took_ms, 40)
+        self.assertEqual([(r.answered, r.nth, r.number) for r in (refused, answered, timed_out)],
+                         [(True, 1, 0), (True, 2, 1), (False, 1, 2)])  # fmt: skip
+        self.assertEqual([answered.sent_before(moment) for moment in (10.5, 10.51)], [False, True])
+        self.assertFalse(timed_out.sent_before(20))
+        self.assertEqual(load.some([refused, timed_out]), "number 0 status 503, number 2 timeout")
         self.assertEqual(load.due_between([refused, answered, timed_out], 10.0, 11.0), [refused, answered])
 
     def test_who_fails_at_once_does_not_look_fast(self):

@@ -784,6 +784,79 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual((a.connections, c.connections), (1, 1))  # b's was used least lately
         self.assertEqual(client.ask("/b")[2], b"b /b")
 
+    # several upstreams
+
+    def test_calls_go_to_the_upstreams_of_a_route_in_turn(self):
+        (a, to_a), (b, to_b), (c, to_c) = (self.names_itself(name) for name in "abc")
+        route = {"upstream": [to["upstream"] for to in (to_a, to_b, to_c)]}
+        off = {"attempt_ms": False, "retry": False, "breaker": False, "bulkhead": False}
+        client = self.connect(self.start_with_routes({"/all": route, "/none": route | off}))
+        for path in ("/all", "/none"):
+            seen = [client.ask(path, method, body)[2].decode().split()[0]
+                    for method, body in (("GET", None), ("POST", b"x")) * 3]  # fmt: skip
+            self.assertEqual(seen, list("abcabc"))
+        self.assertEqual([stub.connections for stub in (a, b, c)], [1] * 3)
+
+    def fails(self, heard):
+        """Returns: the address of a stub that answers each request with 500, and notes it."""
+
+        def script(connection):
+            while request := read_request(connection):
+                heard.append(request)
+                connection.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+        return f"127.0.0.1:{self.stub(script).port}"
+
+    def test_a_retry_goes_to_another_upstream(self):
+        heard = []
+        route = {"upstream": [self.fails(heard), self.names_itself("works")[1]["upstream"]]}
+        more = {"retry": {"attempts": 2, "backoff_ms": 1}, "breaker": False}
+        gateway = self.start_with_routes({"/a": route}, **more)
+        client = self.connect(gateway)
+        self.assertEqual([client.ask("/a")[::2] for _ in range(20)], [(200, b"works /a")] * 20)
+        self.assertEqual(len(heard), 10)  # every second request began there
+        self.assertEqual(self.figures(gateway)['cordon_retry_budget_granted_total{name="/a"}'], 10)
+        self.assertEqual([client.ask("/a", "POST", b"x")[0] for _ in range(4)], [500, 200] * 2)
+
+    def test_a_copy_goes_to_another_upstream(self):
+        slow = Program(UPSTREAM, "--latency-ms", 2000, "--latency-dist", "constant")
+        self.addCleanup(slow.kill)
+        route = {"upstream": [f"127.0.0.1:{slow.port}", f"127.0.0.1:{self.upstream.port}"], "hedge": {"delay_ms": 20}}
+        gateway = self.start_with_routes({"/a": route}, "--deadline-ms", 10_000, attempt_ms=False)
+        client = self.connect(gateway)
+        began = time.monotonic()
+        for n in range(10):
+            status, _, text = client.ask("/a", x_request_id=f"r-{n}")
+            self.assertEqual((status, json.loads(text)["x-request-id"]), (200, f"r-{n}"))
+        self.assertLess(time.monotonic() - began, 1.5)
+        figures = self.figures(gateway)
+        self.assertEqual([figures[f'cordon_hedge_{name}_total{{name="/a"}}'] for name in ("sent", "won")], [5, 5])
+
+    def test_an_upstream_whose_breaker_is_open_is_passed_over(self):
+        heard, more = [], {"retry": False, "breaker": {"window": 4, "min_calls": 2, "open_for_ms": 60_000}}
+        bad, good = self.fails(heard), self.names_itself("works")[1]["upstream"]
+        gateway = self.start_with_routes({"/a": {"upstream": [bad, good]}}, **more)
+        client = self.connect(gateway)
+        self.assertEqual([client.ask("/a")[0] for _ in range(3)], [500, 200, 500])
+        self.assertEqual([client.ask("/a")[0] for _ in range(10)], [200] * 10)
+        self.assertEqual(len(heard), 2)
+        figures = self.figures(gateway)
+        for upstream, state in ((bad, "open"), (good, "closed")):
+            series = f'cordon_circuit_breaker_state{{name="/a",upstream="{upstream}",state="{state}"}}'
+            self.assertEqual(figures[series], 1, series)
+
+        worse = self.fails(heard)  # what is known of an upstream stays while it does, and goes with it
+        for upstreams, expected in (([bad, good, worse], [200, 500, 200, 500] + [200] * 6), ([worse, bad], [503] * 4),
+                                    ([good], [200] * 4), ([bad, good], [500, 200, 500] + [200] * 4)):  # fmt: skip
+            with self.subTest(upstreams=upstreams):
+                self.configured(routes={"/a": {"upstream": upstreams}}, **more)
+                gateway.signal(signal.SIGHUP)
+                gateway.says("the configuration was read again")
+                seen = [client.ask("/a") for _ in expected]
+                self.assertEqual(sorted(status for status, _, _ in seen), sorted(expected))
+                if 503 in expected:
+                    self.assertEqual(seen[0][2], b"/a: circuit open\n")
+
     def test_a_route_that_hangs_takes_no_more_than_its_own_places(self):
         hangs = Program(UPSTREAM, "--latency-ms", 0)
         self.addCleanup(hangs.kill)
@@ -877,6 +950,9 @@ class EndToEnd(unittest.TestCase):
         figures = self.figures(gateway)
         self.assertEqual(figures['cordon_single_flight_calls_total{name="/prices"}'], 5)
         self.assertEqual(figures['cordon_cache_entries{name="/prices"}'], 4)
+        self.configured(routes={"/prices": route | {"redis": {"connections": 3, "keep_ms": 500_000}}})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
         redis.end()
         self.assertEqual([client.ask(f"/prices/{key}")[0] for key in ("tea", "none", "new", "late")],
                          [200, 404, 404, 502])  # fmt: skip
@@ -1013,8 +1089,59 @@ class EndToEnd(unittest.TestCase):
         gateway.signal(signal.SIGHUP)
         gateway.says("the configuration was read again")
         self.assertEqual([client.ask()[0] for _ in range(21)], [200] * 20 + [429])
-        self.assertEqual(self.figures(gateway)['cordon_bulkhead_available{name="upstream"}'], 9)
-        self.assertEqual(slow.answer()[0], 200)  # under the guards that it began with
+        self.assertEqual(self.figures(gateway)['cordon_bulkhead_available{name="upstream"}'], 8)  # and one in use
+        self.assertEqual(slow.answer()[0], 200)
+        self.until_figure(gateway, 'cordon_bulkhead_available{name="upstream"}', 9)
+
+    def test_sighup_keeps_what_guards_know_whose_numbers_stay_and_tells_them_others(self):
+        to = self.names_itself("a")[1] | {"retry": {"budget_ratio": 0}, "hedge": {"delay_ms": 50}}
+        more = {"client": {"per_second": 1, "burst": 10}, "requests": {"concurrent": 2, "waiting": 1}, "shedder": {}}
+        gateway = self.start_with_routes({"/a": to}, **more)
+
+        def read_again(**changed):
+            self.configured(**({"routes": {"/a": to}} | more | changed))
+            gateway.signal(signal.SIGHUP)
+            gateway.says("the configuration was read again")
+            return self.figures(gateway)
+
+        client = self.connect(gateway)
+        self.assertEqual([client.ask("/a")[0] for _ in range(5)], [200] * 5)
+        admitted = 'cordon_load_shedder_admitted_total{name="door"}'
+        figures = read_again(shedder={"target_ms": 50, "interval_ms": 60_000})
+        self.assertEqual((figures[admitted], figures['cordon_keyed_limiter_keys{name="clients"}']), (5, 1))
+        self.assertEqual([client.ask("/a")[0] for _ in range(6)], [200] * 5 + [429])
+        to |= {"retry": {"budget_ratio": 1}, "hedge": {"delay_ms": 70}}
+        figures = read_again(requests={"concurrent": 3, "waiting": 1})
+        self.assertEqual((figures[admitted], figures['cordon_bulkhead_available{name="requests"}']), (10, 3))
+        self.assertEqual(figures['cordon_hedge_delay_seconds{name="/a"}'], 0.07)
+        figures = read_again(client={"per_second": 1, "burst": 2}, requests={"concurrent": 3, "waiting": 2})
+        self.assertEqual((figures[admitted], figures['cordon_keyed_limiter_keys{name="clients"}']), (10, 0))
+        self.assertEqual([client.ask("/a")[0] for _ in range(3)], [200, 200, 429])
+        to |= {"upstream": self.names_itself("b")[1]["upstream"]}
+        read_again(client={"per_second": 1, "burst": 3})
+        self.assertEqual(client.ask("/a")[2], b"b /a")
+
+    def test_sighup_lets_no_more_calls_through_than_there_are_places(self):
+        to = {"upstream": f"127.0.0.1:{self.upstream.port}"}
+        gateway = self.start_with_routes({"/a": to}, deadline_ms=5000, attempt_ms=False,
+                                         bulkhead={"concurrent": 2, "waiting": 0})  # fmt: skip
+        self.control("hang?on=1")
+        self.addCleanup(self.control, "hang?on=0")
+        first, second, third = (self.connect(gateway) for _ in range(3))
+        first.send_request("/a")
+        self.until_figure(gateway, 'cordon_bulkhead_in_use{name="/a"}', 1)
+        self.configured(routes={"/a": to}, deadline_ms=5000, attempt_ms=False, bulkhead={"concurrent": 1, "waiting": 0})
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        self.assertEqual(second.ask("/a")[::2], (503, b"/a: full\n"))
+        self.configured(routes={"/a": to}, deadline_ms=5000, attempt_ms=False, bulkhead=False)
+        gateway.signal(signal.SIGHUP)
+        gateway.says("the configuration was read again")
+        second.send_request("/a")
+        third.send_request("/a")
+        self.until(lambda: self.control("stats", "GET")["hanging"] == 3, "three calls")
+        self.control("hang?on=0")
+        self.assertEqual([client.answer()[0] for client in (first, second, third)], [200] * 3)
 
     def test_sighup_keeps_what_the_breaker_knows_unless_the_upstream_is_another(self):
         def script(connection):

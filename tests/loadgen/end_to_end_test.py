@@ -176,6 +176,29 @@ class EndToEnd(unittest.TestCase):
         for _, request in stub.seen:
             self.assertRegex(request, r"(?s)\APOST /a\?b HTTP/1.1\r\nHost: 127.0.0.1:\d+\r\n.*\r\n\r\nx{7}\Z")
 
+    def test_connections_end_after_so_many_requests_and_methods_take_turns(self):
+        closed = []
+
+        def answer(stub, number, connection):
+            stub.execute(number)
+            ok(connection)
+            if "\r\nConnection: close\r\n" in stub.seen[-1][1]:  # announced, and done: in the other order it is a reset
+                closed.append(connection.recv(1) == b"")
+            return True
+
+        stub, each = self.stub(answer), self.work / "each"
+        self.run_load(stub.port, "--rate", 100, "--seconds", 0.2, "--connections", 1, "--requests-per-connection", 4,
+                      "--method", "BOTH", "--body-bytes", 3, "--prefix", "t", "--each", each)  # fmt: skip
+        self.assertEqual([head[:5] for _, head in stub.seen], ["GET /", "POST "] * 10)
+        rows = [line.split("\t") for line in each.read_text().splitlines()[1:]]
+        self.assertEqual([int(row[7]) for row in rows], [1, *(1, 2, 3, 4) * 4, 1, 2, 3])
+        self.assertEqual(closed, [True] * 5)
+        self.assertEqual(stub.connections, 6)
+        for row in rows:
+            connected_at, sent_at, ended_at = (float(row[n]) for n in (2, 3, 4))
+            self.assertTrue(0 < connected_at <= sent_at <= ended_at)
+        self.assertEqual(len({row[2] for row in rows}), 6)
+
     def test_injected_faults_are_counted_one_by_one(self):
         def answer(stub, number, connection):
             if number == 3:  # the answer is lost on its way

@@ -38,7 +38,8 @@ TEST_CASE("options that are not given have the defaults that the usage names", "
     CHECK(o.lasts == 10s);
     CHECK(o.warm_up == 0s);
     CHECK(o.timeout == 5000ms);
-    CHECK_FALSE(o.post);
+    CHECK((o.get && !o.post));
+    CHECK(o.most_on_one == 0);
     CHECK(o.path == "/item");
     CHECK(o.body_bytes == 64);
     CHECK((o.prefix.empty() && o.ledger.empty() && o.json.empty() && o.each.empty()));
@@ -49,7 +50,7 @@ TEST_CASE("every option reaches its field", "[loadgen][options]") {
     const loadgen::options o = parse({
         "--target", "[::1]:8080", "--clients", "7", "--seconds", "1.5", "--warm-up", "0.25", "--timeout-ms", "9",
         "--method", "POST", "--path", "/a?b=c", "--body-bytes", "3", "--prefix", "x_1-y", "--ledger", "l",
-        "--settle-ms", "0", "--json", "j", "--each", "e",
+        "--settle-ms", "0", "--json", "j", "--each", "e", "--requests-per-connection", "4",
     });
     CHECK(o.target.address().to_string() == "::1");
     CHECK_FALSE(o.rate.has_value());
@@ -57,7 +58,8 @@ TEST_CASE("every option reaches its field", "[loadgen][options]") {
     CHECK(o.lasts == 1500ms);
     CHECK(o.warm_up == 250ms);
     CHECK(o.timeout == 9ms);
-    CHECK(o.post);
+    CHECK((o.post && !o.get));
+    CHECK(o.most_on_one == 4);
     CHECK(o.path == "/a?b=c");
     CHECK(o.body_bytes == 3);
     CHECK(o.prefix == "x_1-y");
@@ -66,7 +68,10 @@ TEST_CASE("every option reaches its field", "[loadgen][options]") {
     CHECK(o.json == "j");
     CHECK(o.each == "e");
     CHECK(parse({"--target", "[::1]:1", "--rate", "1", "--connections", "9"}).connections == 9);
-    CHECK_FALSE(parse({"--target", "[::1]:1", "--rate", "1", "--method", "GET"}).post);
+    const loadgen::options get = parse({"--target", "[::1]:1", "--rate", "1", "--method", "GET"});
+    CHECK((get.get && !get.post));
+    const loadgen::options both = parse({"--target", "[::1]:1", "--rate", "1", "--method", "BOTH"});
+    CHECK((both.get && both.post));
 }
 
 TEST_CASE("a value that is not allowed is refused with its option, itself and what is allowed", "[loadgen][options]") {
@@ -81,7 +86,9 @@ TEST_CASE("a value that is not allowed is refused with its option, itself and wh
         {"--seconds", "0", "from 0.1 to 86400"}, {"--seconds", "inf", "from 0.1 to"},
         {"--warm-up", "-1", "from 0 to 3600"}, {"--timeout-ms", "0", "from 1 to 600000"},
         {"--timeout-ms", "1s", "from 1 to 600000"}, {"--timeout-ms", "", "from 1 to 600000"},
-        {"--method", "get", "GET or POST"}, {"--path", "item", "begins with /"}, {"--path", "", "begins with /"},
+        {"--method", "get", "GET, POST or BOTH"},
+        {"--requests-per-connection", "0", "from 1 to 1000000"},
+        {"--path", "item", "begins with /"}, {"--path", "", "begins with /"},
         {"--path", "/a b", "has no blanks"}, {"--path", "/a\r\nb", "has no blanks"},
         {"--body-bytes", "16777217", "from 0 to 16777216"}, {"--prefix", "", "1 to 64 letters"},
         {"--prefix", "a b", "1 to 64 letters"}, {"--settle-ms", "60001", "from 0 to 60000"},

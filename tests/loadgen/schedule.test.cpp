@@ -58,7 +58,7 @@ measured run(const plan& p, std::size_t connections, const server& s, std::uint6
         auto send = [&](schedule::request r) -> co::task<> {
             loadgen::tally::attempt a(seen, r);
             const co::clock::time_point sent = co::clock::now();
-            a.sent = true;
+            a.sent_at = sent;
             co_await co::sleep_until(start + s.ends(sent - start));
             a.ended = loadgen::outcome::ok;
             m.from_due.resize(std::max(m.from_due.size(), static_cast<std::size_t>(r.number) + 1));

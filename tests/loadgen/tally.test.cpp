@@ -28,7 +28,7 @@ co::task<tally::fate> attempt(tally& seen, outcome o, bool sent, co::clock::dura
     const std::uint64_t n = seen.fates().size();
     std::optional<tally::attempt> a(std::in_place, seen, schedule::request{n, co::clock::now()});
     co_await co::sleep_for(after);
-    a->sent = sent;
+    if (sent) a->sent_at = co::clock::now();
     a->status = status;
     a->ended = o;
     a.reset();
@@ -73,16 +73,20 @@ TEST_CASE("each request that counts gets a line when it has ended", "[loadgen][t
         std::istringstream lines(each.str());
         std::string line;
         std::getline(lines, line);
-        CHECK(line == "number\tdue_at\tended_at\toutcome\tstatus");
+        CHECK(line == "number\tdue_at\tconnected_at\tsent_at\tended_at\toutcome\tstatus\tnth");
         std::uint64_t number = 0;
-        double due_at = 0, ended_at = 0;
-        unsigned status = 0;
-        lines >> number >> due_at >> ended_at >> line >> status;
-        CHECK((number == 1 && line == "status" && status == 503));
+        double due_at = 0, connected_at = 0, sent_at = 0, ended_at = 0;
+        unsigned status = 0, nth = 0;
+        const auto read = [&] {
+            lines >> number >> due_at >> connected_at >> sent_at >> ended_at >> line >> status >> nth;
+        };
+        read();
+        CHECK((number == 1 && line == "status" && status == 503 && nth == 0));
+        CHECK((connected_at == 0 && sent_at == ended_at));
         CHECK(std::abs(due_at - due.count()) < 1e-5);
         CHECK(std::abs(ended_at - due_at - 0.03) < 1e-5);
-        lines >> number >> due_at >> ended_at >> line >> status;
-        CHECK((number == 2 && line == "refused" && status == 0));
+        read();
+        CHECK((number == 2 && line == "refused" && status == 0 && sent_at == 0));
         CHECK_FALSE(lines >> line);
     };
     sim.run(all);

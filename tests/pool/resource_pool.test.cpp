@@ -200,6 +200,28 @@ TEST_CASE("a smaller limit lets go what comes back, a larger one lets a waiter g
     in_simulations(root);
 }
 
+TEST_CASE("a smaller limit lets go of what is idle those that were used longest ago", "[pool][resource_pool]") {
+    const auto root = []() -> task<> {
+        server s;
+        pool p{3, s.connect()};
+        {
+            auto a = co_await p.acquire();
+            auto b = co_await p.acquire();
+            const auto c = co_await p.acquire();
+            b.release();
+            a.release();
+        }
+        p.resize(2);
+        CHECK(of(p) == figures{2, 0, 2});
+        const auto last = co_await p.acquire();
+        const auto before = co_await p.acquire();
+        CHECK(last->id == 2);
+        CHECK(before->id == 0);
+        CHECK(s.alive == 2);
+    };
+    in_simulations(root);
+}
+
 TEST_CASE("what comes back while surplus ones are destroyed is not surplus, too", "[pool][resource_pool][PO-06]") {
     static std::function<void()> meanwhile;  // called by the next destructor
     struct slow {

@@ -33,6 +33,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <semaphore>
 #include <source_location>
 #include <stdexcept>
 #include <stop_token>
@@ -1129,6 +1130,92 @@ TEST_CASE("a host's coroutine without a context joins a group whose child is sto
     group.request_stop();
     for (int i = 0; i < 3; ++i) loop.poll();
     CHECK(joined);
+}
+
+TEST_CASE("what a pool's thread runs next does not hold up the join of children that have ended there",
+          "[scope][task_group]") {
+    co::thread_pool pool(1);
+    co::task_group group(pool), others(pool);
+    std::binary_semaphore spawned(0), joined(0);
+    bool in_time = false;
+    const auto blocks = [&] { in_time = joined.try_acquire_for(5s); };
+    const auto ends = []() -> co::task<> { co_return; };
+    co::async_event event;
+    SECTION("a child of another group") {
+        const auto blocking = [&]() -> co::task<> {
+            blocks();
+            co_return;
+        };
+        const auto spawns = [&]() -> co::task<> {
+            for (int i = 0; i < 3; ++i) group.spawn(ends);
+            others.spawn(blocking);
+            spawned.release();
+            co_return;
+        };
+        others.spawn(spawns);
+        spawned.acquire();
+    }
+    SECTION("a task that goes on") {
+        const auto spawns = [&]() -> co::task<> {
+            for (int i = 0; i < 3; ++i) group.spawn(ends);
+            spawned.release();
+            co_await co::this_task::yield();
+            blocks();
+        };
+        others.spawn(spawns);
+        spawned.acquire();
+    }
+    SECTION("a host's coroutine that the last of them has woken") {
+        const auto host = [](co::async_event& e, const auto& then) -> fire_and_forget {
+            co_await e.wait();
+            then();
+        };
+        host(event, blocks);
+        const auto wakes = [&]() -> co::task<> {
+            event.set();
+            co_return;
+        };
+        group.spawn(wakes);
+    }
+    CHECK(group.join_blocking().has_value());
+    joined.release();
+    CHECK(others.join_blocking().has_value());
+    co::task_group last(pool);  // what blocks may be no child
+    last.spawn(ends);
+    CHECK(last.join_blocking().has_value());
+    CHECK(in_time);
+}
+
+TEST_CASE("a child on a thread of a pool counts only those that have not ended", "[scope][task_group]") {
+    co::thread_pool pool(1);
+    co::task_group group(pool);
+    std::size_t seen = 0, seen_inside = 0;
+    const auto ends = []() -> co::task<> { co_return; };
+    const auto looks = [&]() -> co::task<> {
+        seen = group.size();
+        co_return;
+    };
+    const auto looks_from_there = [&]() -> co::task<> {
+        seen_inside = group.size();
+        co_return;
+    };
+    const auto looks_inside = [&]() -> co::task<> {
+        co::run_loop own;  // another executor, on which the pool's thread may stay for long
+        co::start_on(own, looks_from_there());
+        own.poll();
+        co_return;
+    };
+    const auto spawns = [&]() -> co::task<> {
+        for (int i = 0; i < 100; ++i) group.spawn(ends);
+        group.spawn(looks);
+        for (int i = 0; i < 10; ++i) group.spawn(ends);
+        group.spawn(looks_inside);
+        co_return;
+    };
+    group.spawn(spawns);
+    CHECK(group.join_blocking().has_value());
+    CHECK(seen == 12);
+    CHECK(seen_inside == 1);
 }
 
 TEST_CASE("a group that dies while others wait for its room says so", "[scope][task_group]") {

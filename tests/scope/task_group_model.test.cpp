@@ -382,7 +382,105 @@ small_steps::walked walk_through(room variant) {
     return walk(m);
 }
 
+// --- ends that are held --------------------------------------------------------------------------------------------
+
+enum class holding : std::int8_t {
+    as_built,
+    counts_after_the_next,  // the thread runs what comes next before it counts
+    looks_again,            // it looks at the group once it has counted
+};
+
+/// A thread of a pool on which two children of a group end, and that then runs something which blocks it until the
+/// group has been joined; a child that ends elsewhere; and one that joins, and destroys the group.
+struct holding_model : machine<3> {
+    enum { worker, elsewhere, joiner };
+    static constexpr std::int8_t joining = 1, closed = 2, one_child = 4;
+
+    holding variant = holding::as_built;
+
+    std::int8_t state = 3 * one_child;
+    std::int8_t held = 0;
+    bool alive = true, touched_dead = false;
+    std::int8_t seen[actors] = {};
+
+    auto operator<=>(const holding_model&) const = default;
+
+    step take(int who) {
+        switch (who) {
+            case worker: return work();
+            case elsewhere: return end_elsewhere();
+            default: return join();
+        }
+    }
+    const char* broken() const { return touched_dead ? "the group was touched after it was destroyed (T1)" : nullptr; }
+    const char* unfinished() const { return alive ? "nobody destroyed the group" : nullptr; }
+
+private:
+    void touch() { touched_dead = touched_dead || !alive; }
+    step read(int who, int then) {
+        touch();
+        seen[who] = state;
+        return go(who, then);
+    }
+    step count(int who, std::int8_t n, int then) {
+        touch();
+        if (state != seen[who]) return go(who, pc[who] - 1);
+        state = static_cast<std::int8_t>(state - n * one_child);
+        if (state == joining) state = closed;
+        return go(who, then);
+    }
+    step work() {
+        const bool late = variant == holding::counts_after_the_next;
+        switch (pc[worker]) {
+            case 0: ++held; return next(worker);
+            case 1:  // the next item begins a child of the same group, which ends
+                ++held;
+                return late ? go(worker, 4) : next(worker);
+            case 2: return read(worker, 3);
+            case 3: return count(worker, held, late ? 99 : 4);
+            case 4:  // what comes next blocks
+                if (variant == holding::looks_again) touch();
+                if (alive) return step::blocked;
+                return late ? go(worker, 2) : end(worker);
+            default: return step::ended;
+        }
+    }
+    step end_elsewhere() {
+        switch (pc[elsewhere]) {
+            case 0: return read(elsewhere, 1);
+            case 1: return count(elsewhere, 1, 99);
+            default: return step::ended;
+        }
+    }
+    step join() {
+        switch (pc[joiner]) {
+            case 0: return read(joiner, 1);
+            case 1:
+                if (state != seen[joiner]) return go(joiner, 0);
+                state = state < one_child ? closed : static_cast<std::int8_t>(state | joining);
+                return next(joiner);
+            case 2: return state == closed ? next(joiner) : step::blocked;
+            case 3: alive = false; return end(joiner);
+            default: return step::ended;
+        }
+    }
+};
+
+small_steps::walked walk_through(holding variant) {
+    holding_model m;
+    m.variant = variant;
+    return walk(m);
+}
+
 }  // namespace
+
+TEST_CASE("in every order ends that a thread holds are counted before it can be held up, and are its last access",
+          "[scope][task_group]") {
+    const auto all = walk_through(holding::as_built);
+    CHECK(all.fault == "");
+    CHECK(all.endings > 0);
+    CHECK(all.states > 30);
+}
 
 TEST_CASE("every order of children that end and a join that waits or gives up lets the group be destroyed",
           "[scope][task_group]") {
@@ -413,4 +511,6 @@ TEST_CASE("the walks over a group's states see what its invariants are for", "[s
     finds(walk_through(room::counts_before_it_knows), "room is lost");
     finds(walk_through(room::hands_to_the_stopped), "room is lost");
     finds(walk_through(room::leaves_without_passing), "room is lost");
+    finds(walk_through(holding::counts_after_the_next), "somebody waits for ever");
+    finds(walk_through(holding::looks_again), "T1");
 }

@@ -5,6 +5,7 @@
 #include <cordon/run/on.hpp>
 #include <cordon/run/run_loop.hpp>
 #include <cordon/run/sync_wait.hpp>
+#include <cordon/run/thread_pool.hpp>
 #include <cordon/scope/as_outcome.hpp>
 #include <cordon/scope/finally.hpp>
 #include <cordon/scope/when_all.hpp>
@@ -17,6 +18,7 @@
 #include "threads.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -111,6 +113,44 @@ TEST_CASE("a group may be destroyed as soon as its join has returned, whoever en
         group.reset();
     }
     CHECK(co::live_tasks().size() == before);
+}
+
+TEST_CASE("groups of short children on one pool may be destroyed as soon as their joins have returned",
+          "[stress][task_group]") {
+    stress::dice d;
+    co::thread_pool pool(3);
+    std::atomic<int> alive{0};
+    const auto brief_one = [&]() -> co::task<> {
+        const stress::counted here(alive);
+        co_return;
+    };
+    const auto spawns_into = [&](std::array<std::unique_ptr<co::task_group>, 3>& groups,
+                                 std::uint32_t seed) -> co::task<> {
+        std::minstd_rand random(seed);
+        for (int i = 0; i < 200; ++i) {
+            auto& group = *groups[random() % 8 == 0 ? 1 : random() % 8 == 0 ? 2 : 0];
+            if (random() % 16 == 0) group.spawn(brief(alive, static_cast<std::uint32_t>(random())));
+            else group.spawn(brief_one);
+            if (random() % 64 == 0) co_await co::this_task::yield();
+        }
+    };
+    for (int round = 0; round < stress::rounds(200); ++round) {
+        std::array<std::unique_ptr<co::task_group>, 3> groups;
+        for (auto& group : groups) group = std::make_unique<co::task_group>(pool);
+        {
+            co::task_group spawners(pool);
+            for (int i = 0; i < 2; ++i) spawners.spawn(spawns_into(groups, d.below(1u << 30)));
+            if (round % 2 == 0) REQUIRE(spawners.join_blocking().has_value());
+            else REQUIRE(co::sync_wait(co::as_outcome(spawners.join())).has_value());
+        }
+        if (d.below(4) == 0) groups[d.below(3)]->request_stop();
+        for (auto& group : groups) {
+            REQUIRE(group->join_blocking().has_value());
+            REQUIRE(group->size() == 0);
+            group.reset();
+        }
+        REQUIRE(alive == 0);
+    }
 }
 
 TEST_CASE("a group without children may be destroyed, also after joins that gave up", "[stress][task_group]") {

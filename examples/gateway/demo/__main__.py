@@ -5,7 +5,7 @@
   drain                 drain.py      it ends without losing a request
   bulkhead              bulkhead.py   one of two dependencies hangs, with a bulkhead and without
   surge                 surge.py      ten times the capacity is asked for, with a limiter, with a shedder, and without
-  hedging               hedging.py    some calls are slow, with a second copy of them and without
+  hedging               hedging.py    one of two replicas is slow, with a second copy of calls and without
   breaker               breaker.py    the upstream fails for a while
 
 The last four are drawn as SVG in BUILD_DIR/demo, if gnuplot is installed.

@@ -4,20 +4,29 @@
 import dataclasses
 import json
 import math
+import signal
 
 from common import CannotRun, exit_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
+    number: int
     due_at: float  # of time.monotonic(), like all times here
+    connected_at: float  # its connection; 0: it did not come to that, as below
+    sent_at: float  # when the kernel had all of it
     ended_at: float
     outcome: str
     status: int  # 0: no answer
+    nth: int  # on its connection
 
     @property
     def ok(self):
         return self.outcome == "ok"
+
+    @property
+    def answered(self):
+        return self.outcome in ("ok", "status")
 
     @property
     def refused(self):
@@ -27,12 +36,19 @@ class Request:
     def took_ms(self):
         return (self.ended_at - self.due_at) * 1000
 
+    def sent_before(self, moment):
+        return 0 < self.sent_at <= moment
+
 
 class Load:
     """A load generator that runs."""
 
     def __init__(self, name, process, files):
         self.name, self.process, self.files = name, process, files
+
+    def end(self):
+        """Has it send nothing more."""
+        self.process.send_signal(signal.SIGINT)
 
     def finish(self):
         """Waits for its end. Returns: its report, and the requests in the order in which they were due."""
@@ -47,9 +63,15 @@ class Load:
 def read_requests(text):
     requests = []
     for line in text.splitlines()[1:]:
-        _, due_at, ended_at, outcome, status = line.split("\t")
-        requests.append(Request(float(due_at), float(ended_at), outcome, int(status)))
+        number, *times, outcome, status, nth = line.split("\t")
+        requests.append(Request(int(number), *map(float, times), outcome, int(status), int(nth)))
     return sorted(requests, key=lambda r: r.due_at)
+
+
+def some(requests):
+    """Returns: the first of them, for a message."""
+    shown = ", ".join(f"number {r.number} {r.outcome} {r.status or ''}".rstrip() for r in requests[:5])
+    return shown + (", ..." if len(requests) > 5 else "")
 
 
 def due_between(requests, begin, end):

@@ -54,12 +54,13 @@ plot {capacity} title "capacity, {capacity}/s" linestyle 4, \\
 """)  # fmt: skip
 
     def hedging(self, seen):
-        self.draw("hedging", "One in fifty calls is slow", seen["curves"].items(), f"""
+        self.draw("hedging", "One of two replicas is slow", seen["curves"].items(), f"""
 set xlabel "milliseconds"
 set ylabel "requests that took longer, %"
 set logscale y
 set yrange [0.1:100]
 set key outside bottom center horizontal
+set style line 3 linecolor "#1e8449" linewidth 2 dashtype solid
 plot {curves(seen["curves"])}
 """)  # fmt: skip
 

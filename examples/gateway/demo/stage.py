@@ -137,9 +137,9 @@ class Stage:
     def row(self, act, requests, ok, refused, late, p50, p99, proved):
         self.rows.append((act, requests, ok, refused, late, p50, p99, proved))
 
-    def row_of(self, act, requests, proved):
-        """A line of the table about requests that the load generator has sent."""
-        times = load.latencies(requests)
+    def row_of(self, act, requests, proved, timed=None):
+        """A line of the table about requests that the load generator has sent; `timed` are those whose times count."""
+        times = load.latencies(requests if timed is None else timed)
         self.row(act, len(requests), sum(r.ok for r in requests), sum(r.refused for r in requests),
                  sum(r.status == 504 for r in requests), load.quantile(times, 0.5), load.quantile(times, 0.99),
                  proved)  # fmt: skip

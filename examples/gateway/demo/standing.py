@@ -13,12 +13,12 @@ import shutil
 import time
 
 import drain
-import ledger
+import load
 from common import CannotRun, exit_text, found, say
 
 DEADLINE_MS = 400
 PACED_RATE = 600  # requests per second of loadgen, of which each takes 40 ms
-RATE = 150  # requests per second of the ledger client; 60 are in flight during the hang
+RATE = 150  # requests per second in the hang; 60 are in flight then
 
 
 def run(stage):
@@ -62,8 +62,8 @@ def steady(stage, gateway):
 
 def paced(stage, gateway, executed):
     say(f"paced     loadgen, {PACED_RATE} requests/s, 4 s after 1 s of warm-up")
-    load = stage.load("loadgen", gateway, PACED_RATE, 4, "--warm-up", 1, "--ledger", executed)
-    report, requests = load.finish()
+    running = stage.load("loadgen", gateway, PACED_RATE, 4, "--warm-up", 1, "--ledger", executed)
+    report, requests = running.finish()
     outcomes, late = report["outcomes"], report["statuses"].get("504", 0)
     unanswered = {name: n for name, n in outcomes.items() if n and name not in ("ok", "status")}
     if unanswered:
@@ -81,32 +81,30 @@ def paced(stage, gateway, executed):
 
 def hang(stage, upstream, gateway):
     say(f"hang      {RATE} requests/s for 6 s; the upstream hangs from 1.5 s to 3.5 s")
-    client = ledger.start_client(stage, gateway, "hang", RATE, "--seconds", 6)
+    running = stage.load("hang", gateway, RATE, 6, *drain.CLIENTS)
     time.sleep(1.5)
     upstream.control("hang?on=1")
     time.sleep(2)
     upstream.control("hang?on=0")
     resumed_at = time.monotonic()
-    time.sleep(2.5)
-    summary, rows = ledger.finish_client(stage, "hang", client)
+    _, requests = running.finish()
 
-    late = [row for row in rows if row["outcome"] == "http_504"]
-    unanswered = [row for row in rows if not ledger.answered(row)]
-    later = [float(row["ended_at"]) for row in rows
-             if row["outcome"] == "ok" and not ledger.sent_before(resumed_at, row)]  # fmt: skip
+    late = [r for r in requests if r.status == 504]
+    unanswered = [r for r in requests if not r.answered]
+    later = [r.ended_at for r in requests if r.ok and not r.sent_before(resumed_at)]
     proved = "no 504"
     if late:
-        slowest = max(float(row["ended_at"]) - float(row["sent_at"]) for row in late) * 1000
+        slowest = max(r.ended_at - r.sent_at for r in late) * 1000
         proved = f"504 after {slowest:.0f} ms at most (deadline {DEADLINE_MS} ms)"
     else:
         stage.fail("hang: the upstream hung for 2 s and no request was answered 504")
     if unanswered:
-        stage.fail(f"hang: {len(unanswered)} requests got no answer: {ledger.some(unanswered)}")
+        stage.fail(f"hang: {len(unanswered)} requests got no answer: {load.some(unanswered)}")
     if later:
         proved += f", ok again {(min(later) - resumed_at) * 1000:.0f} ms after the hang"
     else:
         stage.fail("hang: no request succeeded after the hang was over")
-    ledger.add_row(stage, "hang", summary, rows, proved)
+    stage.row_of("hang", requests, proved)
 
 
 def wrk_ms(text):

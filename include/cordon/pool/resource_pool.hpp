@@ -179,6 +179,7 @@ public:
     /// Keeps of what is idle those for which `keep(t)` is true.
     /// Returns:       how many went
     /// Errors:        what `keep` throws: that one and those not yet asked stay. Those that stay are in their order
+    /// Cost:          for each that is idle a walk past the others, under the lock
     template <std::predicate<T&> F>
     std::size_t retain(F keep);
     /// Lends none of the present resources any more: those that are idle go at once, the others as they come back or
@@ -213,11 +214,10 @@ private:
     static T& value_of(detail::pooled& p) noexcept { return static_cast<entry&>(p).value; }
     static detail::resource_core::terms checked(std::size_t max_size, const resource_pool_options<T>& options);
 
-    /// What there is for who comes; the place has it.
-    enum class found : std::uint8_t { nothing, is_closed, good, to_be_asked, room };
-    [[nodiscard]] found find(detail::place& p, clock::time_point now) noexcept;
+    /// What there is for who comes: lent to him, or in the place.
+    enum class found : std::uint8_t { nothing, is_closed, lent, to_be_asked, room };
+    [[nodiscard]] found find(detail::place& p, const detail::borrower& by, clock::time_point now, entry*& to) noexcept;
     [[nodiscard]] quality judge(const detail::place& p, clock::time_point now, detail::gone& why) noexcept;
-    [[nodiscard]] lease lend(detail::place& p, const detail::borrower& by, clock::time_point now) noexcept;
     static task<bool> ask(resource_pool* pool, detail::place* p);
     static task<outcome<lease>> acquire_slowly(resource_pool* pool, detail::place p, detail::borrower by);
     [[nodiscard]] auto making(const std::source_location& where) {
@@ -257,8 +257,7 @@ public:
     }
     ~lease() {
         if (entry_ == nullptr) return;
-        const bool interrupted = std::uncaught_exceptions() > unwinding_ || detail::stopped_frames() > stopping_;
-        if (touched_ && interrupted) discard();
+        if (touched_ && interrupted()) discard();
         else release();
     }
 
@@ -294,6 +293,9 @@ private:
     explicit lease(entry* e) noexcept
         : entry_(e), unwinding_(std::uncaught_exceptions()), stopping_(detail::stopped_frames()) {}
     detail::resource_core& core() const noexcept { return *entry_->pool; }
+    [[nodiscard]] bool interrupted() const noexcept {
+        return std::uncaught_exceptions() > unwinding_ || detail::stopped_frames() > stopping_;
+    }
 
     entry* entry_ = nullptr;
     mutable bool touched_ = false;

@@ -96,6 +96,7 @@ private:
         bool searching = false;   ///< its own: it is counted in state_
         int turns = 0;            ///< since the last look at the clock and the shared queue; its own
         detail::clock_pace pace;  ///< its own
+        detail::held_ends ends;   ///< its own
         std::size_t poached = 0;  ///< its own: at whom it looked last
         bool woken = false;       ///< under mutex_
         worker* below = nullptr;  ///< under mutex_: the one that has slept longer
@@ -263,10 +264,12 @@ inline bool thread_pool::nobody_will_look() const noexcept {
 }
 
 inline void thread_pool::work(worker& self) noexcept {
-    const detail::executor_entry entry(this, clock::now(), &self);
+    const detail::executor_entry entry(this, clock::now(), &self, &self.ends);
     for (;;) {
-        if (work_item* const item = next(self)) item->run(*item);
-        else if (!stopping_.load(std::memory_order_seq_cst)) sleep(self);
+        if (work_item* const item = next(self)) {
+            self.ends.before(*item);  // H2, see held_ends.hpp
+            item->run(*item);
+        } else if (!stopping_.load(std::memory_order_seq_cst)) sleep(self);
         else if (nobody_runs() && !anything_queued()) return;
         else std::this_thread::sleep_for(std::chrono::microseconds(100));  // who runs an item may submit another
     }
@@ -282,11 +285,13 @@ inline work_item* thread_pool::next(worker& self) noexcept {
     if (!self.searching) {
         if (++self.turns >= self.pace.items()) [[unlikely]] {
             self.turns = 0;
+            self.ends.count();  // H3
             self.pace.looked(look_at_clock());
             if (work_item* const item = take_shared(self, self.ready.room() == 0)) return item;
             if (work_item* const item = poach(self)) return item;
         }
         if (work_item* const item = self.ready.pop()) return item;
+        self.ends.count();  // H3
         self.searching = true;
         state_.fetch_add(one_searching, std::memory_order_relaxed);
     }

@@ -154,9 +154,12 @@ public:
     /// What the children run with.
     [[nodiscard]] const context& ctx() const noexcept { return context_; }
 
-    /// Children that have not ended.
+    /// Children that have not ended. While a thread of a pool runs one, those that ended there just before may be
+    /// counted still, up to 63; not if that one asks itself.
     [[nodiscard]] std::size_t size() const noexcept {
-        return static_cast<std::size_t>(state_.load(std::memory_order_acquire) / one_child);
+        const detail::held_ends* const here = detail::held_ends_here();
+        const std::size_t held = here != nullptr ? here->of(this) : 0;
+        return static_cast<std::size_t>(state_.load(std::memory_order_acquire) / one_child) - held;
     }
     /// Children that were refused.
     [[nodiscard]] std::size_t refused() const noexcept { return refused_.load(std::memory_order_relaxed); }
@@ -205,6 +208,8 @@ private:
     bool launch(task<void>& child, const spawn_options& options, const std::source_location& where, bool has_slot);
     bool enter() noexcept;
     void leave() noexcept;
+    void leave(std::uint32_t n) noexcept;
+    static void count_ended(void* group, std::uint32_t n) noexcept;
     bool take_slot() noexcept;
     void return_slot() noexcept;
     bool close_if_idle(bool or_later) noexcept;
@@ -231,22 +236,25 @@ private:
     // state_: children that have not ended, times four, and two bits.
     //   joining   someone waits for the last child, which then sets closed
     //   closed    takes no more children; set once, together with the count becoming zero
-    // T1 A child's leave() is its last access to the group, unless it is the one that closes it.
+    // T1 A child's leave() is its last access to the group, unless it is the one that closes it, or, in a group without
+    //    a bound, its end is held, and counted with others, see held_ends.hpp.
     // T2 Whoever closes the group has touched it last when it sets told_; who joins does not go on before that.
     static constexpr std::uint64_t joining_bit = 1, closed_bit = 2, one_child = 4;
 
-    std::atomic<std::uint64_t> state_{0};
+    // What each spawn and each child reads comes first; state_, which they write, stands far from it in other lines of
+    // the cache, among what they do not touch.
     group_scope scope_;
     context context_;
-    std::string name_;
     const std::size_t max_running_;
     const bool stops_on_error_;
+    std::string name_;
 
     mutable detail::spin_lock lock_;                      // for what follows
     detail::intrusive_list<join_waiter> joiners_;
     detail::counted_list<slot_waiter> spawners_;
     bool ended_ = false;                                  // those who join have been completed
     bool told_ = false;                                   // T2
+    std::atomic<std::uint64_t> state_{0};                 // not under it
     std::size_t spawners_present_ = 0;                    // in spawners_, or woken and not gone on yet
     std::size_t running_ = 0;                             // counted only where max_running says so
     std::vector<task_error> errors_;

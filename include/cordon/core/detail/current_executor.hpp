@@ -3,6 +3,8 @@
 
 #include <cordon/core/clock.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/held_ends.hpp>
+#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/detail/tick_clock.hpp>
 #include <cordon/core/task_record.hpp>
 
@@ -21,6 +23,7 @@ struct executor_frame {
     const void* executor = nullptr;
     void* worker = nullptr;  ///< the executor's own: which of its threads this is
     std::uint32_t now_ms = 0;
+    held_ends* ends = nullptr;  ///< if it holds any
 };
 inline constinit thread_local executor_frame this_executor;
 
@@ -30,6 +33,12 @@ CORDON_THREAD_LOCAL_ACCESS inline bool runs_here(const void* executor) noexcept 
 /// What the executor said about this thread; null elsewhere.
 CORDON_THREAD_LOCAL_ACCESS inline void* worker_here(const void* executor) noexcept {
     return this_executor.executor == executor ? this_executor.worker : nullptr;
+}
+/// Where ends are held; null on a thread that does not.
+CORDON_THREAD_LOCAL_ACCESS inline held_ends* held_ends_here() noexcept { return this_executor.ends; }
+/// Where the end of what runs here can be held: its item, too, has come to its end (H2).
+CORDON_THREAD_LOCAL_ACCESS inline held_ends* held_ends_at_last() noexcept {
+    return this_thread_state.has_leftovers ? nullptr : this_executor.ends;
 }
 CORDON_THREAD_LOCAL_ACCESS inline bool runs_any_here() noexcept { return this_executor.executor != nullptr; }
 
@@ -43,9 +52,11 @@ CORDON_NOINLINE inline void set_coarse_now(clock::time_point now) noexcept { thi
 /// Makes `executor` the one that runs on this thread, until the end of the block.
 class executor_entry {
 public:
-    CORDON_NOINLINE executor_entry(const void* executor, clock::time_point now, void* worker = nullptr) noexcept
+    CORDON_NOINLINE executor_entry(const void* executor, clock::time_point now, void* worker = nullptr,
+                                   held_ends* ends = nullptr) noexcept
         : outer_(this_executor) {
-        this_executor = {executor, worker, to_record_ms(now)};
+        if (outer_.ends != nullptr) outer_.ends->count();  // H3
+        this_executor = {executor, worker, to_record_ms(now), ends};
     }
     CORDON_NOINLINE ~executor_entry() { this_executor = outer_; }
     executor_entry(const executor_entry&) = delete;

@@ -5,7 +5,7 @@
 //
 // A place is room for one resource: what is idle, lent, looked at or being made has one. All below is under one lock,
 // during which nothing of the user's runs, and resources are made and destroyed without it, in their places:
-// K1 size_ is the number of places: idle_, out_, and those that a `place` object or a creation of the pool's own has.
+// K1 size_ is the number of places: idle_, lent_, and those that a `place` object or a creation of the pool's own has.
 //    It grows only below limit_, so never more than that exist, also while an old one is being destroyed. A limit that
 //    has come down is kept to by those that stay: going_ of the places have a resource that is being destroyed.
 // K2 What is idle or free is given to who waits, oldest first, whenever the lock is given up (`change`): while somebody
@@ -13,8 +13,11 @@
 // K3 A pool whose close has ended has no place, and nobody is at its turn. Giving back the last place, or leaving the
 //    last turn, is the last access to the pool, under the lock; the closer takes the lock once more before it goes on.
 //    So who leaves a turn without a place knows by then how it ended; a place is given up for a turn as that begins.
+//    While a change leaves nobody waiting in a pool that is open and has no executor, it has completed nobody.
 // K4 A resource is of the generation in which its creation began; one of an earlier generation than the pool's is not
 //    lent. Read without the lock: what happens after an `invalidate` sees it; what happens meanwhile counts as earlier.
+// K5 all_ has the resources that are in a place and not going; lent_ of them are lent, and say so. It changes only as one
+//    is made or goes: who borrows and who gives back writes to the resource and to lock_ to totals_, a line or two.
 
 #include <cordon/core/awaitable.hpp>
 #include <cordon/core/clock.hpp>
@@ -60,19 +63,70 @@ struct borrower {
 enum class gone : std::uint8_t { broken, unusable, old, idle, surplus };
 inline constexpr std::size_t reasons_to_go = 5;
 
-/// A resource in its place; the value follows in a derived class.
-class pooled : public list_hook, public timer {
+/// A resource in its place; the value follows in a derived class. What a lease writes to is in one line of the cache.
+class alignas(64) pooled : public list_hook, public timer {
 public:
     pooled(resource_core& p, std::uint64_t made_in) noexcept
         : timer(&pooled::held_too_long), pool(&p), generation(made_in) {}
     static void held_too_long(timer& t) noexcept;
 
     resource_core* const pool;
-    const std::uint64_t generation;
-    clock::time_point expires{}, last_used{}, borrowed_at{};
-    borrower by;
     timer_service* watched_by = nullptr;  ///< has the timer
-    bool reported = false;                ///< written by the timer, read when that is cancelled
+    const std::uint64_t generation;
+    pooled* below = nullptr;  ///< in a `resource_stack`
+    clock::time_point expires{}, last_used{}, borrowed_at{};
+    std::source_location borrowed_where;
+    std::uint64_t borrowed_by = 0;  ///< a task, or 0
+    bool lent = false;
+    bool reported = false;          ///< written by the timer, read when that is cancelled
+};
+
+/// Resources, the last that came on top. In one direction only, so that who pushes and who pops writes to no other
+/// resource, which another thread may have just now.
+class resource_stack {
+public:
+    resource_stack() = default;
+    resource_stack(const resource_stack&) = delete;
+    resource_stack& operator=(const resource_stack&) = delete;
+
+    [[nodiscard]] bool empty() const noexcept { return top_ == nullptr; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] pooled& top() const noexcept { return *top_; }
+    void push(pooled& p) noexcept {
+        p.below = top_;
+        top_ = &p;
+        ++size_;
+    }
+    pooled& pop() noexcept {
+        --size_;
+        return *std::exchange(top_, top_->below);
+    }
+    /// Takes out the one that came first.
+    /// Cost:          linear
+    pooled& pop_bottom() noexcept {
+        pooled** at = &top_;
+        while ((*at)->below != nullptr) at = &(*at)->below;
+        --size_;
+        return *std::exchange(*at, nullptr);
+    }
+    /// Takes out those of which `f(p)` is true, the last that came first.
+    template <class F>
+    void extract(F f, resource_stack& to) noexcept {
+        for (pooled** at = &top_; *at != nullptr;) {
+            pooled& p = **at;
+            if (!f(p)) {
+                at = &p.below;
+                continue;
+            }
+            *at = p.below;
+            --size_;
+            to.push(p);
+        }
+    }
+
+private:
+    pooled* top_ = nullptr;
+    std::size_t size_ = 0;
 };
 
 /// Has a place: with a resource that is looked at, or with room for one that its owner makes.
@@ -114,6 +168,7 @@ public:
     struct terms {
         std::size_t min_idle, max_creating;
         clock::duration max_idle_time, max_lifetime, held_too_long;
+        clock::duration unasked_for;  ///< after a use: then `usable` is to be asked
         executor_ref runs_on;
         std::uint64_t seed;
     };
@@ -143,8 +198,9 @@ public:
     void invalidate() noexcept;
     void reap() noexcept;
 
-    /// What is idle, for who comes while nobody waits. An empty place: nothing is.
-    [[nodiscard]] place take_idle(bool& closed) noexcept;
+    /// What is idle, for who comes while nobody waits: hands it out, or, if it is not known to be good, puts it into
+    /// the place. Neither: nothing is.
+    [[nodiscard]] pooled* lend_idle(const borrower& by, clock::time_point now, place& otherwise, bool& closed) noexcept;
     /// Of what is made from now on.
     [[nodiscard]] std::uint64_t generation() const noexcept { return generation_.load(std::memory_order_relaxed); }
     /// Why a resource is not to be lent any more.
@@ -187,20 +243,16 @@ private:
         resource_core* core;
         bool armed = false;  // under the lock
     };
-    using clean_up = intrusive_list<pooled>;
 
     /// The lock, and what follows from what was changed under it.
     class change {
     public:
-        explicit change(resource_core& c) noexcept : core_(&c) { core_->lock_.lock(); }
+        explicit change(resource_core& c) noexcept : core_(&c) { core_->lock_.lock_patiently(); }
         change(const change&) = delete;
         change& operator=(const change&) = delete;
         ~change() {
-            core_->serve();
-            const std::size_t creations = std::exchange(core_->to_create_, 0);
-            core_->lock_.unlock();
-            run_woken();
-            for (std::size_t i = 0; i < creations; ++i) core_->create();  // each has a place: K3
+            if (core_->at_rest()) [[likely]] core_->lock_.unlock();  // K3
+            else core_->serve_and_unlock();
         }
 
     private:
@@ -212,13 +264,21 @@ private:
     virtual void stop_creating() noexcept = 0;
 
     void serve() noexcept;
+    void serve_and_unlock() noexcept;
+    /// Under the lock: whether there is nobody to serve and nothing to make or to arm.
+    [[nodiscard]] bool at_rest() const noexcept { return waiters_.empty() && !closed_ && !terms_.runs_on; }
+    void hand_out(pooled& p, const borrower& by, clock::time_point now) noexcept;
+    void watch(pooled& p, const borrower& by) noexcept;
+    void leave(pooled& p) noexcept;
     void arm_reaper(clock::time_point now) noexcept;
     void give_up(place& p) noexcept;
     void drop(place& p) noexcept;
     void begin_close() noexcept;
     void end_reaper() noexcept;
     void born(pooled& made) noexcept;
-    void destroy_all(clean_up& resources, gone why) noexcept;
+    template <class F>
+    void extract(F f, resource_stack& to) noexcept;
+    void destroy_all(resource_stack& resources, gone why) noexcept;
     void forget(std::size_t places, gone why) noexcept;
     /// Under the lock.
     [[nodiscard]] bool too_many() const noexcept { return size_ - going_ > limit_; }
@@ -243,21 +303,22 @@ private:
     named_wait_label close_label_;
 
     mutable spin_lock lock_;  // for what follows
+    bool closed_ = false;
+    bool refills_ = true;  // no creation has failed since the reaper looked
+    resource_stack idle_;  // the one that was used last is on top
+    std::size_t lent_ = 0;
+    counters totals_;      // up to here written for each lease, first of them `acquired`: K5
+    std::atomic<std::uint64_t> generation_{0};  // written under the lock; K4
+    counted_list<turn> waiters_;
     std::size_t limit_;
     std::size_t size_ = 0;      // K1
     std::size_t going_ = 0;     // places whose resource is being destroyed
     std::size_t creating_ = 0;  // places that are being filled
     std::size_t to_create_ = 0;
-    bool closed_ = false;
-    bool refills_ = true;  // no creation has failed since the reaper looked
-    std::atomic<std::uint64_t> generation_{0};  // written under the lock; K4
-    counted_list<pooled> idle_;  // the one that was used last is the last
-    counted_list<pooled> out_;
-    counted_list<turn> waiters_;
+    intrusive_list<pooled> all_;  // K5
     intrusive_list<closer> closers_;
     std::size_t turns_ = 0;    // in waiters_, or woken and not gone on yet
     std::size_t closing_ = 0;  // the same of closers_
-    counters totals_;
     reaper reaper_{*this};
 };
 

@@ -57,7 +57,7 @@ inline void resource_core::fail_if_in_use() noexcept {
 /// Under the lock: K2.
 inline void resource_core::serve() noexcept {
     while (!waiters_.empty()) {
-        pooled* const resource = idle_.empty() ? nullptr : &idle_.back();
+        pooled* const resource = idle_.empty() ? nullptr : &idle_.top();
         if (resource == nullptr && (terms_.runs_on || size_ >= limit_ || creating_ >= terms_.max_creating)) break;
         turn& first = waiters_.pop_front();
         first.owes_ = true;
@@ -65,13 +65,13 @@ inline void resource_core::serve() noexcept {
         if (!first.complete()) {
             first.owes_ = false;
         } else if (resource != nullptr) {
-            idle_.remove(*resource);
+            idle_.pop();
         } else {
             ++size_;
             ++creating_;
         }
     }
-    if (!waiters_.empty()) label_.held_by(out_.size());
+    if (!waiters_.empty()) label_.held_by(lent_);
     if (closed_) {
         if (!closers_.empty()) close_label_.held_by(size_);
         while (size_ == 0 && turns_ == 0 && !closers_.empty()) closers_.pop_front().complete();  // K3
@@ -87,15 +87,32 @@ inline void resource_core::serve() noexcept {
     if (!reaper_.armed && needs_reaper()) arm_reaper(clock::now());
 }
 
+CORDON_NOINLINE inline void resource_core::serve_and_unlock() noexcept {
+    serve();
+    const std::size_t creations = std::exchange(to_create_, 0);
+    lock_.unlock();
+    run_woken();
+    for (std::size_t i = 0; i < creations; ++i) create();  // each has a place: K3
+}
+
 // --- what is idle ---------------------------------------------------------------------------------------------------
 
-inline place resource_core::take_idle(bool& closed) noexcept {
-    const spin_guard guard(lock_);
-    closed = closed_;
-    if (closed_ || !waiters_.empty() || idle_.empty()) return {};
-    pooled& last = idle_.back();
-    idle_.remove(last);
-    return place(*this, &last);
+inline pooled* resource_core::lend_idle(const borrower& by, clock::time_point now, place& otherwise,
+                                        bool& closed) noexcept {
+    pooled* last = nullptr;
+    {
+        const spin_guard guard(lock_, spin_guard::patiently());
+        closed = closed_;
+        if (closed_ || !waiters_.empty() || idle_.empty()) return nullptr;
+        last = &idle_.pop();
+        if (now - last->last_used >= terms_.unasked_for || outdated(*last, now)) {
+            otherwise = place(*this, last);
+            return nullptr;
+        }
+        hand_out(*last, by, now);
+    }
+    watch(*last, by);
+    return last;
 }
 
 inline std::optional<gone> resource_core::outdated(const pooled& p, clock::time_point now) const noexcept {
@@ -108,7 +125,7 @@ inline std::optional<gone> resource_core::outdated(const pooled& p, clock::time_
 inline void resource_core::empty(place& p, gone why) noexcept {
     {
         const spin_guard guard(lock_);
-        ++going_;
+        leave(*p.resource_);
     }
     destroy(*std::exchange(p.resource_, nullptr));
     const spin_guard guard(lock_);
@@ -120,11 +137,9 @@ inline void resource_core::empty(place& p, gone why) noexcept {
 inline place resource_core::trade(place p) noexcept {
     const change now(*this);
     if (!closed_ && !idle_.empty()) {
-        pooled& last = idle_.back();
-        idle_.remove(last);
         --size_;
         --creating_;
-        p.resource_ = &last;
+        p.resource_ = &idle_.pop();
     } else {
         p.surplus_ = closed_ || terms_.runs_on || size_ > limit_ || creating_ > terms_.max_creating;
     }
@@ -136,8 +151,8 @@ inline void resource_core::give_up(place& p) noexcept {
     if (p.resource_ != nullptr) {
         {
             const change now(*this);
-            if (!p.uncertain_ && stays(*p.resource_)) return idle_.push_back(*p.resource_);
-            ++going_;
+            if (!p.uncertain_ && stays(*p.resource_)) return idle_.push(*p.resource_);
+            leave(*p.resource_);
         }
         destroy(*p.resource_);
         return forget(1, p.uncertain_ ? gone::broken : gone::surplus);
@@ -161,9 +176,23 @@ inline void resource_core::forget(std::size_t places, gone why) noexcept {
     going_ -= places;
     totals_.destroyed[static_cast<std::size_t>(why)] += places;
 }
-inline void resource_core::destroy_all(clean_up& resources, gone why) noexcept {
-    std::size_t n = 0;
-    for (; !resources.empty(); ++n) destroy(resources.pop_front());
+/// Under the lock: it is to be destroyed, in its place.
+inline void resource_core::leave(pooled& p) noexcept {
+    ++going_;
+    all_.remove(p);
+}
+/// The same of those that are idle and of which `f(p)` is true, the last that was used first.
+template <class F>
+void resource_core::extract(F f, resource_stack& to) noexcept {
+    idle_.extract([&](pooled& p) {
+        const bool goes = f(p);
+        if (goes) leave(p);
+        return goes;
+    }, to);
+}
+inline void resource_core::destroy_all(resource_stack& resources, gone why) noexcept {
+    const std::size_t n = resources.size();
+    while (!resources.empty()) destroy(resources.pop());
     if (n != 0) forget(n, why);
 }
 
@@ -184,6 +213,7 @@ inline bool resource_core::fill(place& p, pooled& made) noexcept {
     const change now(*this);
     ++totals_.created;
     --creating_;
+    all_.push_back(made);
     return made.generation == generation();
 }
 inline void resource_core::created(pooled& made) noexcept {
@@ -192,8 +222,9 @@ inline void resource_core::created(pooled& made) noexcept {
         const change now(*this);
         ++totals_.created;
         --creating_;
-        if (stays(made)) return idle_.push_back(made);
-        ++going_;
+        all_.push_back(made);
+        if (stays(made)) return idle_.push(made);
+        leave(made);
     }
     destroy(made);
     forget(1, gone::surplus);
@@ -215,39 +246,51 @@ inline void resource_core::not_created(std::exception_ptr error) noexcept {
 
 // --- what is lent ---------------------------------------------------------------------------------------------------
 
+/// Under the lock.
+inline void resource_core::hand_out(pooled& p, const borrower& by, clock::time_point now) noexcept {
+    p.borrowed_where = by.where;
+    p.borrowed_by = by.task_id;
+    p.borrowed_at = now;
+    p.lent = true;
+    ++lent_;
+    ++totals_.acquired;
+}
 inline bool resource_core::lend(place& p, const borrower& by, clock::time_point now) noexcept {
     pooled& r = *p.resource_;
     {
         const spin_guard guard(lock_);
         if (closed_) return false;
-        r.by = by;
-        r.borrowed_at = now;
-        out_.push_back(r);
-        ++totals_.acquired;
+        hand_out(r, by, now);
         p.pool_ = nullptr;
     }
-    const executor_ref watches = terms_.runs_on ? terms_.runs_on : by.runs_on;
-    if (terms_.held_too_long == unlimited || !watches) return true;
-    const deadline end = deadline::at(now + std::min(terms_.held_too_long, (clock::time_point::max)() - now));
-    if (end.is_never()) return true;
-    r.when = end.time();
-    r.watched_by = &watches.timers();
-    r.watched_by->arm(r);
+    watch(r, by);
     return true;
+}
+inline void resource_core::watch(pooled& p, const borrower& by) noexcept {
+    if (terms_.held_too_long == unlimited) return;
+    const executor_ref watches = terms_.runs_on ? terms_.runs_on : by.runs_on;
+    if (!watches) return;
+    const clock::time_point from = p.borrowed_at;
+    const deadline end = deadline::at(from + std::min(terms_.held_too_long, (clock::time_point::max)() - from));
+    if (end.is_never()) return;
+    p.when = end.time();
+    p.watched_by = &watches.timers();
+    p.watched_by->arm(p);
 }
 
 inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noexcept {
     if (p.watched_by != nullptr) std::exchange(p.watched_by, nullptr)->cancel(p);
     const clock::time_point now_is = clock::now();
-    if (std::exchange(p.reported, false)) report(p, now_is, true);
+    if (std::exchange(p.reported, false)) [[unlikely]] report(p, now_is, true);
     {
         const change now(*this);
-        out_.remove(p);
+        p.lent = false;
+        --lent_;
         p.last_used = now_is;
         if (!spoilt && now_is >= p.expires) spoilt = gone::old;
         if (!spoilt && !stays(p)) spoilt = gone::surplus;
-        if (!spoilt) return idle_.push_back(p);
-        ++going_;
+        if (!spoilt) return idle_.push(p);
+        leave(p);
     }
     destroy(p);
     forget(1, *spoilt);
@@ -255,15 +298,16 @@ inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noex
 inline void resource_core::let_go(pooled& p) noexcept {
     if (p.watched_by != nullptr) std::exchange(p.watched_by, nullptr)->cancel(p);
     const change now(*this);
-    out_.remove(p);
+    all_.remove(p);
+    --lent_;
     --size_;
 }
 
 inline pool_holder resource_core::holder(const pooled& p, clock::time_point now) const {
     pool_holder h;
-    h.where = p.by.where;
+    h.where = p.borrowed_where;
     h.held_for = now - p.borrowed_at;
-    h.task_id = p.by.task_id;
+    h.task_id = p.borrowed_by;
     return h;
 }
 inline void resource_core::report(const pooled& p, clock::time_point now, bool returned) noexcept {
@@ -308,11 +352,13 @@ inline std::vector<pool_holder> resource_core::holders() const {
     for (bool fits = false; !fits;) {
         all.reserve(look().in_use + 4);
         const spin_guard guard(lock_);
-        fits = out_.size() <= all.capacity();
+        fits = lent_ <= all.capacity();
         if (!fits) continue;
-        for (const pooled* p = out_.empty() ? nullptr : &out_.front(); p != nullptr; p = out_.after(*p))
-            all.push_back(holder(*p, now));
+        for (const pooled* p = all_.empty() ? nullptr : &all_.front(); p != nullptr; p = all_.after(*p))
+            if (p->lent) all.push_back(holder(*p, now));
     }
+    const auto longer = [](const pool_holder& a, const pool_holder& b) { return a.held_for > b.held_for; };
+    std::sort(all.begin(), all.end(), longer);
     for (pool_holder& h : all) {
         h.pool = name_;
         find_task(h);
@@ -324,25 +370,27 @@ inline std::vector<pool_holder> resource_core::holders() const {
 
 inline resource_core::figures resource_core::look() const noexcept {
     const spin_guard guard(lock_);
-    return {limit_, size_, idle_.size(), out_.size(), creating_, waiters_.size(), closed_, totals_};
+    return {limit_, size_, idle_.size(), lent_, creating_, waiters_.size(), closed_, totals_};
 }
 
 inline void resource_core::resize(std::size_t limit) noexcept {
-    clean_up surplus;
+    resource_stack surplus;
     {
         const change now(*this);
         limit_ = limit;
-        for (; too_many() && !idle_.empty(); ++going_) surplus.push_back(idle_.pop_front());
+        const std::size_t go = too_many() ? std::min(size_ - going_ - limit_, idle_.size()) : 0;
+        std::size_t stay = idle_.size() - go;
+        extract([&](pooled&) { return stay == 0 || (--stay, false); }, surplus);
     }
     destroy_all(surplus, gone::surplus);
 }
 
 inline void resource_core::invalidate() noexcept {
-    clean_up old;
+    resource_stack old;
     {
         const change now(*this);
         generation_.store(generation() + 1, std::memory_order_relaxed);
-        for (; !idle_.empty(); ++going_) old.push_back(idle_.pop_front());
+        extract([](pooled&) { return true; }, old);
     }
     destroy_all(old, gone::surplus);
 }
@@ -351,7 +399,7 @@ inline pooled* resource_core::withdraw_idle(std::size_t& n) noexcept {
     const spin_guard guard(lock_);
     if (n == 0 || idle_.empty()) return nullptr;
     n = std::min(n, idle_.size()) - 1;
-    return &idle_.pop_front();
+    return &idle_.pop_bottom();
 }
 
 /// When it goes if nobody wants it.
@@ -362,20 +410,17 @@ inline clock::time_point resource_core::expiry(const pooled& p) const noexcept {
 
 inline void resource_core::reap() noexcept {
     const clock::time_point now_is = clock::now();
-    clean_up old, idle;
+    resource_stack old, idle;
     {
         const change now(*this);
         refills_ = true;
-        std::size_t stay = idle_.size();
-        for (pooled* p = idle_.empty() ? nullptr : &idle_.front(); p != nullptr;) {
-            pooled& seen = *std::exchange(p, idle_.after(*p));
-            const bool is_old = now_is >= seen.expires;
-            if (!is_old && (now_is < expiry(seen) || stay <= terms_.min_idle)) continue;
-            idle_.remove(seen);
-            (is_old ? old : idle).push_back(seen);
-            ++going_;
+        extract([&](pooled& p) { return now_is >= p.expires; }, old);
+        std::size_t stay = terms_.min_idle;  // of those that were idle for too long, the last that were used
+        extract([&](pooled& p) {
+            if (stay == 0) return now_is >= expiry(p);
             --stay;
-        }
+            return false;
+        }, idle);
     }
     destroy_all(old, gone::old);
     destroy_all(idle, gone::idle);
@@ -392,7 +437,7 @@ inline void resource_core::arm_reaper(clock::time_point now) noexcept {
     // not later than a quarter of a limit after it, for what becomes idle meanwhile
     const clock::duration limit = std::min(terms_.max_idle_time, terms_.max_lifetime) / 4;
     clock::duration wait = std::max<clock::duration>(limit, std::chrono::milliseconds(1));
-    for (pooled* p = idle_.empty() ? nullptr : &idle_.front(); p != nullptr; p = idle_.after(*p))
+    for (const pooled* p = idle_.empty() ? nullptr : &idle_.top(); p != nullptr; p = p->below)
         if (const clock::time_point at = expiry(*p); at > now) wait = std::min(wait, at - now);
     if (terms_.min_idle != 0) wait = std::min<clock::duration>(wait, std::chrono::seconds(1));
     reaper_.armed = true;
@@ -408,12 +453,12 @@ inline void resource_core::reaper::fired(timer& t) noexcept {
 }
 
 inline void resource_core::begin_close() noexcept {
-    clean_up idle;
+    resource_stack idle;
     {
         const change now(*this);
         closed_ = true;
         while (!waiters_.empty()) waiters_.pop_front().refuse();
-        for (; !idle_.empty(); ++going_) idle.push_back(idle_.pop_front());
+        extract([](pooled&) { return true; }, idle);
     }
     end_reaper();
     stop_creating();

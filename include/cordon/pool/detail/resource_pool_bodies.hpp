@@ -5,6 +5,7 @@
 
 #include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/detail/block_on.hpp>
+#include <cordon/core/detail/check_option.hpp>
 #include <cordon/core/detail/on_operation.hpp>
 #include <cordon/core/detail/raise.hpp>
 #include <cordon/core/task_record.hpp>
@@ -38,6 +39,9 @@ public:
     public:
         explicit state(acquire_operation&& a) noexcept
             : receiver(nullptr, nullptr, {}, &state::ended), pool_(a.pool_), where_(a.where_) {}
+        ~state() {
+            if (got_ != nullptr) [[unlikely]] static_cast<void>(lease(got_));  // and never taken: it lost a race
+        }
         bool ready() const noexcept { return false; }  // who borrows is known from the start on
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             ctx = &r.ctx();
@@ -46,10 +50,10 @@ public:
             const detail::borrower by{where_, record != nullptr ? record->id() : 0, ctx->executor()};
             const clock::time_point now = clock::now();
             detail::place p;
-            const found there = pool_->find(p, now);
-            if (there == found::good) got_ = pool_->lend(p, by, now);
-            if (there == found::good || there == found::is_closed) {
-                if (!got_) refused_ = pool_->refusal();  // while there is a pool, as `p` has a place
+            const found there = pool_->find(p, by, now, got_);
+            if (there == found::lent) return r.complete();
+            if (there == found::is_closed) {
+                refused_ = pool_->refusal();  // while there is a pool, as `p` has a place
                 return r.complete();
             }
 #if defined(__cpp_exceptions)
@@ -65,7 +69,7 @@ public:
             return slow_->start(receiver_ref(static_cast<receiver&>(*this)));
         }
         outcome<lease> take() noexcept {
-            if (got_) return outcome<lease>(std::in_place, std::move(got_));
+            if (got_ != nullptr) return outcome<lease>(std::in_place, lease(std::exchange(got_, nullptr)));
             if (no_memory_ != nullptr) return outcome<lease>(std::move(no_memory_));
             if (!slow_) return refused_;
             outcome<outcome<lease>> ended = slow_->take();
@@ -82,7 +86,7 @@ public:
 
         resource_pool* pool_;
         std::source_location where_;
-        lease got_;
+        entry* got_ = nullptr;
         cordon::rejection refused_;
         std::exception_ptr no_memory_;
         std::optional<typename task<outcome<lease>>::state> slow_;
@@ -94,14 +98,23 @@ private:
 };
 
 template <class T>
-typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, clock::time_point now) noexcept {
+typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, const detail::borrower& by,
+                                                        clock::time_point now, entry*& to) noexcept {
     bool closed = false;
-    p = take_idle(closed);
+    if (detail::pooled* const good = lend_idle(by, now, p, closed)) {
+        to = static_cast<entry*>(good);
+        return found::lent;
+    }
     if (closed) return found::is_closed;
     while (p && p.resource() != nullptr) {
         detail::gone why{};
         const quality q = judge(p, now, why);
-        if (q == quality::good) return found::good;
+        if (q == quality::good) {
+            auto* const good = static_cast<entry*>(p.resource());
+            if (!resource_core::lend(p, by, now)) return found::is_closed;
+            to = good;
+            return found::lent;
+        }
         if (q == quality::to_be_asked) return found::to_be_asked;
         empty(p, why);
         p = trade(std::move(p));
@@ -130,13 +143,6 @@ typename resource_pool<T>::quality resource_pool<T>::judge(const detail::place& 
 #endif
     }
     return usable_.awaited && now - r.last_used >= trusted_for_ ? quality::to_be_asked : quality::good;
-}
-
-template <class T>
-typename resource_pool<T>::lease resource_pool<T>::lend(detail::place& p, const detail::borrower& by,
-                                                        clock::time_point now) noexcept {
-    auto* const e = static_cast<entry*>(p.resource());
-    return resource_core::lend(p, by, now) ? lease(e) : lease();
 }
 
 /// Whether a resource is usable that only a task can tell so. One that does not say yes in time is not.
@@ -177,9 +183,9 @@ task<outcome<typename resource_pool<T>::lease>> resource_pool<T>::acquire_slowly
             if (usable && outdated_by) why = *outdated_by;
         }
         if (q == quality::good) {
-            lease mine = pool->lend(p, by, clock::now());
-            if (!mine) co_return outcome<lease>(pool->refusal());
-            co_return outcome<lease>(std::in_place, std::move(mine));
+            auto* const good = static_cast<entry*>(p.resource());
+            if (!pool->resource_core::lend(p, by, clock::now())) co_return outcome<lease>(pool->refusal());
+            co_return outcome<lease>(std::in_place, lease(good));
         }
         pool->empty(p, why);
         p = pool->trade(std::move(p));
@@ -191,8 +197,8 @@ template <class T>
 typename resource_pool<T>::lease resource_pool<T>::try_acquire(std::source_location where) noexcept {
     const clock::time_point now = clock::now();
     detail::place p;
-    if (find(p, now) != found::good) return lease();
-    return lend(p, {where, 0, {}}, now);
+    entry* got = nullptr;
+    return find(p, {where, 0, {}}, now, got) == found::lent ? lease(got) : lease();
 }
 
 template <class T>
@@ -275,29 +281,27 @@ void resource_pool<T>::stop_creating() noexcept {
 
 template <class T>
 detail::resource_core::terms resource_pool<T>::checked(std::size_t max_size, const resource_pool_options<T>& options) {
-    const auto refuse = [](const std::string& what) {
-        detail::raise(std::invalid_argument("resource_pool: " + what), "a resource_pool's options are out of range");
-    };
-    const auto above_zero = [&](const char* field, clock::duration d) {
-        if (d <= clock::duration::zero())
-            refuse(std::string(field) + " is " + std::to_string(d.count()) + " ns, allowed is more than 0");
+    constexpr auto whose = "resource_pool";
+    const auto above_zero = [](const char* option, clock::duration d) {
+        detail::check_option(d > clock::duration::zero(), whose, option, d, "is more than 0");
     };
     above_zero("max_idle_time", options.max_idle_time);
     above_zero("max_lifetime", options.max_lifetime);
     above_zero("held_too_long", options.held_too_long);
     above_zero("max_check_time", options.max_check_time);
     above_zero("max_create_time", options.max_create_time);
-    if (options.trusted_for < clock::duration::zero())
-        refuse("trusted_for is " + std::to_string(options.trusted_for.count()) + " ns, allowed is 0 or more");
-    if (options.max_creating == 0) refuse("max_creating is 0, allowed is 1 or more");
+    detail::check_option(options.trusted_for >= clock::duration::zero(), whose, "trusted_for", options.trusted_for,
+                         "is 0 or more");
+    detail::check_option(options.max_creating != 0, whose, "max_creating", options.max_creating, "is 1 or more");
     if (options.min_idle > max_size)
-        refuse("min_idle is " + std::to_string(options.min_idle) + ", allowed are 0 to max_size, " +
-               std::to_string(max_size));
-    if (options.min_idle != 0 && !options.runs_on)
-        refuse("min_idle is " + std::to_string(options.min_idle) +
-               ", allowed is 0 without runs_on, which makes what is kept ready");
+        detail::refuse_option(whose, "min_idle", options.min_idle, "are 0 to max_size, " + std::to_string(max_size));
+    detail::check_option(options.min_idle == 0 || options.runs_on, whose, "min_idle", options.min_idle,
+                         "is 0 without runs_on, which makes what is kept ready");
+    clock::duration unasked_for = unlimited;
+    if (options.usable.awaited) unasked_for = options.trusted_for;
+    if (options.usable.at_once) unasked_for = clock::duration::zero();
     return {options.min_idle, options.max_creating, options.max_idle_time, options.max_lifetime,
-            options.held_too_long, options.runs_on, options.seed};
+            options.held_too_long, unasked_for, options.runs_on, options.seed};
 }
 
 template <class T>

@@ -162,8 +162,9 @@ inline outcome<void> task_group::join_blocking(const blocking_scope& heeds) { re
 inline task_group::task_group(const context& outer, const group_options& options, on_error by_kind,
                               detail::task_record* parent, const std::source_location& where)
     : receiver(&context_, nullptr, {}, &task_group::child_ended), scope_(detail::context_access::scope_of(outer)),
-      context_(detail::context_access::with_scope(outer, scope_)), name_(options.name), max_running_(options.max_running),
-      stops_on_error_((options.errors == on_error::by_kind ? by_kind : options.errors) == on_error::stop_group) {
+      context_(detail::context_access::with_scope(outer, scope_)), max_running_(options.max_running),
+      stops_on_error_((options.errors == on_error::by_kind ? by_kind : options.errors) == on_error::stop_group),
+      name_(options.name) {
     if (!outer.executor())
         detail::raise(std::invalid_argument("task_group: its context has no executor for its children to run on"),
                       "task_group: its context has no executor for its children to run on");
@@ -173,7 +174,7 @@ inline task_group::task_group(const context& outer, const group_options& options
 }
 
 inline task_group::~task_group() {
-    if (size() != 0) {
+    if (state_.load(std::memory_order_acquire) >= one_child) {
         std::string report = "task_group \"" + name_ + "\" destroyed with " + std::to_string(size()) +
                              " live tasks; join it first\n";
         for (const task_info& child : children()) report += describe(child);
@@ -222,11 +223,20 @@ inline bool task_group::enter() noexcept {
 }
 
 inline void task_group::leave() noexcept {
-    return_slot();
+    if (max_running_ != group_options::unlimited) {
+        return_counted_slot();
+    } else if (detail::held_ends* const here = detail::held_ends_at_last()) {
+        static constexpr detail::held_ends::kind mine{&task_group::begin, &task_group::count_ended};
+        return here->hold(this, mine);
+    }
+    leave(1);
+}
+inline void task_group::count_ended(void* group, std::uint32_t n) noexcept { static_cast<task_group*>(group)->leave(n); }
+inline void task_group::leave(std::uint32_t n) noexcept {
     std::uint64_t seen = state_.load(std::memory_order_relaxed);
     std::uint64_t next;
     do {
-        next = seen - one_child;
+        next = seen - n * one_child;
         if (next == joining_bit) next = closed_bit;
     } while (!state_.compare_exchange_weak(seen, next, std::memory_order_acq_rel, std::memory_order_relaxed));  // T1
     if (next == closed_bit) closed();
@@ -292,6 +302,7 @@ inline void task_group::stopped(detail::stop_node& node) noexcept {
 inline void task_group::begin(work_item& item) noexcept {
     auto& child = static_cast<promise_base&>(item);
     auto& self = static_cast<task_group&>(child.up.combinator());
+    if (detail::held_ends* const here = detail::held_ends_here()) here->before_child_of(&self);  // H2
     if (self.scope_.source().stop_requested()) return self.finish(child, true);  // accepted, but never run
     if (child.record != nullptr) child.record->running();
     detail::resume(child.handle());
