@@ -4,6 +4,7 @@
 // How the last n calls ended. A call that went well writes one word; the others write their bit as well.
 
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
 
 #include <atomic>
 #include <bit>
@@ -71,11 +72,13 @@ public:
     /// Returns:       how many calls of this generation there are with this one; `refused` if that generation is over
     std::uint64_t record(std::uint64_t generation, bool failed, bool slow) noexcept {
         std::uint64_t seen = head_.load(std::memory_order_relaxed);
-        do {
+        for (stand_back lost;; lost(), seen = head_.load(std::memory_order_relaxed)) {
             if ((seen ^ generation << position_bits) >> position_bits != 0) [[unlikely]]
                 return refused;
-        } while (!head_.compare_exchange_weak(seen, next(seen), std::memory_order_seq_cst,  // K2, K3, K4
-                                              std::memory_order_relaxed));
+            if (head_.compare_exchange_weak(seen, next(seen), std::memory_order_seq_cst,  // K2, K3, K4
+                                            std::memory_order_relaxed))
+                break;
+        }
         const std::uint64_t position = seen & position_mask;
         if (failed) failed_.set(position);
         if (slow) slow_.set(position);
