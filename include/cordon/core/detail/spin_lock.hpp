@@ -48,18 +48,22 @@ private:
 /// 30 instead of every 78. Waits for nobody: the exchange that comes afterwards may win or lose as the first.
 class stand_back {
 public:
-    CORDON_NOINLINE void operator()() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-        const std::uint64_t begun = __builtin_ia32_rdtsc();  // a pause takes 10 to 50 ns, as the processor is made
-        do spin_pause();
-        while (__builtin_ia32_rdtsc() - begun < ticks_);
-#else
-        for (unsigned n = ticks_ / 16; n != 0; --n) spin_pause();
-#endif
+    void operator()() noexcept {
+        stay_away(ticks_);  // not of this object, which then need not be in memory before the first exchange
         if (ticks_ < most) ticks_ *= 2;
     }
 
 private:
+    CORDON_NOINLINE static void stay_away(unsigned ticks) noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+        const std::uint64_t begun = __builtin_ia32_rdtsc();  // a pause takes 10 to 50 ns, as the processor is made
+        do spin_pause();
+        while (__builtin_ia32_rdtsc() - begun < ticks);
+#else
+        for (unsigned n = ticks / 16; n != 0; --n) spin_pause();
+#endif
+    }
+
     static constexpr unsigned most = 4096;
     unsigned ticks_ = 1024;
 };
