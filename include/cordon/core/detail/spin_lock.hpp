@@ -105,8 +105,8 @@ private:
     std::atomic<bool> locked_{false};
 };
 
-/// The same, but takes the lock as soon as it is free: for what idle threads look at for work, where it matters more how
-/// soon it is handed over than how much is done in all. It makes a hop from one pool to another and back a fifth faster.
+/// The same, but takes the lock as soon as it is free: where it matters more how soon something goes from one thread to
+/// another than how much is done in all. It makes a hop from one pool to another and back a fifth faster.
 class prompt_spin_lock : public spin_lock {
 public:
     void lock() noexcept {
