@@ -2,8 +2,8 @@
 #pragma once
 
 // A lock for a few instructions: one exchange to take, one store to give back, one byte, constant-initialised. Never
-// hold it across a call that may block, allocate or run foreign code. And the two ways to wait for a moment: for another
-// thread, and for a turn at a word.
+// hold it across a call that may block, allocate or run foreign code. And the two ways to wait for a moment: for
+// another thread, and for a turn at a word.
 
 #include <cordon/core/detail/config.hpp>
 
@@ -45,7 +45,8 @@ private:
 /// twice as long, up to one and a half. To get a word's cache line from another processor costs as much as a dozen
 /// exchanges where it is: so who stays away lets the others do more than they hold it up. With two threads that do
 /// nothing else, a word changed in 8 ns by one alone is changed every 14 ns instead of every 58, and one in 20 ns every
-/// 30 instead of every 78; and of a hundred such calls the longest takes 0.7 us instead of 1.6. Waits for nobody: the exchange that comes afterwards may win or lose as the first.
+/// 30 instead of every 78; and of a hundred such calls the longest takes 0.7 us instead of 1.6. Waits for nobody: the
+/// exchange that comes afterwards may win or lose as the first.
 class stand_back {
 public:
     void operator()() noexcept {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Counts of what many threads do at once and few ask for, such as refusals: each of the first few threads adds on a cache
-// line of its own, without an exchange; those that come later share the lines.
+// Counts of what many threads do at once and few ask for, such as refusals: each of the first few threads adds on a
+// cache line of its own, without an exchange; those that come later share the lines.
 
 #include <cordon/core/detail/config.hpp>
 
