@@ -30,15 +30,14 @@ public:
 
     constexpr explicit spin_wait(unsigned from = 0) noexcept : rounds_(from), limit_(from + 4) {}
     void operator()() noexcept {
-        if (rounds_ == limit) return std::this_thread::yield();
+        if (rounds_ == limit_) return std::this_thread::yield();
         for (unsigned n = 1u << rounds_; n != 0; --n) spin_pause();
         ++rounds_;
     }
 
 private:
-    static constexpr unsigned limit = 4;  // 15 pauses in all: measured better than 100 with two threads on one lock
-
-    unsigned rounds_ = 0;
+    unsigned rounds_;
+    const unsigned limit_;  // from 0 15 pauses in all: measured better than 100 with two threads on one lock
 };
 
 /// For who has lost a compare-and-swap to another thread: stays away for a third of a microsecond, and with each call
@@ -83,7 +82,7 @@ public:
     /// The same for a lock that its owner is likely to take again at once: who finds it taken stays away for as long as
     /// it may be taken several times more, so that what it guards need not go from processor to processor for each.
     void lock_patiently() noexcept {
-        if (locked_.exchange(true, std::memory_order_acquire)) [[unlikely]] contend_patiently();
+        if (!try_lock()) [[unlikely]] contend_patiently();
     }
     void unlock() noexcept { locked_.store(false, std::memory_order_release); }
 
@@ -102,6 +101,11 @@ private:
         lost();
         lock_slow();
     }
+    CORDON_NOINLINE void contend_patiently() noexcept {
+        spin_wait wait(spin_wait::patient);
+        do wait();
+        while (locked_.load(std::memory_order_relaxed) || locked_.exchange(true, std::memory_order_acquire));
+    }
 
     std::atomic<bool> locked_{false};
 };
@@ -116,16 +120,18 @@ public:
 };
 
 /// Holds the lock for a block. (`std::lock_guard` would pull in <mutex>.)
-template <class Lock>
 class spin_guard {
 public:
-    explicit spin_guard(Lock& lock) noexcept : lock_(lock) { lock_.lock(); }
+    explicit spin_guard(spin_lock& lock) noexcept : lock_(lock) { lock.lock(); }
+    explicit spin_guard(prompt_spin_lock& lock) noexcept : lock_(lock) { lock.lock(); }
+    struct patiently {};
+    spin_guard(spin_lock& lock, patiently) noexcept : lock_(lock) { lock.lock_patiently(); }
     spin_guard(const spin_guard&) = delete;
     spin_guard& operator=(const spin_guard&) = delete;
     ~spin_guard() { lock_.unlock(); }
 
 private:
-    Lock& lock_;
+    spin_lock& lock_;
 };
 
 }  // namespace detail
