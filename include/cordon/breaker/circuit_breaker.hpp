@@ -108,8 +108,8 @@ public:
     ~circuit_breaker();
 
     /// Lets a call through, or refuses: then the permit is empty.
-    /// Cost:          a refusal reads the system's ticks, or in the last 50 ms the clock, and counts: one atomic addition
-    ///                on a cache line that few threads share
+    /// Cost:          a refusal reads the system's ticks, or in the last 50 ms the clock, and counts: the first four
+    ///                threads that are refused on a cache line of their own, others by an atomic addition
     [[nodiscard]] permit try_acquire() noexcept;
 
     /// The same for a policy: an operation that never waits. Its outcome is the permit, or a rejection with the time

@@ -378,9 +378,13 @@ CORDON_NOINLINE inline void inplace_stop_source::stop_and_walk() noexcept {
 }
 
 CORDON_NOINLINE inline bool inplace_stop_source::lock_slow(bool even_if_stopped) const noexcept {
-    detail::spin_wait wait;
     std::uint8_t seen = state_.load(std::memory_order_acquire);  // I2
-    for (;;) {
+    if ((seen & stopped) == 0) {  // it was locked, and may be free by now: others want it as well
+        detail::stand_back lost;
+        lost();
+        seen = state_.load(std::memory_order_acquire);  // I2
+    }
+    for (detail::spin_wait wait;;) {
         if ((seen & stopped) != 0 && !even_if_stopped) return false;
         if ((seen & locked) == 0) {
             const auto mine = static_cast<std::uint8_t>(seen | locked);

@@ -141,11 +141,15 @@ private:
     }
     bool take_uncontended() noexcept {
         std::int64_t seen = word_.load(std::memory_order_relaxed);
-        do {
-            if ((seen & contended) != 0 || seen < one_permit) return false;
-        } while (!word_.compare_exchange_weak(seen, seen - one_permit, std::memory_order_acquire,  // H3
-                                              std::memory_order_relaxed));
-        return true;
+        detail::stand_back lost;
+        while ((seen & contended) == 0 && seen >= one_permit) {
+            if (word_.compare_exchange_weak(seen, seen - one_permit, std::memory_order_acquire,  // H3
+                                            std::memory_order_relaxed))
+                return true;
+            lost();
+            seen = word_.load(std::memory_order_relaxed);
+        }
+        return false;
     }
     void release() noexcept;
     void release_contended() noexcept;

@@ -169,7 +169,7 @@ private:
     [[maybe_unused]] gap before_state_;
     std::atomic<std::uint32_t> state_{0};
     [[maybe_unused]] gap before_shared_;
-    detail::spin_lock shared_lock_;
+    detail::prompt_spin_lock shared_lock_;
     std::atomic<std::size_t> shared_size_{0};  // written under shared_lock_
     detail::item_fifo shared_;                 // under shared_lock_
     [[maybe_unused]] gap before_mutex_;

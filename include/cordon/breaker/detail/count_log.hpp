@@ -4,6 +4,7 @@
 // How the last n calls ended. A call that went well writes one word; the others write their bit as well.
 
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/spin_lock.hpp>
 
 #include <atomic>
 #include <bit>
@@ -70,13 +71,12 @@ public:
 
     /// Returns:       how many calls of this generation there are with this one; `refused` if that generation is over
     std::uint64_t record(std::uint64_t generation, bool failed, bool slow) noexcept {
-        std::uint64_t seen = head_.load(std::memory_order_relaxed);
-        do {
-            if ((seen ^ generation << position_bits) >> position_bits != 0) [[unlikely]]
-                return refused;
-        } while (!head_.compare_exchange_weak(seen, next(seen), std::memory_order_seq_cst,  // K2, K3, K4
-                                              std::memory_order_relaxed));
-        const std::uint64_t position = seen & position_mask;
+        std::uint64_t position = head_.load(std::memory_order_relaxed);
+        if (!take(generation, position)) [[unlikely]]
+            position = contend(generation);
+        if (position == refused) [[unlikely]]
+            return refused;
+        position &= position_mask;
         if (failed) failed_.set(position);
         if (slow) slow_.set(position);
         return position + 1 - start_.load(std::memory_order_relaxed);
@@ -102,6 +102,22 @@ public:
 private:
     static constexpr int position_bits = 52;
     static constexpr std::uint64_t position_mask = (std::uint64_t{1} << position_bits) - 1;
+    /// Returns:       whether it has ended: `seen` is the head with the position that was taken, or `refused`
+    bool take(std::uint64_t generation, std::uint64_t& seen) noexcept {
+        if ((seen ^ generation << position_bits) >> position_bits != 0) [[unlikely]]
+            return seen = refused, true;
+        return head_.compare_exchange_weak(seen, next(seen), std::memory_order_seq_cst,  // K2, K3, K4
+                                           std::memory_order_relaxed);
+    }
+    CORDON_NOINLINE std::uint64_t contend(std::uint64_t generation) noexcept {
+        stand_back lost;
+        std::uint64_t seen;
+        do {
+            lost();
+            seen = head_.load(std::memory_order_relaxed);
+        } while (!take(generation, seen));
+        return seen;
+    }
     static std::uint64_t next(std::uint64_t head) noexcept {
         return (head & ~position_mask) | ((head + 1) & position_mask);
     }

@@ -193,8 +193,9 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, receipt& out) no
     constexpr auto acquire = std::memory_order_acquire;  // B2
     out = {};
     if (n == 0 || terms_.cost.load(acquire) == 0) return answer::granted;
-    std::uint64_t now = quick_ns_now(), read_after = 0;
     std::uint64_t seen = word_.load(acquire);
+    std::uint64_t now = quick_ns_now(), read_after = 0;
+    detail::stand_back lost;
     for (;;) {
         const std::uint64_t ns = now - terms_.base.load(acquire);
         if ((seen & changing) != 0 || ns > terms_.reach.load(acquire)) [[unlikely]] return take_slowly(n, out);
@@ -219,6 +220,10 @@ inline token_bucket::answer token_bucket::take(std::uint64_t n, receipt& out) no
         }
         out = {n, next + terms_.origin.load(acquire), terms_.era.load(acquire)};
         if (word_.compare_exchange_weak(seen, at_position(seen, next), acquire)) return answer::granted;
+        lost();
+        seen = word_.load(acquire);
+        now = quick_ns_now();  // which is late by now
+        read_after = 0;
     }
 }
 CORDON_NOINLINE inline token_bucket::answer token_bucket::take_slowly(std::uint64_t n, receipt& out) noexcept {

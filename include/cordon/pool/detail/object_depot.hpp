@@ -311,7 +311,7 @@ private:
 
     const terms terms_;
 
-    alignas(64) mutable spin_lock lock_;  // for what follows: one cache line, but for the last
+    alignas(64) mutable prompt_spin_lock lock_;  // for what follows: one cache line, but for the last
     bool armed_ = false;
     bool lent_ = false;  // threads may keep something
     std::uint32_t empties_ = 0, unneeded_empties_ = 0, due_empties_ = 0;  // of the magazines in empty_, as below
