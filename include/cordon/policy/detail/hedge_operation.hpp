@@ -55,8 +55,10 @@ private:
     }
 };
 
-/// H1 Whoever is in flight is counted in `running_`: the call, and each copy from the moment it is listed. What is
-///    counted last tells who awaits.
+/// H1 Whoever is in flight is counted in `running_`: the call, and each copy from the moment it is listed. Who is
+///    counted last tells who awaits. An attempt looks whether it decides and, if it does not, leaves the count in one
+///    critical section: of two that end together the second sees that it is alone, and decides. So `over_` is set
+///    before the count is 0.
 /// H2 `over_` is set once, under the lock: with the winner, or when the last that runs has failed or was stopped.
 ///    Afterwards no copy is listed, so that the list can be read without the lock.
 /// H3 Who sets `over_` cancels the timer and stops the others while it is counted itself: the state is there until it
@@ -321,7 +323,7 @@ CORDON_NOINLINE std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state
         if (a.was_sent) terms_.budget->retry_ended();
         else terms_.budget->refund();
     }
-    bool decides = false, goes_on = false;
+    bool decides = false, goes_on = false, last = false;
     {
         const spin_guard guard(lock_);
         if (!over_) {
@@ -330,7 +332,12 @@ CORDON_NOINLINE std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state
             goes_on = result_ == nullptr && running_ == 1 && may_go_on_after(a);
             over_ = decides = !goes_on && (result_ != nullptr || running_ == 1);  // H2
         }
+        if (!decides && !goes_on) {
+            if (--running_ != 0) return std::noop_coroutine();  // H1
+            last = true;
+        }
     }
+    if (last) return finish();
     if (goes_on) {  // nobody else runs, and there is no timer: this one's place is the next one's
         running_ = 0;
         if (!up_.ctx().stop_requested() && send_copy()) return std::noop_coroutine();
@@ -344,7 +351,7 @@ CORDON_NOINLINE std::coroutine_handle<> hedge_operation<F, Judge, Policy>::state
     }
     {
         const spin_guard guard(lock_);
-        if (--running_ != 0) return std::noop_coroutine();  // H1
+        if (--running_ != 0) return std::noop_coroutine();  // H3
     }
     return finish();
 }
