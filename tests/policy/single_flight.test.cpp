@@ -160,6 +160,33 @@ TEST_CASE("an error, a refusal and a stop of the call itself are shared as well"
     }
 }
 
+TEST_CASE("a stop from inside a shared call is no exception that could be caught", "[policy][single_flight]") {
+    for (const co::clock::duration takes : {0ms, 1ms}) {
+        simulation sim;
+        sim.run([&]() -> task<> {
+            flights f;
+            service s("C", takes);
+            const auto fetch = s.fetch();
+            const auto guarded = pipeline(f.for_key(1));
+            int caught = 0, stopped = 0;
+            const auto asks = [&]() -> task<> {
+                try {
+                    co_await guarded(fetch);
+                } catch (...) {
+                    ++caught;
+                }
+            };
+            const auto one = [&]() -> task<> {
+                const auto ended = co_await as_outcome(asks());
+                stopped += ended.is_stopped();
+            };
+            (void)co_await co::when_all(one(), one());
+            CHECK(caught == 0);
+            CHECK(stopped == 2);
+        });
+    }
+}
+
 TEST_CASE("if the one that calls is stopped, the next who waits calls, and has its own time",
           "[policy][single_flight]") {
     simulation sim;
