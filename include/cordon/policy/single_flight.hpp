@@ -70,8 +70,8 @@ public:
         std::size_t waiting = 0;
         // Since it was made:
         std::uint64_t calls = 0;        ///< that were made
-        std::uint64_t shared = 0;       ///< those that had the outcome of another
-        std::uint64_t handed_over = 0;  ///< of them those that took the place of one that was stopped, or short of time
+        std::uint64_t shared = 0;       ///< those that were not, but had the outcome of another
+        std::uint64_t handed_over = 0;  ///< of `calls`: in the place of one that was stopped, or short of time
     };
 
     explicit single_flight(const single_flight_options& options = {}) : name_(options.name) {}
@@ -97,7 +97,7 @@ public:
         const snapshot now = stats();
         sink.counter("calls", now.calls, "Calls that were made.");
         sink.counter("shared", now.shared, "Calls that had the outcome of another.");
-        sink.counter("handed_over", now.handed_over, "Calls that took the place of others.");
+        sink.counter("handed_over", now.handed_over, "Calls that were made in the place of others.");
         sink.gauge("in_flight", now.in_flight, "Keys that are asked for.");
         sink.gauge("waiting", now.waiting, "Calls that wait for another.");
     }
