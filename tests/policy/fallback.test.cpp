@@ -198,6 +198,29 @@ TEST_CASE("a fallback that throws canceled is a stop, whether it answers at once
     });
 }
 
+TEST_CASE("what the conversion of an answer throws is the outcome, whether it was awaited or not",
+          "[policy][fallback]") {
+    struct reply {
+        explicit(false) reply(int) { throw std::runtime_error("no reply"); }
+    };
+    simulation sim;
+    sim.run([]() -> task<> {
+        const auto fails = []() -> task<reply> { throw std::runtime_error("no"); co_return reply(1); };
+        const auto at_once = pipeline(fallback([](const failure&) { return 1; }));
+        const auto ready = pipeline(fallback([](const failure&) -> task<int> { co_return 1; }));
+        const auto later = pipeline(fallback([](const failure&) -> task<int> {
+            co_await co::sleep_for(1ms);
+            co_return 1;
+        }));
+        const auto first = co_await as_outcome(at_once(fails));
+        CHECK(error_text(first) == "no reply");
+        const auto second = co_await as_outcome(ready(fails));
+        CHECK(error_text(second) == "no reply");
+        const auto third = co_await as_outcome(later(fails));
+        CHECK(error_text(third) == "no reply");
+    });
+}
+
 TEST_CASE("an awaited fallback is stopped like any call", "[policy][fallback][FB-04]") {
     simulation sim;
     service s("F", 10ms), slow("F", 1s);

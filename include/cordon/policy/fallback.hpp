@@ -43,7 +43,8 @@ class fallback_operation;
 /// Made by `fallback(f)`. When the call further in fails, or is refused, the result is `f(failure)` instead, which is a
 /// value or something to await. What counts as nothing is left alone: a `std::logic_error`, and what the pipeline
 /// ignores.
-/// Errors:        what `f` throws is the outcome; a `rejected` is a refusal, and a `canceled` a stop
+/// Errors:        what `f` throws is the outcome; a `rejected` is a refusal, and a `canceled` a stop. So is what the
+///                conversion of its answer throws
 /// Cancellation:  a stop is not answered in its place
 /// Threads:       all members from any; moved while nobody uses it. `f` is called on the thread of the call, perhaps on
 ///                several at once
@@ -215,7 +216,10 @@ public:
             auto got = answer_.state->take();
             if (!got.has_value()) end_with(as_failure<value_type>(got));
             else if constexpr (answers_void) end_with({});
-            else end_with(value_of(*std::move(got)));
+            else {
+                auto converted = outcome_of([&] { return value_of(*std::move(got)); });
+                end_with(converted.has_value() ? *std::move(converted) : as_failure<value_type>(converted));
+            }
         }
         template <class Given>
         static outcome<value_type> value_of(Given&& given) {
