@@ -108,6 +108,28 @@ TEST_CASE("an outcome belongs to the fixed window that admitted the call", "[bre
     CHECK(events[0].from == events[0].to);
 }
 
+TEST_CASE("failures in a row open it although their calls take longer than a fixed window", "[breaker][window]") {
+    hand_clock clock;
+    circuit_breaker b({.window = last(30s, 1), .consecutive_failures = 3});
+    co::clock::duration now{0};
+    const auto call = [&](bool fails) {
+        auto permit = b.try_acquire();
+        clock.set(now += 31s);
+        if (fails) permit.failed();
+        else permit.succeeded();
+    };
+    call(true);
+    call(true);
+    call(false);
+    call(true);
+    call(true);
+    CHECK(b.stats().consecutive_failures == 2);
+    CHECK(b.state() == breaker_state::closed);
+    call(true);
+    CHECK(b.state() == breaker_state::open);
+    CHECK(b.stats().stale == 6);
+}
+
 TEST_CASE("a rolling window loses a bucket at a time, and a rate that is reached then opens it",
           "[breaker][window][CB-08]") {
     hand_clock clock;

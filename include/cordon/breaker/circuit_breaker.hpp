@@ -87,7 +87,7 @@ public:
         std::uint64_t rejected_half_open = 0;  ///< of them: enough probes were out
         std::uint64_t rejected_forced = 0;     ///< of them: it was forced open
         std::uint64_t opened = 0;              ///< how often it opened by itself
-        std::uint64_t stale = 0;               ///< outcomes that came too late to count
+        std::uint64_t stale = 0;               ///< outcomes too late to count, except in a row behind a fixed window
         std::uint64_t ignored = 0;             ///< outcomes that were not to count
         std::uint64_t listener_errors = 0;     ///< exceptions of listeners, and of `open_for`
         std::uint64_t events_lost = 0;         ///< because a listener was too slow

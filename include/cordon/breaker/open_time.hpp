@@ -46,6 +46,7 @@ public:
     open_time(std::chrono::duration<Rep, Period> always) noexcept
         : kind_(kind::fixed), first_(detail::saturated(always)), most_(first_) {}
 
+    /// Errors:        if it throws, the breaker is open for 5 s, and counts that among its `listener_errors`
     /// Lifetime:      the callable is copied, and shared by the copies of this object
     /// Threads:       called by the thread whose call opened the breaker, under no lock, by one thread at a time for
     ///                one breaker unless that is opened again while it runs

@@ -136,8 +136,10 @@ private:
                 judge(admitted, now, failed);
         } else {
             const std::uint64_t tag = times_.tag_at(generation_of(admitted), now);
-            if (fixed_ && tag != times_.tag_at(generation_of(admitted), since)) [[unlikely]]
+            if (fixed_ && tag != times_.tag_at(generation_of(admitted), since)) [[unlikely]] {
+                if (failed && streak_limit_ != 0) judge(admitted, now, true);  // that is counted without the window
                 return stale();
+            }
             if (times_.record(tag, failed, slow)) [[unlikely]]
                 judge(admitted, now, failed);
         }
