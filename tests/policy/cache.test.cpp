@@ -494,6 +494,49 @@ TEST_CASE("keys that cannot be compared are errors of the calls, and leave the c
     });
 }
 
+TEST_CASE("of a value that cannot be stored whole nothing is kept", "[policy][cache]") {
+    static int good = -1;  // copies until one throws
+    struct legacy {        // without moves
+        legacy(std::string t, int n) : text(std::move(t)), number(n) {}
+        legacy(const legacy& other) : text(other.text) {
+            if (good-- == 0) throw std::bad_alloc();
+            number = other.number;
+        }
+        legacy& operator=(const legacy& other) {
+            text = other.text;
+            if (good-- == 0) throw std::bad_alloc();
+            number = other.number;
+            return *this;
+        }
+        std::string text;
+        int number = 0;
+    };
+    simulation sim;
+    sim.run([]() -> task<> {
+        int kept = 0, failed = 0;
+        for (int n = 0; n < 6; ++n) {
+            co::cache<int, legacy> values(1s);
+            values.put(1, legacy("old", 1));
+            good = n;
+            try {
+                values.put(1, legacy("new", 2));
+                ++kept;
+            } catch (const std::bad_alloc&) {
+                ++failed;
+            }
+            good = -1;
+            const auto value = values.try_get(1);
+            if (value) CHECK(value->number == (value->text == "new" ? 2 : 1));
+            values.put(1, legacy("newest", 3));
+            CHECK(values.try_get(1)->number == 3);
+            CHECK(values.stats().entries == 1);
+        }
+        CHECK(kept > 0);
+        CHECK(failed > 0);
+        co_return;
+    });
+}
+
 TEST_CASE("a hit neither suspends nor makes a frame, and a value that cannot be copied is an error",
           "[policy][cache]") {
     struct fragile {

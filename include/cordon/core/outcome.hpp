@@ -32,6 +32,8 @@ concept has_bool_of_its_own = std::is_same_v<T, bool> || requires(const T& t) { 
 }  // namespace detail
 
 /// A value of type T, a `std::exception_ptr`, a `rejection`, or stopped. T may be void or an lvalue reference.
+/// Requires:      moving a T throws nothing. Outcomes go from an operation to whoever awaits it through functions that
+///                are noexcept: a move that throws there, or a copy in place of one, ends the program
 /// Errors:        `value()` of a refused outcome throws `rejected`, of a stopped one `canceled`, of an error the error
 /// Cost:          the largest of the four and one byte; no allocation
 template <class T>

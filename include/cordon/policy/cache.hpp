@@ -62,7 +62,8 @@ class cached_operation;
 /// Requires:      copies and moves of values, comparisons and hashes of keys do not use the cache: they run under its
 ///                mutex. A value that goes is destroyed without it
 /// Errors:        what a comparison or a hash throws is an error of the call; when that has ended, its answer is not
-///                kept. A value whose refresh is stopped while they throw is not asked for before it is too old
+///                kept. Nor is one whose move throws, and then the value before it is gone. A value whose refresh is
+///                stopped while they throw is not asked for before it is too old
 /// Cancellation:  of a call that is stopped nothing is kept, and no old value answers for it; if it was to refresh one,
 ///                the next call does
 /// Threads:       all members from any
@@ -83,7 +84,7 @@ public:
         std::uint64_t hits = 0;       ///< calls that were not made
         std::uint64_t misses = 0;     ///< calls that were
         std::uint64_t refreshes = 0;  ///< of them those for a value that was still good
-        std::uint64_t stale = 0;      ///< old values that answered for calls that failed
+        std::uint64_t stale = 0;      ///< values, too old or to be refreshed, that answered for calls that failed
         std::uint64_t evicted = 0;    ///< values that went to make room
     };
 
@@ -145,7 +146,7 @@ public:
         sink.counter("hits", now.hits, "Calls that were not made, for their values were there.");
         sink.counter("misses", now.misses, "Calls that were made.");
         sink.counter("refreshes", now.refreshes, "Calls for values that were still good.");
-        sink.counter("stale", now.stale, "Old values that answered for calls that failed.");
+        sink.counter("stale", now.stale, "Values that answered for calls that failed.");
         sink.counter("evicted", now.evicted, "Values that went to make room.");
         sink.gauge("entries", now.entries, "Values that are kept.");
     }
@@ -241,12 +242,18 @@ private:
         const bool is_new = at == entries_.end();
         if (!is_new && at->second.refreshed_by == number) at->second.refreshed_by = 0;
         if (erased_of(key) > number || (!is_new && at->second.asked > number)) return;
-        if (is_new) {
-            gone = surplus(1);
+        if constexpr (std::is_nothrow_move_constructible_v<T> && std::is_nothrow_move_assignable_v<T>) {
+            if (!is_new) {
+                old.emplace(std::move(at->second.value));
+                at->second.value = std::move(value);
+            }
+        } else if (!is_new) {  // it cannot be replaced in place without leaving half of it
+            gone = remove(at);
+            at = entries_.end();
+        }
+        if (at == entries_.end()) {
+            if (is_new) gone = surplus(1);
             at = entries_.try_emplace(key, std::move(value)).first;
-        } else {
-            old.emplace(std::move(at->second.value));
-            at->second.value = std::move(value);
         }
         entry& e = at->second;
         e.key = &at->first;
@@ -293,7 +300,8 @@ private:
 };
 
 /// Made by `for_key(key)`.
-/// Errors:        what copying a value throws is an error of the call
+/// Errors:        what copying a value out of the cache throws is an error of the call; its moves throw nothing, as
+///                those of all outcomes
 /// Cost:          no frame of its own
 template <class Key, std::copyable T>
 class cache<Key, T>::bound {
