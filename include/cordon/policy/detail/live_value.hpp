@@ -8,7 +8,6 @@
 
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -46,7 +45,8 @@ public:
         return load_words<First>();
     }
     void store(const T& value) noexcept {
-        const std::array<word, count> words = std::bit_cast<std::array<word, count>>(value);
+        std::array<word, count> words{};
+        std::memcpy(words.data(), std::addressof(value), sizeof value);  // no bit_cast: T may have padding
         const spin_guard guard(writing_);
         const std::uint32_t before = version_.load(std::memory_order_relaxed);
         version_.store(before + 1, std::memory_order_relaxed);
