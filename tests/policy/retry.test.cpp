@@ -323,6 +323,37 @@ TEST_CASE("stopped during a wait it ends at once and calls no more", "[policy][r
     CHECK(sim.armed_timers() == 0);
 }
 
+TEST_CASE("a stop that comes when the wait is over, and before the attempt begins, lets none begin",
+          "[policy][retry][RT-17]") {
+    bool seen_between = false;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        simulation sim(seed);
+        retry_budget budget{co::in_flight_budget_options{}};
+        sim.run([&]() -> task<> {
+            co::inplace_stop_source source;
+            int calls = 0;
+            bool late = false;
+            const auto fails = [&]() -> task<int> {
+                ++calls;
+                late = late || source.stop_requested();
+                throw std::runtime_error("no");
+                co_return 1;
+            };
+            const auto guarded = pipeline(retry(2, {.backoff = constant(10ms), .budget = &budget}));
+            const auto one = [&]() -> task<> {
+                const auto ended = co_await as_outcome(co::with(guarded(fails), co::stop_on(source.get_token())));
+                CHECK(ended.is_stopped() == (calls == 1));
+                seen_between = seen_between || calls == 1;
+            };
+            (void)co_await co::when_all(one(), stop_after(source, 10ms));
+            CHECK_FALSE(late);
+            CHECK(budget.stats().calls_in_flight == 0);
+            CHECK(budget.stats().retries_in_flight == 0);
+        });
+    }
+    CHECK(seen_between);
+}
+
 TEST_CASE("an attempt that stops by itself is no failure", "[policy][retry]") {
     simulation sim;
     service s("CS");

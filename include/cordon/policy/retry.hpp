@@ -194,6 +194,10 @@ private:
     }
     template <class T>
     [[nodiscard]] clock::duration hint_in(const T* value, const std::exception_ptr& error) const noexcept {
+        static_assert(std::is_same_v<Hint, detail::no_hint> || std::is_invocable_v<const Hint&, const T&> ||
+                          std::is_invocable_v<const Hint&, const std::exception&>,
+                      "retry: the hint of `honoring` takes neither what the call gives nor `const std::exception&`, "
+                      "and would never be asked; it looks for the class that it means with a dynamic_cast");
         clock::duration said{0};
         if constexpr (std::is_invocable_v<const Hint&, const T&>) {
             if (value != nullptr) said = hint_(*value);
@@ -258,6 +262,8 @@ public:
             return sleep_->start(this->here());
         }
         CORDON_NOINLINE std::coroutine_handle<> once_more() noexcept {
+            // The wait was over, but a stop came before this had its turn on the executor.
+            if (context_access::stop_arrived(*this->ctx)) [[unlikely]] return ended_stopped(nullptr);
             sleep_.reset();
             this->call_.again();
             ++made_;
