@@ -255,6 +255,12 @@ TEST_CASE("without copies, what the call ends with is the outcome, whatever it i
     CHECK(r.sent == 1);
 }
 
+TEST_CASE("a hedge that sends no copies shows no time for one", "[policy][hedge]") {
+    CHECK(hedge({.after = 5ms, .max_extra = 0}).stats().delay == co::clock::duration::max());
+    CHECK(hedge({.after = percentile(0.9), .max_extra = 0}).stats().delay == co::clock::duration::max());
+    CHECK(hedge({.after = 5ms}).stats().delay == 5ms);
+}
+
 TEST_CASE("a hedge says what is wrong with its numbers", "[policy][hedge][HG-05]") {
     CHECK_THROWS_WITH(hedge({.after = -1ns}), "hedge: after is -1 ns, allowed is what is not negative");
     CHECK_THROWS_WITH(hedge({.max_extra = -1}), "hedge: max_extra is -1, allowed are 0 to 100");

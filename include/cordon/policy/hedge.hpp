@@ -168,6 +168,7 @@ private:
     }
     /// Less than zero: not known yet.
     [[nodiscard]] clock::duration delay_of(const detail::hedge_terms& t) const noexcept {
+        if (t.max_extra == 0) return (clock::duration::max)();
         return t.share > 0 ? latencies_.value() : t.delay;
     }
 
