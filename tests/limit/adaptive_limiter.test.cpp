@@ -176,6 +176,15 @@ TEST_CASE("while the usual latency is measured, few calls run, and the limit sta
     CHECK_FALSE(l.stats().probing);
     CHECK(l.stats().usual_latency == 13ms);
     CHECK(limit(l) == 100);
+    SECTION("and not more than the most") {
+        adaptive_limiter one(gradient2{.initial = 1, .min = 1, .max = 1},
+                             {.window = 0s, .min_samples = 1, .probe_every = 1s});
+        one_sample(one, clock, 1500ms, 1);
+        REQUIRE(one.stats().probing);
+        CHECK(limit(one) == 1);
+        const auto only = one.try_acquire();
+        CHECK_FALSE(one.try_acquire());
+    }
     SECTION("it is the median of them") {
         adaptive_limiter five(gradient2{}, {.window = 0s, .min_samples = 1, .probe_every = 1s, .probe_samples = 5});
         one_sample(five, clock, 2s, 1);

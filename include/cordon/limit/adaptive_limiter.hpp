@@ -71,7 +71,7 @@ struct adaptive_limiter_options {
     // is given up.
     clock::duration probe_every = (clock::duration::max)();  ///< more than 0, and up to 15 % later; `max()`: never
     std::uint32_t probe_at_floor = 5;                     ///< after so many windows at `min`, half in use; 0: never
-    std::size_t probe_concurrency = 3;                    ///< 1 and more; has nothing to do with `min`
+    std::size_t probe_concurrency = 3;                    ///< 1 and more; `max` bounds it, `min` does not
     std::size_t probe_samples = 50;                       ///< 1 to 10000; their median is the new usual latency
     std::uint64_t seed = 0;                               ///< of those 15 %; 0: chosen by the clock
 };
@@ -84,7 +84,8 @@ struct adaptive_limiter_options {
 /// Order:         first come, first served. A limit that shrinks comes about as calls end: nobody is held up
 /// Lifetime:      destroyed with permits out or waiters it prints its name and terminates
 /// Cost:          a bulkhead's, two readings of the processor's counter, two atomic additions, and for each sample a
-///                lock of a few instructions; no allocation after it was made
+///                lock of a few instructions, but at the end of a probe while the median of its `probe_samples` is
+///                found: half a microsecond of 50, 70 of 10,000. No allocation after it was made
 class adaptive_limiter {
     class acquire_operation;
 

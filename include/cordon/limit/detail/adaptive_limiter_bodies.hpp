@@ -121,6 +121,7 @@ inline adaptive_limiter::adaptive_limiter(const detail::limit_terms& terms, cons
              {.name = options.name, .max_waiting = options.max_waiting, .max_wait = options.max_wait}),
       estimate_(terms), can_probe_(terms.gradient), random_(options.seed) {
     options_.name = {};
+    options_.probe_concurrency = (std::min)(options.probe_concurrency, static_cast<std::size_t>(terms.max));
     if (can_probe_) probed_.reserve(options.probe_samples);
     next_epoch(false, clock::now());
 }
