@@ -23,6 +23,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <new>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -57,6 +58,27 @@ struct std::hash<stubborn> {
         if (k.value < 0) throw std::runtime_error("hashed");
         return 7;
     }
+};
+
+/// A key without moves, one of whose copies fails: the one after `good` others.
+struct brittle {
+    explicit brittle(std::string v) : value(std::move(v)) {}
+    brittle(const brittle& other) : value((use(), other.value)) {}
+    brittle& operator=(const brittle& other) {
+        use();
+        value = other.value;
+        return *this;
+    }
+    static void use() {
+        if (good-- == 0) throw std::bad_alloc();
+    }
+    static inline int good = -1;
+    std::string value;
+    friend bool operator==(const brittle&, const brittle&) = default;
+};
+template <>
+struct std::hash<brittle> {
+    std::size_t operator()(const brittle& k) const noexcept { return std::hash<std::string>()(k.value); }
 };
 
 namespace {
@@ -191,6 +213,35 @@ TEST_CASE("a new key takes the place of one whose bucket is full, and of no othe
         };
         simulation().run(admits());
     }
+}
+
+TEST_CASE("a key that cannot take the place of another changes nothing", "[limit][keyed_limiter]") {
+    simulation sim;
+    sim.run([]() -> task<> {
+        for (int good = 0; good < 3; ++good) {
+            INFO(good);
+            keyed_limiter<brittle> keys(per_second(1'000), 1, {.max_keys = 1});
+            const brittle a("a"), b("b");
+            CHECK(keys.try_acquire(a));
+            co_await co::sleep_for(1s);
+            brittle::good = good;
+            bool taken = false;
+            try {
+                taken = keys.try_acquire(b);
+            } catch (const std::bad_alloc&) {
+            }
+            brittle::good = -1;
+            CHECK(taken == (good == 2));  // if neither the copy throws nor its assignment
+            CHECK(keys.stats().keys == 1);
+            co_await co::sleep_for(1s);
+            CHECK(keys.try_acquire(a));
+            co_await co::sleep_for(1s);
+            CHECK(keys.try_acquire(b));
+            co_await co::sleep_for(1s);
+            CHECK(keys.purge() == 1);
+            CHECK(keys.stats().keys == 0);
+        }
+    });
 }
 
 TEST_CASE("made-up keys use no more memory than is allowed, and get no more than one client does",

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -183,11 +184,12 @@ private:
         const bool was_free = i != none;
         if (!was_free && (i = full_one(at)) == none) return overflow;
         node& x = nodes_[i];
-        assign(x.key, key, was_free ? none : i);
+        assign(x.key, key);  // before the node changes its list: one that throws leaves it where it is
         if (was_free) {
             free_ = x.next;
             ++used_;
         } else {
+            unlink(i);
             ++evicted;
         }
         x.tag = tag;
@@ -197,17 +199,10 @@ private:
         link(i);
         return i;
     }
-    /// Copies before it unlinks, so that a copy that throws changes nothing.
-    void assign(Key& old, const view& key, std::uint32_t linked) {
-        if constexpr (requires { old.reserve(key.size()), old.assign(key); }) {
-            old.reserve(key.size());  // mostly it has the memory already
-            if (linked != none) unlink(linked);
-            old.assign(key);
-        } else {
-            Key fresh(key);
-            if (linked != none) unlink(linked);
-            old = std::move(fresh);
-        }
+    /// What an assignment that throws has left half of is the key of a full bucket, as it was.
+    static void assign(Key& old, const view& key) {
+        if constexpr (std::is_same_v<view, Key>) old = Key(key);
+        else old.assign(key);  // mostly it has the memory already
     }
     void grow() {
         std::vector<std::uint32_t> larger(heads_.size() * 2, none);
