@@ -15,8 +15,8 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/root.hpp>
-#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/core/operation.hpp>
@@ -29,6 +29,7 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/with.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <coroutine>
@@ -235,29 +236,26 @@ private:
     std::optional<cancel_scope> creations_;  ///< if there is an executor
 };
 
-/// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception unwinds, it takes
-/// the resource with it: what was begun with it may not be at its end. Not if it was not touched since it was got, or
-/// since `mark_clean`. It does not see a stop whose outcome is looked at in its own frame, as by
+/// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception ends, as a local, a
+/// parameter or a capture, it takes the resource with it: what was begun with it may not be at its end. Not if it was not
+/// touched since it was got, or since `mark_clean`. Used in a destructor that runs for a stop or an exception, it looks
+/// for others than that. It does not see a stop whose outcome is looked at in its own frame, as by
 /// `co_await as_outcome(with_timeout(5ms, mine->query()))`: call `discard()` then, or let `usable` know.
 /// Lifetime:      the pool outlives it. References to the resource do not
 template <class T>
 class resource_pool<T>::lease {
 public:
     lease() noexcept = default;
-    lease(lease&& other) noexcept
-        : entry_(std::exchange(other.entry_, nullptr)), touched_(other.touched_), unwinding_(other.unwinding_),
-          stopping_(other.stopping_) {}
+    lease(lease&& other) noexcept : entry_(std::exchange(other.entry_, nullptr)) { take_over(other); }
     lease& operator=(lease&& other) noexcept {
         lease old(std::move(*this));
         entry_ = std::exchange(other.entry_, nullptr);
-        touched_ = other.touched_;
-        unwinding_ = other.unwinding_;
-        stopping_ = other.stopping_;
+        take_over(other);
         return *this;
     }
     ~lease() {
         if (entry_ == nullptr) return;
-        if (touched_ && interrupted()) discard();
+        if (use_ != use::none && interrupted()) discard();
         else release();
     }
 
@@ -265,13 +263,13 @@ public:
     [[nodiscard]] explicit operator bool() const noexcept { return entry_ != nullptr; }
 
     [[nodiscard]] T& operator*() const noexcept {
-        touched_ = true;
+        if (use_ != use::begun) begin_use();
         return entry_->value;
     }
     [[nodiscard]] T* operator->() const noexcept { return std::addressof(**this); }
 
     /// Says that nothing is under way: until it is touched again, a stop or an exception gives the resource back.
-    void mark_clean() noexcept { touched_ = false; }
+    void mark_clean() noexcept { use_ = use::none; }
     /// Gives the resource back early.
     void release() noexcept {
         if (entry_ != nullptr) core().give_back(*std::exchange(entry_, nullptr), std::nullopt);
@@ -290,16 +288,31 @@ public:
 
 private:
     friend class resource_pool;
-    explicit lease(entry* e) noexcept
-        : entry_(e), unwinding_(std::uncaught_exceptions()), stopping_(detail::stopped_frames()) {}
+    explicit lease(entry* e) noexcept : entry_(e), known_(detail::interruptions_here()) {}
     detail::resource_core& core() const noexcept { return *entry_->pool; }
+    void begin_use() const noexcept {
+        use_ = use::begun;
+        if (known_ == detail::interruptions()) return;
+        const detail::interruptions here = detail::interruptions_here();
+        known_ = {std::min(known_.exceptions, here.exceptions), std::min(known_.frames, here.frames)};
+        if (known_ != detail::interruptions()) use_ = use::begun_amid;
+    }
+    /// Where a use that has begun goes on, nothing is known: in another task, perhaps.
+    void take_over(const lease& other) noexcept {
+        use_ = other.use_;
+        known_ = use_ == use::none ? other.known_ : detail::interruptions();
+        if (use_ != use::none) use_ = use::begun;
+    }
     [[nodiscard]] bool interrupted() const noexcept {
-        return std::uncaught_exceptions() > unwinding_ || detail::stopped_frames() > stopping_;
+        const detail::interruptions here = detail::interruptions_here();
+        return here.exceptions > known_.exceptions || here.frames > known_.frames;
     }
 
+    enum class use : unsigned char { none, begun, begun_amid };  ///< amid: while something was known
+
     entry* entry_ = nullptr;
-    mutable bool touched_ = false;
-    int unwinding_ = 0, stopping_ = 0;  ///< exceptions, and frames that a stop ends, on their way when it was got
+    mutable use use_ = use::none;
+    mutable detail::interruptions known_;  ///< that were there both when it was got and whenever it was touched
 };
 
 }  // namespace cordon::inline CORDON_ABI

@@ -208,7 +208,9 @@ outcome<typename resource_pool<T>::lease> resource_pool<T>::acquire_blocking(con
         detail::raise(std::logic_error("resource_pool::acquire_blocking: the pool has no runs_on to make resources on"),
                       "resource_pool::acquire_blocking without runs_on");
     using there = detail::on_operation<acquire_operation>;
-    return detail::block_on(there(limits().runs_on, acquire(where)), heeds);
+    outcome<lease> got = detail::block_on(there(limits().runs_on, acquire(where)), heeds);
+    if (got.has_value()) got->known_ = detail::interruptions_here();  // it was made elsewhere
+    return got;
 }
 
 // --- creations of the pool's own ------------------------------------------------------------------------------------
