@@ -224,10 +224,11 @@ private:
     [[nodiscard]] auto making(const std::source_location& where) {
         return with(create_(), within(max_create_time_, where));
     }
-    void creation_ended(outcome<T>&& made, std::uint64_t generation) noexcept;
+    [[nodiscard]] std::unique_ptr<entry> entry_of(outcome<T> made, std::uint64_t generation,
+                                                  std::exception_ptr& error) noexcept;
 
     void destroy(detail::pooled& p) noexcept override { delete static_cast<entry*>(&p); }
-    void create() noexcept override;
+    std::exception_ptr create() noexcept override;
     void stop_creating() noexcept override;
 
     const detail::kept_function<task<T>()> create_;

@@ -221,7 +221,7 @@ public:
 
     // Creations of the pool's own, which have a place without an object.
     void created(pooled& made) noexcept;
-    void not_created(std::exception_ptr error) noexcept;  ///< null: it was stopped
+    void not_created(const std::exception_ptr& error) noexcept;  ///< null: it was stopped
 
     /// Takes what is idle out of the pool, oldest first, and puts it back, or destroys it: in its place all the time.
     [[nodiscard]] pooled* withdraw_idle(std::size_t& n) noexcept;
@@ -260,11 +260,14 @@ private:
     };
 
     virtual void destroy(pooled& p) noexcept = 0;
-    virtual void create() noexcept = 0;         ///< begins a creation of the pool's own, for which there is a place
+    /// Begins a creation of the pool's own, for which there is a place.
+    /// Returns:       why it could not
+    virtual std::exception_ptr create() noexcept = 0;
     virtual void stop_creating() noexcept = 0;
 
     void serve() noexcept;
     void serve_and_unlock() noexcept;
+    void without_creation(const std::exception_ptr& error) noexcept;
     /// Under the lock: whether there is nobody to serve and nothing to make or to arm.
     [[nodiscard]] bool at_rest() const noexcept { return waiters_.empty() && !closed_ && !terms_.runs_on; }
     void hand_out(pooled& p, const borrower& by, clock::time_point now) noexcept;

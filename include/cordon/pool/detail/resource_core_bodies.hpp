@@ -89,10 +89,20 @@ inline void resource_core::serve() noexcept {
 
 CORDON_NOINLINE inline void resource_core::serve_and_unlock() noexcept {
     serve();
-    const std::size_t creations = std::exchange(to_create_, 0);
+    std::size_t creations = std::exchange(to_create_, 0);
     lock_.unlock();
     run_woken();
-    for (std::size_t i = 0; i < creations; ++i) create();  // each has a place: K3
+    while (creations != 0) {  // each has a place: K3
+        --creations;
+        const std::exception_ptr error = create();
+        if (error == nullptr) continue;
+        lock_.lock_patiently();
+        without_creation(error);
+        serve();
+        creations += std::exchange(to_create_, 0);
+        lock_.unlock();
+        run_woken();
+    }
 }
 
 // --- what is idle ---------------------------------------------------------------------------------------------------
@@ -230,8 +240,12 @@ inline void resource_core::created(pooled& made) noexcept {
     forget(1, gone::surplus);
 }
 
-inline void resource_core::not_created(std::exception_ptr error) noexcept {
+inline void resource_core::not_created(const std::exception_ptr& error) noexcept {
     const change now(*this);
+    without_creation(error);
+}
+/// Under the lock: a creation of the pool's own has failed, or, if there is no error, was stopped.
+inline void resource_core::without_creation(const std::exception_ptr& error) noexcept {
     --size_;
     --creating_;
     ++totals_.failed;

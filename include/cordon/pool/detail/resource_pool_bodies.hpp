@@ -233,17 +233,18 @@ private:
     static void finish(work_item& item) noexcept {
         std::unique_ptr<creation> self(static_cast<creation*>(&item));
         resource_pool* const pool = self->pool_;
-        outcome<T> made = self->take();
-        const std::uint64_t generation = self->generation_;
+        std::exception_ptr error;
+        std::unique_ptr<entry> made = pool->entry_of(self->take(), self->generation_, error);
         self.reset();  // it is below the pool's scope, and its place keeps the pool: K3
-        pool->creation_ended(std::move(made), generation);
+        if (made != nullptr) pool->created(*made.release());
+        else pool->not_created(error);
     }
     resource_pool* pool_;
     const std::uint64_t generation_;
 };
 
 template <class T>
-void resource_pool<T>::create() noexcept {
+std::exception_ptr resource_pool<T>::create() noexcept {
 #if defined(__cpp_exceptions)
     try {
 #endif
@@ -252,26 +253,28 @@ void resource_pool<T>::create() noexcept {
         made.release()->start();
 #if defined(__cpp_exceptions)
     } catch (...) {
-        not_created(std::current_exception());
+        return std::current_exception();
     }
 #endif
+    return nullptr;
 }
 
+/// What was made, in its place; nothing of it is left if there is no memory for that.
 template <class T>
-void resource_pool<T>::creation_ended(outcome<T>&& made, std::uint64_t generation) noexcept {
-    std::exception_ptr error;
-    if (made.is_error()) error = made.error();
+std::unique_ptr<typename resource_pool<T>::entry> resource_pool<T>::entry_of(outcome<T> made, std::uint64_t generation,
+                                                                             std::exception_ptr& error) noexcept {
 #if defined(__cpp_exceptions)
-    if (made.is_rejected()) error = std::make_exception_ptr(rejected(made.rejection()));
     try {
-        if (made.has_value()) return created(*new entry(*this, generation, *std::move(made)));
+#endif
+        if (made.has_value()) return std::make_unique<entry>(*this, generation, *std::move(made));
+        if (made.is_error()) error = made.error();
+        else if (made.is_rejected()) error = std::make_exception_ptr(rejected(made.rejection()));
+#if defined(__cpp_exceptions)
     } catch (...) {
         error = std::current_exception();
     }
-#else
-    if (made.has_value()) return created(*new entry(*this, generation, *std::move(made)));
 #endif
-    not_created(error);
+    return nullptr;
 }
 
 template <class T>
