@@ -138,7 +138,7 @@ public:
         std::size_t waiting = 0;
         bool closed = false;
         std::uint64_t acquired = 0;           ///< leases since the pool was made
-        std::uint64_t waited = 0;             ///< acquisitions that found nothing good that was idle
+        std::uint64_t waited = 0;             ///< acquisitions that found nothing good that was idle, each once
         std::uint64_t gave_up = 0;            ///< of those, stopped or timed out while they waited for their turn
         std::uint64_t created = 0;
         std::uint64_t creations_failed = 0;   ///< or stopped
@@ -218,7 +218,9 @@ private:
     /// What there is for who comes: lent to him, or in the place.
     enum class found : std::uint8_t { nothing, is_closed, lent, to_be_asked, room };
     [[nodiscard]] found find(detail::place& p, const detail::borrower& by, clock::time_point now, entry*& to) noexcept;
-    [[nodiscard]] quality judge(const detail::place& p, clock::time_point now, detail::gone& why) noexcept;
+    /// What was just made is not asked whether it is usable: another like it would be made for it, and so on.
+    [[nodiscard]] quality judge(const detail::place& p, clock::time_point now, detail::gone& why,
+                                bool just_made = false) noexcept;
     static task<bool> ask(resource_pool* pool, detail::place* p);
     static task<outcome<lease>> acquire_slowly(resource_pool* pool, detail::place p, detail::borrower by);
     [[nodiscard]] auto making(const std::source_location& where) {

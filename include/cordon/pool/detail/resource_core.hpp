@@ -77,7 +77,7 @@ public:
     clock::time_point expires{}, last_used{}, borrowed_at{};
     std::source_location borrowed_where;
     std::uint64_t borrowed_by = 0;  ///< a task, or 0
-    bool lent = false;
+    enum : std::uint8_t { never, before, now } lent = never;  ///< K5
     bool reported = false;          ///< written by the timer, read when that is cancelled
 };
 
@@ -209,6 +209,11 @@ public:
     void empty(place& p, gone why) noexcept;
     /// For an emptied place: another resource, or that it may be filled, or that it is surplus.
     [[nodiscard]] place trade(place p) noexcept;
+    /// An acquisition that makes its own, and did not wait for a turn before.
+    void count_waited() noexcept {
+        const spin_guard guard(lock_);
+        ++totals_.waited;
+    }
     /// Fills a place that had room.
     /// Returns:       false if what was made is not to be lent
     [[nodiscard]] bool fill(place& p, pooled& made) noexcept;

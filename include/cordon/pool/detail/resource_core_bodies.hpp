@@ -265,7 +265,7 @@ inline void resource_core::hand_out(pooled& p, const borrower& by, clock::time_p
     p.borrowed_where = by.where;
     p.borrowed_by = by.task_id;
     p.borrowed_at = now;
-    p.lent = true;
+    p.lent = pooled::now;
     ++lent_;
     ++totals_.acquired;
 }
@@ -298,7 +298,7 @@ inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noex
     if (std::exchange(p.reported, false)) [[unlikely]] report(p, now_is, true);
     {
         const change now(*this);
-        p.lent = false;
+        p.lent = pooled::before;
         --lent_;
         p.last_used = now_is;
         if (!spoilt && now_is >= p.expires) spoilt = gone::old;
@@ -369,7 +369,7 @@ inline std::vector<pool_holder> resource_core::holders() const {
         fits = lent_ <= all.capacity();
         if (!fits) continue;
         for (const pooled* p = all_.empty() ? nullptr : &all_.front(); p != nullptr; p = all_.after(*p))
-            if (p->lent) all.push_back(holder(*p, now));
+            if (p->lent == pooled::now) all.push_back(holder(*p, now));
     }
     const auto longer = [](const pool_holder& a, const pool_holder& b) { return a.held_for > b.held_for; };
     std::sort(all.begin(), all.end(), longer);

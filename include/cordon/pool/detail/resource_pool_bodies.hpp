@@ -124,12 +124,14 @@ typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, const 
 
 template <class T>
 typename resource_pool<T>::quality resource_pool<T>::judge(const detail::place& p, clock::time_point now,
-                                                           detail::gone& why) noexcept {
+                                                           detail::gone& why, bool just_made) noexcept {
     detail::pooled& r = *p.resource();
-    if (const auto outdated_by = outdated(r, now)) {
+    const auto outdated_by = outdated(r, now);
+    if (outdated_by && !(just_made && *outdated_by == detail::gone::idle)) {
         why = *outdated_by;
         return quality::bad;
     }
+    if (just_made) return quality::good;
     why = detail::gone::unusable;
     if (usable_.at_once) {
 #if defined(__cpp_exceptions)
@@ -161,12 +163,17 @@ task<outcome<typename resource_pool<T>::lease>> resource_pool<T>::acquire_slowly
                                                                                detail::borrower by) {
     quality q = quality::to_be_asked;
     detail::gone why = detail::gone::unusable;
+    bool counted = false;
     for (bool again = p && !p.surplus();; again = true) {
         if (!p || p.surplus()) {
-            p = co_await turn_operation(*pool, std::move(p), again);
-            if (p.resource() != nullptr) q = pool->judge(p, clock::now(), why);
+            p = co_await turn_operation(*pool, std::move(p), again, counted);
+            counted = true;
+            // what nobody has had was made a moment ago: who comes, or trades, takes what is idle without a turn
+            const bool just_made = p.resource() != nullptr && p.resource()->lent == detail::pooled::never;
+            if (p.resource() != nullptr) q = pool->judge(p, clock::now(), why, just_made);
         }
         if (p.resource() == nullptr) {
+            if (!std::exchange(counted, true)) pool->count_waited();
             p.uncertain(true);
             const std::uint64_t generation = pool->generation();
             auto making = pool->making(by.where);
@@ -378,7 +385,7 @@ template <class Sink>
 void resource_pool<T>::report(Sink& sink) const {
     const snapshot now = stats();
     sink.counter("acquired", now.acquired, "Leases.");
-    sink.counter("waited", now.waited, "Acquisitions that found nothing idle.");
+    sink.counter("waited", now.waited, "Acquisitions that found nothing idle and good.");
     sink.counter("gave_up", now.gave_up, "Those of them that were stopped while they waited for their turn.");
     sink.counter("created", now.created, "Resources that were made.");
     sink.counter("creations_failed", now.creations_failed, "Creations that failed or were stopped.");
