@@ -295,23 +295,29 @@ private:
     detail::resource_core& core() const noexcept { return *entry_->pool; }
     void begin_use() const noexcept {
         use_ = use::begun;
-        if (known_ == detail::interruptions()) return;
+        if (known_.any()) [[unlikely]] begin_use_amid();
+    }
+    CORDON_NOINLINE void begin_use_amid() const noexcept {
         const detail::interruptions here = detail::interruptions_here();
         known_ = {std::min(known_.exceptions, here.exceptions), std::min(known_.frames, here.frames)};
-        if (known_ != detail::interruptions()) use_ = use::begun_amid;
+        if (known_.any()) use_ = use::begun_amid;
     }
-    /// Where a use that has begun goes on, nothing is known: in another task, perhaps.
     void take_over(const lease& other) noexcept {
         use_ = other.use_;
-        known_ = use_ == use::none ? other.known_ : detail::interruptions();
-        if (use_ != use::none) use_ = use::begun;
+        known_ = other.known_;
+        if (use_ == use::begun_amid) [[unlikely]] forget_known();
+    }
+    /// Where a use that has begun goes on, nothing is known: in another task, perhaps.
+    void forget_known() noexcept {
+        use_ = use::begun;
+        known_ = {};
     }
     [[nodiscard]] bool interrupted() const noexcept {
         const detail::interruptions here = detail::interruptions_here();
-        return here.exceptions > known_.exceptions || here.frames > known_.frames;
+        return here.any() && (here.exceptions > known_.exceptions || here.frames > known_.frames);
     }
 
-    enum class use : unsigned char { none, begun, begun_amid };  ///< amid: while something was known
+    enum class use : unsigned char { none, begun, begun_amid };  ///< amid: and something is known
 
     entry* entry_ = nullptr;
     mutable use use_ = use::none;

@@ -22,7 +22,7 @@ namespace detail {
 /// What ends badly on a thread just now: exceptions on their way, and frames that are destroyed after one, or a stop.
 struct interruptions {
     int exceptions = 0, frames = 0;
-    friend bool operator==(const interruptions&, const interruptions&) = default;
+    [[nodiscard]] bool any() const noexcept { return (exceptions | frames) != 0; }
 };
 
 /// The executor whose items this thread runs now, and the time when it last looked at the clock.
