@@ -147,7 +147,8 @@ TEST_CASE("ten thousand creations that find no memory one after the other do so 
         co::resource_pool<page>::lease first;
         co::start_on(loop, pool.acquire(), [&](auto o) { first = *std::move(o); });
         poll(loop);
-        for (int i = 0; i < many; ++i) co::start_on(loop, pool.acquire(), [&](const auto& o) { ended += o.is_error(); });
+        const auto count = [](const auto& o) { ended += o.is_error(); };
+        for (int i = 0; i < many; ++i) co::start_on(loop, pool.acquire(), count);
         poll(loop);
         memory_is_short = true;
         first.discard();

@@ -239,10 +239,10 @@ private:
     std::optional<cancel_scope> creations_;  ///< if there is an executor
 };
 
-/// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception ends, as a local, a
-/// parameter or a capture, it takes the resource with it: what was begun with it may not be at its end. Not if it was not
-/// touched since it was got, or since `mark_clean`. Used in a destructor that runs for a stop or an exception, it looks
-/// for others than that. It does not see a stop whose outcome is looked at in its own frame, as by
+/// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception ends, as a local,
+/// a parameter or a capture, it takes the resource with it: what was begun with it may not be at its end. Not if it was
+/// not touched since it was got, or since `mark_clean`. Used in a destructor that runs for a stop or an exception, it
+/// looks for others than that. It does not see a stop whose outcome is looked at in its own frame, as by
 /// `co_await as_outcome(with_timeout(5ms, mine->query()))`: call `discard()` then, or let `usable` know.
 /// Lifetime:      the pool outlives it. References to the resource do not
 template <class T>
