@@ -231,6 +231,31 @@ TEST_CASE("awaiting an awaitable of a host allocates nothing", "[core][allocatio
           }) == 0);
 }
 
+TEST_CASE("an awaitable of a host that there is no memory to await is an error", "[core][allocation]") {
+    struct awaiter {
+        bool await_ready() const noexcept { return false; }
+        bool await_suspend(std::coroutine_handle<>) const noexcept { return false; }
+        int await_resume() const noexcept { return 7; }
+        char much[8192] = {};  // no frame with which is kept for the next
+    };
+    struct awaitable {
+        awaiter operator co_await() const noexcept { return {}; }
+    };
+    const auto awaits = [](bool fails) -> task<int> {
+        memory_is_short = fails;
+        co_return co_await awaitable();
+    };
+    const auto root = [&]() -> task<> {
+        auto none = co_await as_outcome(awaits(true));
+        memory_is_short = false;
+        REQUIRE(none.is_error());
+        CHECK_THROWS_AS(std::rethrow_exception(none.error()), std::bad_alloc);
+        const int got = co_await awaits(false);
+        CHECK(got == 7);
+    };
+    sync_wait(root());
+}
+
 TEST_CASE("deciding on an error_code neither throws nor allocates", "[core][allocation][verdict]") {
     using read = std::tuple<std::error_code, std::size_t>;
     const auto judge = cordon::outcome_classifier<>()

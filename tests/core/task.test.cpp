@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <cordon/core/task.hpp>
+#include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/this_task.hpp>
 #include <cordon/run/on.hpp>
 #include <cordon/run/run_loop.hpp>
@@ -737,6 +738,36 @@ TEST_CASE("a task that ends without the co_return it owes says where it was last
     const std::string words = last_words([] { simulation().run(forgets_to_return(false)); });
     CHECK(words.find("a task ended without a co_return, last seen at task.test.cpp:") != std::string::npos);
     CHECK(words.find("forgets_to_return") != std::string::npos);
+}
+
+TEST_CASE("a parameter can tell whether its task ended with a value", "[core][task]") {
+    struct asks {
+        explicit asks(std::vector<int>& l) : log(&l) {}
+        asks(asks&& other) noexcept : log(std::exchange(other.log, nullptr)) {}
+        asks& operator=(asks&&) = delete;
+        ~asks() {
+            if (log != nullptr) log->push_back(cordon::detail::interruptions_here().frames);
+        }
+        std::vector<int>* log;
+    };
+    enum class end { value, error, refusal, canceled, stop };
+    struct program {
+        static task<> run(asks, end how) {
+            co_await this_task::yield();
+            if (how == end::error) throw std::runtime_error("half way");
+            if (how == end::refusal) throw rejected(rejection(reject_reason::full, "below"));
+            if (how == end::canceled) throw canceled();
+            if (how == end::stop) co_await this_task::stop();
+        }
+        static task<> all(std::vector<int>& log) {
+            for (const end how : {end::value, end::error, end::refusal, end::canceled, end::stop})
+                static_cast<void>(co_await as_outcome(run(asks(log), how)));
+            static_cast<void>(run(asks(log), end::error));  // never started
+        }
+    };
+    std::vector<int> log;
+    sync_wait(program::all(log));
+    CHECK(log == std::vector<int>{0, 1, 1, 1, 1, 0});
 }
 
 TEST_CASE("a task returns what converts to its type, and nothing that only an explicit constructor takes",

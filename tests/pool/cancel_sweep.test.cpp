@@ -50,7 +50,7 @@ constexpr std::size_t combinations = 1'024;
 struct world {
     server s;
     std::optional<server::pool> pool;
-    std::uint64_t borrowed = 0, taken = 0, reports = 0;
+    std::uint64_t asked = 0, borrowed = 0, taken = 0, reports = 0;
     std::uint64_t broken = 0;  ///< leases that were discarded, or stopped in the middle of something
     int at_large = 0;  ///< of those that were taken
     bool too_many = false;
@@ -66,6 +66,7 @@ struct use_of_one {
 };
 
 task<> user(world& w, const combination& c, bool first) {
+    ++w.asked;
     auto mine = co_await co::as_outcome(w.pool->acquire());
     if (!mine.has_value()) co_return;
     ++w.borrowed;
@@ -139,10 +140,13 @@ bool nothing_is_lost(const world& w, const combination& c) {
     const auto f = w.pool->stats();
     const auto destroyed = f.closed_broken + f.closed_unusable + f.closed_old + f.closed_idle + f.closed_surplus;
     const bool empty = f.size == 0 && f.idle == 0 && f.in_use == 0 && f.creating == 0 && f.waiting == 0;
+    // who makes one has waited, and makes another only after an invalidation
+    const bool counted = f.gave_up <= f.waited && f.waited <= w.asked &&
+                         (c.own || c.changes || static_cast<std::uint64_t>(w.s.tried) <= f.waited);
     // a check that was stopped breaks one, too
     const bool right = c.by_task ? f.closed_broken >= w.broken : f.closed_broken == w.broken;
     return empty && right && w.s.alive == 0 && !w.too_many && f.created == destroyed + w.taken &&
-           f.acquired >= w.borrowed && f.created == static_cast<std::uint64_t>(w.s.made) &&
+           f.acquired >= w.borrowed && counted && f.created == static_cast<std::uint64_t>(w.s.made) &&
            f.created + f.creations_failed >= static_cast<std::uint64_t>(w.s.tried);
 }
 

@@ -726,6 +726,36 @@ TEST_CASE("figures say who was served at once, who waited, and who gave up", "[p
     simulation().run(root());
 }
 
+TEST_CASE("an acquisition has waited once at most: if it found nothing idle and good", "[pool][resource_pool][PO-22]") {
+    for (const bool own : {false, true}) {
+        simulation sim;
+        const auto root = [&]() -> task<> {
+            server s;
+            const auto ping = [](server::connection& c) -> task<bool> {
+                co_await co::this_task::yield();
+                co_return c.usable;
+            };
+            options o{.usable = ping, .trusted_for = 0s, .max_create_time = 1h};
+            if (own) o.runs_on = co::executor_ref(sim);
+            pool p{1, s.connect(), std::move(o)};
+            const auto borrow = [&](bool spoils) -> task<> { (co_await p.acquire())->usable = !spoils; };
+            co_await borrow(false);
+            CHECK(p.stats().waited == 1);
+            co_await borrow(true);  // its check says that it is good
+            CHECK(p.stats().waited == 1);
+            co_await borrow(true);  // makes its own, or waits for one, as the check says no
+            CHECK(p.stats().waited == 2);
+            s.takes = 1h;
+            auto late = co_await co::as_outcome(co::with_timeout(1s, p.acquire()));
+            CHECK(late.is_error());
+            CHECK(p.stats().waited == 3);
+            CHECK(p.stats().gave_up == (own ? 1 : 0));  // else it was its own creation that was stopped
+            co_await p.close();
+        };
+        sim.run(root());
+    }
+}
+
 TEST_CASE("a lease moves, and is given back once", "[pool][resource_pool][PO-25][PO-31]") {
     const auto root = []() -> task<> {
         server s;

@@ -125,6 +125,66 @@ TEST_CASE("a creation of the pool's own that fails is the error of who has waite
     sim.run(root());
 }
 
+TEST_CASE("what the pool has just made is lent unasked, as what its user makes is", "[pool][resource_pool][PO-09]") {
+    for (const bool by_task : {false, true})
+        for (const bool own : {false, true}) {
+            simulation sim;
+            const auto root = [&]() -> task<> {
+                server s{.takes = 1ms};
+                int asked = 0;
+                server_options o{.trusted_for = 0s};
+                const auto refuses = [&](server::connection&) -> task<bool> {
+                    co_await co::this_task::yield();
+                    co_return ++asked > 9;  // or this might never end
+                };
+                if (by_task) o.usable = refuses;
+                else o.usable = [&](server::connection&) { return ++asked > 9; };
+                if (own) o.runs_on = co::executor_ref(sim);
+                pool p{1, s.connect(), std::move(o)};
+                for (int i = 1; i < 3; ++i) {
+                    const auto mine = co_await p.acquire();
+                    CHECK(s.made == i);
+                }
+                CHECK(asked == 1);  // the one that came back
+                CHECK(p.stats().closed_unusable == 1);
+                CHECK(p.stats().waited == 2);
+                co_await p.close();
+            };
+            sim.run(root());
+        }
+}
+
+TEST_CASE("what the pool has just made was not idle, but may be from before an invalidation", "[pool][resource_pool]") {
+    server s;
+    co::run_loop loop;  // in which time passes between the creation and its user's turn
+    pool p{1, s.connect(), {.max_idle_time = 1ns, .runs_on = co::executor_ref(loop)}};
+    int id = -1;
+    const auto borrows = [&]() -> task<> {
+        auto mine = co_await p.acquire();
+        id = mine->id;
+        mine.discard();
+    };
+    co::start_on(loop, borrows());
+    while (loop.poll()) {
+    }
+    CHECK(id == 0);
+    const auto invalidates = [&]() -> task<> {
+        while (p.stats().created == 1) co_await co::this_task::yield();
+        p.invalidate();
+        co_await p.close();
+    };
+    const auto before_it_is_had = [&]() -> task<> {
+        auto refused = co_await co::as_outcome(p.acquire());
+        CHECK(refused.is_rejected());
+    };
+    co::start_on(loop, invalidates());
+    co::start_on(loop, before_it_is_had());
+    while (loop.poll()) {
+    }
+    CHECK(s.made == 2);
+    CHECK(p.stats().closed_surplus == 1);
+}
+
 TEST_CASE("a thread waits for a resource that is made, or comes back, elsewhere", "[pool][resource_pool]") {
     server s;
     co::run_loop loop;

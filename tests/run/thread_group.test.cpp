@@ -346,3 +346,22 @@ TEST_CASE("what a thread's function owned may spawn the next one as it is destro
     threads.join();
     CHECK(left == 0);
 }
+
+TEST_CASE("a function that is copied, moved and destroyed may ask the group that spawns it", "[run][thread_group]") {
+    struct asks {
+        explicit asks(const co::thread_group& g) : group(&g) {}
+        asks(const asks& other) : group(other.group) { static_cast<void>(group->size()); }
+        asks(asks&& other) noexcept : group(other.group) { static_cast<void>(group->size()); }
+        asks& operator=(const asks&) = delete;
+        ~asks() { static_cast<void>(group->size()); }
+        void operator()() const noexcept {}
+        const co::thread_group* group;
+    };
+    co::thread_group threads;
+    const asks copied(threads);
+    CHECK(threads.spawn("copied", copied));
+    CHECK(threads.spawn("moved", asks(threads)));
+    threads.request_stop();
+    CHECK_FALSE(threads.spawn("refused", copied));
+    threads.join();
+}

@@ -150,7 +150,7 @@ namespace detail {
 inline void discard(promise_base* child) noexcept {
     if (child == nullptr) return;
     if (child->owner != nullptr) *child->owner = nullptr;
-    destroy_stopped(child->handle());
+    destroy_interrupted(child->handle());
 }
 
 /// How many coroutines may resume each other without a return to the loop: unoptimized g++ code nests them on the

@@ -31,7 +31,7 @@ namespace detail {
 class task_access;
 
 /// How a coroutine ended, or `running` until it did.
-enum class task_state : unsigned char { running, stopped, value, error, rejected };
+enum class task_state : unsigned char { running, stopped, value, error, rejected };  // in this order
 
 /// The part of a task's promise that does not depend on how its result is returned.
 template <class T>
@@ -94,6 +94,7 @@ public:
     }
 
     [[nodiscard]] bool has_value() const noexcept { return state_ == task_state::value; }
+    [[nodiscard]] bool has_failed() const noexcept { return state_ > task_state::value; }
     [[nodiscard]] const auto& value() const noexcept {
         if constexpr (std::is_reference_v<T>) return *value_;
         else return value_;
@@ -229,7 +230,9 @@ public:
         state(const state&) = delete;
         state& operator=(const state&) = delete;
         ~state() {
-            if (child_ != nullptr) child_->handle().destroy();
+            if (child_ == nullptr) return;
+            if (promise().has_failed()) [[unlikely]] detail::destroy_interrupted(child_->handle());
+            else child_->handle().destroy();
         }
 
         bool ready() const noexcept { return false; }

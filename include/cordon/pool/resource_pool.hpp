@@ -15,8 +15,8 @@
 #include <cordon/core/clock.hpp>
 #include <cordon/core/context.hpp>
 #include <cordon/core/detail/config.hpp>
+#include <cordon/core/detail/current_executor.hpp>
 #include <cordon/core/detail/root.hpp>
-#include <cordon/core/detail/thread_state.hpp>
 #include <cordon/core/error.hpp>
 #include <cordon/core/executor.hpp>
 #include <cordon/core/operation.hpp>
@@ -29,6 +29,7 @@
 #include <cordon/scope/cancel_scope.hpp>
 #include <cordon/scope/with.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <coroutine>
@@ -137,7 +138,7 @@ public:
         std::size_t waiting = 0;
         bool closed = false;
         std::uint64_t acquired = 0;           ///< leases since the pool was made
-        std::uint64_t waited = 0;             ///< acquisitions that found nothing good that was idle
+        std::uint64_t waited = 0;             ///< acquisitions that found nothing good that was idle, each once
         std::uint64_t gave_up = 0;            ///< of those, stopped or timed out while they waited for their turn
         std::uint64_t created = 0;
         std::uint64_t creations_failed = 0;   ///< or stopped
@@ -217,16 +218,19 @@ private:
     /// What there is for who comes: lent to him, or in the place.
     enum class found : std::uint8_t { nothing, is_closed, lent, to_be_asked, room };
     [[nodiscard]] found find(detail::place& p, const detail::borrower& by, clock::time_point now, entry*& to) noexcept;
-    [[nodiscard]] quality judge(const detail::place& p, clock::time_point now, detail::gone& why) noexcept;
+    /// What was just made is not asked whether it is usable: another like it would be made for it, and so on.
+    [[nodiscard]] quality judge(const detail::place& p, clock::time_point now, detail::gone& why,
+                                bool just_made = false) noexcept;
     static task<bool> ask(resource_pool* pool, detail::place* p);
     static task<outcome<lease>> acquire_slowly(resource_pool* pool, detail::place p, detail::borrower by);
     [[nodiscard]] auto making(const std::source_location& where) {
         return with(create_(), within(max_create_time_, where));
     }
-    void creation_ended(outcome<T>&& made, std::uint64_t generation) noexcept;
+    [[nodiscard]] std::unique_ptr<entry> entry_of(outcome<T> made, std::uint64_t generation,
+                                                  std::exception_ptr& error) noexcept;
 
     void destroy(detail::pooled& p) noexcept override { delete static_cast<entry*>(&p); }
-    void create() noexcept override;
+    std::exception_ptr create() noexcept override;
     void stop_creating() noexcept override;
 
     const detail::kept_function<task<T>()> create_;
@@ -235,29 +239,26 @@ private:
     std::optional<cancel_scope> creations_;  ///< if there is an executor
 };
 
-/// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception unwinds, it takes
-/// the resource with it: what was begun with it may not be at its end. Not if it was not touched since it was got, or
-/// since `mark_clean`. It does not see a stop whose outcome is looked at in its own frame, as by
+/// Has a resource, and gives it back when it dies. If it dies in a frame that a stop or an exception ends, as a local,
+/// a parameter or a capture, it takes the resource with it: what was begun with it may not be at its end. Not if it was
+/// not touched since it was got, or since `mark_clean`. Used in a destructor that runs for a stop or an exception, it
+/// looks for others than that. It does not see a stop whose outcome is looked at in its own frame, as by
 /// `co_await as_outcome(with_timeout(5ms, mine->query()))`: call `discard()` then, or let `usable` know.
 /// Lifetime:      the pool outlives it. References to the resource do not
 template <class T>
 class resource_pool<T>::lease {
 public:
     lease() noexcept = default;
-    lease(lease&& other) noexcept
-        : entry_(std::exchange(other.entry_, nullptr)), touched_(other.touched_), unwinding_(other.unwinding_),
-          stopping_(other.stopping_) {}
+    lease(lease&& other) noexcept : entry_(std::exchange(other.entry_, nullptr)) { take_over(other); }
     lease& operator=(lease&& other) noexcept {
         lease old(std::move(*this));
         entry_ = std::exchange(other.entry_, nullptr);
-        touched_ = other.touched_;
-        unwinding_ = other.unwinding_;
-        stopping_ = other.stopping_;
+        take_over(other);
         return *this;
     }
     ~lease() {
         if (entry_ == nullptr) return;
-        if (touched_ && interrupted()) discard();
+        if (use_ != use::none && interrupted()) discard();
         else release();
     }
 
@@ -265,13 +266,13 @@ public:
     [[nodiscard]] explicit operator bool() const noexcept { return entry_ != nullptr; }
 
     [[nodiscard]] T& operator*() const noexcept {
-        touched_ = true;
+        if (use_ != use::begun) begin_use();
         return entry_->value;
     }
     [[nodiscard]] T* operator->() const noexcept { return std::addressof(**this); }
 
     /// Says that nothing is under way: until it is touched again, a stop or an exception gives the resource back.
-    void mark_clean() noexcept { touched_ = false; }
+    void mark_clean() noexcept { use_ = use::none; }
     /// Gives the resource back early.
     void release() noexcept {
         if (entry_ != nullptr) core().give_back(*std::exchange(entry_, nullptr), std::nullopt);
@@ -290,16 +291,37 @@ public:
 
 private:
     friend class resource_pool;
-    explicit lease(entry* e) noexcept
-        : entry_(e), unwinding_(std::uncaught_exceptions()), stopping_(detail::stopped_frames()) {}
+    explicit lease(entry* e) noexcept : entry_(e), known_(detail::interruptions_here()) {}
     detail::resource_core& core() const noexcept { return *entry_->pool; }
+    void begin_use() const noexcept {
+        use_ = use::begun;
+        if (known_.any()) [[unlikely]] begin_use_amid();
+    }
+    CORDON_NOINLINE void begin_use_amid() const noexcept {
+        const detail::interruptions here = detail::interruptions_here();
+        known_ = {std::min(known_.exceptions, here.exceptions), std::min(known_.frames, here.frames)};
+        if (known_.any()) use_ = use::begun_amid;
+    }
+    void take_over(const lease& other) noexcept {
+        use_ = other.use_;
+        known_ = other.known_;
+        if (use_ == use::begun_amid) [[unlikely]] forget_known();
+    }
+    /// Where a use that has begun goes on, nothing is known: in another task, perhaps.
+    void forget_known() noexcept {
+        use_ = use::begun;
+        known_ = {};
+    }
     [[nodiscard]] bool interrupted() const noexcept {
-        return std::uncaught_exceptions() > unwinding_ || detail::stopped_frames() > stopping_;
+        const detail::interruptions here = detail::interruptions_here();
+        return here.any() && (here.exceptions > known_.exceptions || here.frames > known_.frames);
     }
 
+    enum class use : unsigned char { none, begun, begun_amid };  ///< amid: and something is known
+
     entry* entry_ = nullptr;
-    mutable bool touched_ = false;
-    int unwinding_ = 0, stopping_ = 0;  ///< exceptions, and frames that a stop ends, on their way when it was got
+    mutable use use_ = use::none;
+    mutable detail::interruptions known_;  ///< that were there both when it was got and whenever it was touched
 };
 
 }  // namespace cordon::inline CORDON_ABI

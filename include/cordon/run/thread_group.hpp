@@ -27,6 +27,7 @@
 #include <cstdio>
 #include <exception>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -127,7 +128,7 @@ private:
     };
 
     template <class F>
-    void run(member& self, std::optional<F>& f) noexcept;
+    void run(member& self, std::unique_ptr<F> f) noexcept;
     void ended(member& self, std::exception_ptr error) noexcept;
     void wait(std::unique_lock<std::mutex>& lock);
     [[nodiscard]] bool is_own_thread() const;
@@ -171,13 +172,15 @@ bool thread_group::spawn(std::string_view name, F&& f) {
     std::list<member> made(1);
     member& self = made.front();
     self.name = name;
+    auto kept = std::make_unique<std::decay_t<F>>(std::forward<F>(f));  // neither copied nor destroyed under the lock
     std::list<member> done;
     std::unique_lock lock(mutex_);  // the thread cannot end before it is counted
     if (stop_.stop_requested()) return false;
-    self.thread = std::thread([this, &self, kept = std::optional<std::decay_t<F>>(std::forward<F>(f))]() mutable {
+    self.thread = std::thread([this, &self, at = kept.get()] {
         detail::name_this_thread(self.name);
-        run(self, kept);
+        run(self, std::unique_ptr<std::decay_t<F>>(at));
     });
+    static_cast<void>(kept.release());
     for (auto m = members_.begin(); m != members_.end();)
         if (const auto at = m++; at->ended) done.splice(done.end(), members_, at);
     members_.splice(members_.end(), made);
@@ -188,7 +191,7 @@ bool thread_group::spawn(std::string_view name, F&& f) {
 }
 
 template <class F>
-void thread_group::run(member& self, std::optional<F>& f) noexcept {
+void thread_group::run(member& self, std::unique_ptr<F> f) noexcept {
     std::exception_ptr error;
     const auto call = [&] {
         if constexpr (std::invocable<F&, std::stop_token>) static_cast<void>((*f)(stop_.get_token()));

@@ -9,6 +9,7 @@
 #include <cordon/core/task_record.hpp>
 
 #include <cstdint>
+#include <exception>
 
 // One copy for a whole process, also when its parts are built with hidden visibility.
 #if defined(__ELF__) || defined(__MACH__)
@@ -18,11 +19,18 @@
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
+/// What ends badly on a thread just now: exceptions on their way, and frames that are destroyed after one, or a stop.
+struct interruptions {
+    int exceptions = 0, frames = 0;
+    [[nodiscard]] bool any() const noexcept { return (exceptions | frames) != 0; }
+};
+
 /// The executor whose items this thread runs now, and the time when it last looked at the clock.
 struct executor_frame {
     const void* executor = nullptr;
     void* worker = nullptr;  ///< the executor's own: which of its threads this is
     std::uint32_t now_ms = 0;
+    interruptions before;    ///< those below which the executor runs: a host may poll it in a destructor
     held_ends* ends = nullptr;  ///< if it holds any
 };
 inline constinit thread_local executor_frame this_executor;
@@ -49,6 +57,12 @@ CORDON_THREAD_LOCAL_ACCESS inline std::uint32_t coarse_now_ms() noexcept {
 /// For an executor whose batch goes on while its clock does.
 CORDON_NOINLINE inline void set_coarse_now(clock::time_point now) noexcept { this_executor.now_ms = to_record_ms(now); }
 
+/// Those of this thread, without those below which its executor runs.
+[[nodiscard]] CORDON_NOINLINE inline interruptions interruptions_here() noexcept {
+    const interruptions before = this_executor.before;
+    return {std::uncaught_exceptions() - before.exceptions, this_thread_state.interrupted_frames - before.frames};
+}
+
 /// Makes `executor` the one that runs on this thread, until the end of the block.
 class executor_entry {
 public:
@@ -56,7 +70,8 @@ public:
                                    held_ends* ends = nullptr) noexcept
         : outer_(this_executor) {
         if (outer_.ends != nullptr) outer_.ends->count();  // H3
-        this_executor = {executor, worker, to_record_ms(now), ends};
+        const interruptions before{std::uncaught_exceptions(), this_thread_state.interrupted_frames};
+        this_executor = {executor, worker, to_record_ms(now), before, ends};
     }
     CORDON_NOINLINE ~executor_entry() { this_executor = outer_; }
     executor_entry(const executor_entry&) = delete;

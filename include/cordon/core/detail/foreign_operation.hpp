@@ -72,7 +72,16 @@ public:
         std::coroutine_handle<> start(receiver_ref r) noexcept {
             receiver_ = r;
             context_access::arm(r.ctx());
+#if defined(__cpp_exceptions)
+            try {
+                frame_ = wrap(*this).handle;
+            } catch (...) {  // there is no memory for it
+                result_.emplace(std::current_exception());
+                return r.complete();
+            }
+#else
             frame_ = wrap(*this).handle;
+#endif
             frame_.resume();
             std::uint8_t seen = word_.load(std::memory_order_acquire);
             if (seen == starting) {

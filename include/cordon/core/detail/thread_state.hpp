@@ -43,18 +43,18 @@ struct thread_state {
     work_item* inline_tail = nullptr;
     void (*run_inline)() noexcept = nullptr;   ///< runs those; set with the first
     foreign_start* starting = nullptr;  ///< the innermost one
-    int stopped_frames = 0;             ///< that are being destroyed on this thread, since a stop has ended them
+    int interrupted_frames = 0;         ///< that are being destroyed on this thread, and did not end with a value
 };
 inline constinit thread_local thread_state this_thread_state;
 
-/// Destroys a frame that a stop has ended: what it owns can ask, by `stopped_frames`, whether that is why it dies.
-CORDON_NOINLINE inline void destroy_stopped(std::coroutine_handle<> frame) noexcept {
+/// Destroys a frame that a stop or an exception has ended, of which parameters and captures are left: what it owns can
+/// ask, by `interruptions_here`, whether that is why it dies.
+CORDON_NOINLINE inline void destroy_interrupted(std::coroutine_handle<> frame) noexcept {
     thread_state& t = this_thread_state;
-    ++t.stopped_frames;
+    ++t.interrupted_frames;
     frame.destroy();
-    --t.stopped_frames;
+    --t.interrupted_frames;
 }
-[[nodiscard]] CORDON_NOINLINE inline int stopped_frames() noexcept { return this_thread_state.stopped_frames; }
 
 /// Until the end of the block nothing that waits without an executor goes on here; then it does. For whoever asks
 /// somebody to stop and looks at its own members afterwards: they may be a part of what the stop has go on, and ends.

@@ -77,7 +77,7 @@ public:
     clock::time_point expires{}, last_used{}, borrowed_at{};
     std::source_location borrowed_where;
     std::uint64_t borrowed_by = 0;  ///< a task, or 0
-    bool lent = false;
+    enum : std::uint8_t { never, before, now } lent = never;  ///< K5
     bool reported = false;          ///< written by the timer, read when that is cancelled
 };
 
@@ -209,6 +209,11 @@ public:
     void empty(place& p, gone why) noexcept;
     /// For an emptied place: another resource, or that it may be filled, or that it is surplus.
     [[nodiscard]] place trade(place p) noexcept;
+    /// An acquisition that makes its own, and did not wait for a turn before.
+    void count_waited() noexcept {
+        const spin_guard guard(lock_);
+        ++totals_.waited;
+    }
     /// Fills a place that had room.
     /// Returns:       false if what was made is not to be lent
     [[nodiscard]] bool fill(place& p, pooled& made) noexcept;
@@ -221,7 +226,7 @@ public:
 
     // Creations of the pool's own, which have a place without an object.
     void created(pooled& made) noexcept;
-    void not_created(std::exception_ptr error) noexcept;  ///< null: it was stopped
+    void not_created(const std::exception_ptr& error) noexcept;  ///< null: it was stopped
 
     /// Takes what is idle out of the pool, oldest first, and puts it back, or destroys it: in its place all the time.
     [[nodiscard]] pooled* withdraw_idle(std::size_t& n) noexcept;
@@ -260,11 +265,14 @@ private:
     };
 
     virtual void destroy(pooled& p) noexcept = 0;
-    virtual void create() noexcept = 0;         ///< begins a creation of the pool's own, for which there is a place
+    /// Begins a creation of the pool's own, for which there is a place.
+    /// Returns:       why it could not
+    virtual std::exception_ptr create() noexcept = 0;
     virtual void stop_creating() noexcept = 0;
 
     void serve() noexcept;
     void serve_and_unlock() noexcept;
+    void without_creation(const std::exception_ptr& error) noexcept;
     /// Under the lock: whether there is nobody to serve and nothing to make or to arm.
     [[nodiscard]] bool at_rest() const noexcept { return waiters_.empty() && !closed_ && !terms_.runs_on; }
     void hand_out(pooled& p, const borrower& by, clock::time_point now) noexcept;

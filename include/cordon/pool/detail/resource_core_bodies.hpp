@@ -89,10 +89,20 @@ inline void resource_core::serve() noexcept {
 
 CORDON_NOINLINE inline void resource_core::serve_and_unlock() noexcept {
     serve();
-    const std::size_t creations = std::exchange(to_create_, 0);
+    std::size_t creations = std::exchange(to_create_, 0);
     lock_.unlock();
     run_woken();
-    for (std::size_t i = 0; i < creations; ++i) create();  // each has a place: K3
+    while (creations != 0) {  // each has a place: K3
+        --creations;
+        const std::exception_ptr error = create();
+        if (error == nullptr) continue;
+        lock_.lock_patiently();
+        without_creation(error);
+        serve();
+        creations += std::exchange(to_create_, 0);
+        lock_.unlock();
+        run_woken();
+    }
 }
 
 // --- what is idle ---------------------------------------------------------------------------------------------------
@@ -230,8 +240,12 @@ inline void resource_core::created(pooled& made) noexcept {
     forget(1, gone::surplus);
 }
 
-inline void resource_core::not_created(std::exception_ptr error) noexcept {
+inline void resource_core::not_created(const std::exception_ptr& error) noexcept {
     const change now(*this);
+    without_creation(error);
+}
+/// Under the lock: a creation of the pool's own has failed, or, if there is no error, was stopped.
+inline void resource_core::without_creation(const std::exception_ptr& error) noexcept {
     --size_;
     --creating_;
     ++totals_.failed;
@@ -251,7 +265,7 @@ inline void resource_core::hand_out(pooled& p, const borrower& by, clock::time_p
     p.borrowed_where = by.where;
     p.borrowed_by = by.task_id;
     p.borrowed_at = now;
-    p.lent = true;
+    p.lent = pooled::now;
     ++lent_;
     ++totals_.acquired;
 }
@@ -284,7 +298,7 @@ inline void resource_core::give_back(pooled& p, std::optional<gone> spoilt) noex
     if (std::exchange(p.reported, false)) [[unlikely]] report(p, now_is, true);
     {
         const change now(*this);
-        p.lent = false;
+        p.lent = pooled::before;
         --lent_;
         p.last_used = now_is;
         if (!spoilt && now_is >= p.expires) spoilt = gone::old;
@@ -355,7 +369,7 @@ inline std::vector<pool_holder> resource_core::holders() const {
         fits = lent_ <= all.capacity();
         if (!fits) continue;
         for (const pooled* p = all_.empty() ? nullptr : &all_.front(); p != nullptr; p = all_.after(*p))
-            if (p->lent) all.push_back(holder(*p, now));
+            if (p->lent == pooled::now) all.push_back(holder(*p, now));
     }
     const auto longer = [](const pool_holder& a, const pool_holder& b) { return a.held_for > b.held_for; };
     std::sort(all.begin(), all.end(), longer);

@@ -124,12 +124,14 @@ typename resource_pool<T>::found resource_pool<T>::find(detail::place& p, const 
 
 template <class T>
 typename resource_pool<T>::quality resource_pool<T>::judge(const detail::place& p, clock::time_point now,
-                                                           detail::gone& why) noexcept {
+                                                           detail::gone& why, bool just_made) noexcept {
     detail::pooled& r = *p.resource();
-    if (const auto outdated_by = outdated(r, now)) {
+    const auto outdated_by = outdated(r, now);
+    if (outdated_by && !(just_made && *outdated_by == detail::gone::idle)) {
         why = *outdated_by;
         return quality::bad;
     }
+    if (just_made) return quality::good;
     why = detail::gone::unusable;
     if (usable_.at_once) {
 #if defined(__cpp_exceptions)
@@ -161,12 +163,17 @@ task<outcome<typename resource_pool<T>::lease>> resource_pool<T>::acquire_slowly
                                                                                detail::borrower by) {
     quality q = quality::to_be_asked;
     detail::gone why = detail::gone::unusable;
+    bool counted = false;
     for (bool again = p && !p.surplus();; again = true) {
         if (!p || p.surplus()) {
-            p = co_await turn_operation(*pool, std::move(p), again);
-            if (p.resource() != nullptr) q = pool->judge(p, clock::now(), why);
+            p = co_await turn_operation(*pool, std::move(p), again, counted);
+            counted = true;
+            // what nobody has had was made a moment ago: who comes, or trades, takes what is idle without a turn
+            const bool just_made = p.resource() != nullptr && p.resource()->lent == detail::pooled::never;
+            if (p.resource() != nullptr) q = pool->judge(p, clock::now(), why, just_made);
         }
         if (p.resource() == nullptr) {
+            if (!std::exchange(counted, true)) pool->count_waited();
             p.uncertain(true);
             const std::uint64_t generation = pool->generation();
             auto making = pool->making(by.where);
@@ -208,7 +215,9 @@ outcome<typename resource_pool<T>::lease> resource_pool<T>::acquire_blocking(con
         detail::raise(std::logic_error("resource_pool::acquire_blocking: the pool has no runs_on to make resources on"),
                       "resource_pool::acquire_blocking without runs_on");
     using there = detail::on_operation<acquire_operation>;
-    return detail::block_on(there(limits().runs_on, acquire(where)), heeds);
+    outcome<lease> got = detail::block_on(there(limits().runs_on, acquire(where)), heeds);
+    if (got.has_value()) got->known_ = detail::interruptions_here();  // it was made elsewhere
+    return got;
 }
 
 // --- creations of the pool's own ------------------------------------------------------------------------------------
@@ -231,17 +240,18 @@ private:
     static void finish(work_item& item) noexcept {
         std::unique_ptr<creation> self(static_cast<creation*>(&item));
         resource_pool* const pool = self->pool_;
-        outcome<T> made = self->take();
-        const std::uint64_t generation = self->generation_;
+        std::exception_ptr error;
+        std::unique_ptr<entry> made = pool->entry_of(self->take(), self->generation_, error);
         self.reset();  // it is below the pool's scope, and its place keeps the pool: K3
-        pool->creation_ended(std::move(made), generation);
+        if (made != nullptr) pool->created(*made.release());
+        else pool->not_created(error);
     }
     resource_pool* pool_;
     const std::uint64_t generation_;
 };
 
 template <class T>
-void resource_pool<T>::create() noexcept {
+std::exception_ptr resource_pool<T>::create() noexcept {
 #if defined(__cpp_exceptions)
     try {
 #endif
@@ -250,26 +260,28 @@ void resource_pool<T>::create() noexcept {
         made.release()->start();
 #if defined(__cpp_exceptions)
     } catch (...) {
-        not_created(std::current_exception());
+        return std::current_exception();
     }
 #endif
+    return nullptr;
 }
 
+/// What was made, in its place; nothing of it is left if there is no memory for that.
 template <class T>
-void resource_pool<T>::creation_ended(outcome<T>&& made, std::uint64_t generation) noexcept {
-    std::exception_ptr error;
-    if (made.is_error()) error = made.error();
+std::unique_ptr<typename resource_pool<T>::entry> resource_pool<T>::entry_of(outcome<T> made, std::uint64_t generation,
+                                                                             std::exception_ptr& error) noexcept {
 #if defined(__cpp_exceptions)
-    if (made.is_rejected()) error = std::make_exception_ptr(rejected(made.rejection()));
     try {
-        if (made.has_value()) return created(*new entry(*this, generation, *std::move(made)));
+#endif
+        if (made.has_value()) return std::make_unique<entry>(*this, generation, *std::move(made));
+        if (made.is_error()) error = made.error();
+        else if (made.is_rejected()) error = std::make_exception_ptr(rejected(made.rejection()));
+#if defined(__cpp_exceptions)
     } catch (...) {
         error = std::current_exception();
     }
-#else
-    if (made.has_value()) return created(*new entry(*this, generation, *std::move(made)));
 #endif
-    not_created(error);
+    return nullptr;
 }
 
 template <class T>
@@ -373,7 +385,7 @@ template <class Sink>
 void resource_pool<T>::report(Sink& sink) const {
     const snapshot now = stats();
     sink.counter("acquired", now.acquired, "Leases.");
-    sink.counter("waited", now.waited, "Acquisitions that found nothing idle.");
+    sink.counter("waited", now.waited, "Acquisitions that found nothing idle and good.");
     sink.counter("gave_up", now.gave_up, "Those of them that were stopped while they waited for their turn.");
     sink.counter("created", now.created, "Resources that were made.");
     sink.counter("creations_failed", now.creations_failed, "Creations that failed or were stopped.");

@@ -23,8 +23,8 @@ namespace detail {
 /// Errors:        refused as `closed`
 class resource_core::turn : public leaf<turn>, public list_hook {
 public:
-    turn(resource_core& c, place surplus, bool again) noexcept
-        : core_(&c), surplus_(std::move(surplus)), again_(again) {}
+    turn(resource_core& c, place surplus, bool again, bool counted) noexcept
+        : core_(&c), surplus_(std::move(surplus)), again_(again), counted_(counted) {}
     ~turn() {
         if (owes_) [[unlikely]] place(*core_, resource_);  // got, and never taken: it lost a race
     }
@@ -47,12 +47,9 @@ private:
             refuse();
             return;
         }
-        if (again_) {
-            core_->waiters_.push_front(*this);
-        } else {
-            ++core_->totals_.waited;
-            core_->waiters_.push_back(*this);
-        }
+        if (!counted_) ++core_->totals_.waited;
+        if (again_) core_->waiters_.push_front(*this);
+        else core_->waiters_.push_back(*this);
     }
     void dequeue(bool was_stopped) noexcept {
         const change now(*core_);
@@ -72,6 +69,7 @@ private:
     resource_core* core_;
     place surplus_;              ///< that it had, and gives up as it gets in line
     const bool again_;           ///< was served once, and goes first
+    const bool counted_;         ///< among those that waited
     bool owes_ = false;          ///< has a place that nobody has been told of
     bool stopped_ = false;       ///< the creation was, for which it waits
     pooled* resource_ = nullptr;
@@ -84,17 +82,17 @@ public:
     using value_type = place;
     static constexpr bool needs_executor = true;
 
-    turn_operation(resource_core& c, place surplus, bool again) noexcept
-        : core_(&c), surplus_(std::move(surplus)), again_(again) {}
+    turn_operation(resource_core& c, place surplus, bool again, bool counted) noexcept
+        : core_(&c), surplus_(std::move(surplus)), again_(again), counted_(counted) {}
     class state : public turn {
     public:
-        explicit state(turn_operation&& t) noexcept : turn(*t.core_, std::move(t.surplus_), t.again_) {}
+        explicit state(turn_operation&& t) noexcept : turn(*t.core_, std::move(t.surplus_), t.again_, t.counted_) {}
     };
 
 private:
     resource_core* core_;
     place surplus_;
-    bool again_;
+    bool again_, counted_;
 };
 
 /// Waits until there is no place any more.

@@ -335,8 +335,7 @@ CORDON_NOINLINE inline void task_group::finish_badly(promise_base& child, bool s
     else error = std::make_exception_ptr(canceled());  // stopped by itself, while nobody asked this group to stop
     const bool failed = error != nullptr;
     if (failed) note_error(std::move(error), of);
-    if (stopped) detail::destroy_stopped(child.handle());
-    else child.handle().destroy();
+    detail::destroy_interrupted(child.handle());
     if (of != nullptr) of->close();
     if (failed) stop_for_error();
     leave();
