@@ -420,14 +420,14 @@ private:
     step read(int who, int then) {
         touch();
         seen[who] = state;
-        return go(who, then);
+        return go(pc[who], then);
     }
     step count(int who, std::int8_t n, int then) {
         touch();
-        if (state != seen[who]) return go(who, pc[who] - 1);
+        if (state != seen[who]) return go(pc[who], pc[who] - 1);
         state = static_cast<std::int8_t>(state - n * one_child);
         if (state == joining) state = closed;
-        return go(who, then);
+        return go(pc[who], then);
     }
     step work() {
         const bool late = variant == holding::counts_after_the_next;
@@ -435,13 +435,13 @@ private:
             case 0: ++held; return next(worker);
             case 1:  // the next item begins a child of the same group, which ends
                 ++held;
-                return late ? go(worker, 4) : next(worker);
+                return late ? go(pc[worker], 4) : next(worker);
             case 2: return read(worker, 3);
             case 3: return count(worker, held, late ? 99 : 4);
             case 4:  // what comes next blocks
                 if (variant == holding::looks_again) touch();
                 if (alive) return step::blocked;
-                return late ? go(worker, 2) : end(worker);
+                return late ? go(pc[worker], 2) : end(worker);
             default: return step::ended;
         }
     }
@@ -456,7 +456,7 @@ private:
         switch (pc[joiner]) {
             case 0: return read(joiner, 1);
             case 1:
-                if (state != seen[joiner]) return go(joiner, 0);
+                if (state != seen[joiner]) return go(pc[joiner], 0);
                 state = state < one_child ? closed : static_cast<std::int8_t>(state | joining);
                 return next(joiner);
             case 2: return state == closed ? next(joiner) : step::blocked;

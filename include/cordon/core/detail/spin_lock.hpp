@@ -26,18 +26,15 @@ inline void spin_pause() noexcept {
 /// thread that is waited for may need this processor.
 class spin_wait {
 public:
-    static constexpr unsigned patient = 4;  // begins with 16 pauses: with two threads on one lock better than 8 or 4
-
-    constexpr explicit spin_wait(unsigned from = 0) noexcept : rounds_(from), limit_(from + 4) {}
     void operator()() noexcept {
-        if (rounds_ == limit_) return std::this_thread::yield();
+        if (rounds_ == limit) return std::this_thread::yield();
         for (unsigned n = 1u << rounds_; n != 0; --n) spin_pause();
         ++rounds_;
     }
 
 private:
-    unsigned rounds_;
-    const unsigned limit_;  // from 0 15 pauses in all: measured better than 100 with two threads on one lock
+    static constexpr unsigned limit = 4;  // 15 pauses in all: measured better than 100 with two threads on one lock
+    unsigned rounds_ = 0;
 };
 
 /// For who has lost a compare-and-swap to another thread: stays away for a third of a microsecond, and with each call
@@ -79,11 +76,6 @@ public:
     void lock() noexcept {
         if (!try_lock()) [[unlikely]] stand_back_and_lock();
     }
-    /// The same for a lock that its owner is likely to take again at once: who finds it taken stays away for as long as
-    /// it may be taken several times more, so that what it guards need not go from processor to processor for each.
-    void lock_patiently() noexcept {
-        if (!try_lock()) [[unlikely]] contend_patiently();
-    }
     void unlock() noexcept { locked_.store(false, std::memory_order_release); }
 
 protected:
@@ -100,11 +92,6 @@ private:
         stand_back lost;
         lost();
         lock_slow();
-    }
-    CORDON_NOINLINE void contend_patiently() noexcept {
-        spin_wait wait(spin_wait::patient);
-        do wait();
-        while (locked_.load(std::memory_order_relaxed) || locked_.exchange(true, std::memory_order_acquire));
     }
 
     std::atomic<bool> locked_{false};
@@ -124,8 +111,6 @@ class spin_guard {
 public:
     explicit spin_guard(spin_lock& lock) noexcept : lock_(lock) { lock.lock(); }
     explicit spin_guard(prompt_spin_lock& lock) noexcept : lock_(lock) { lock.lock(); }
-    struct patiently {};
-    spin_guard(spin_lock& lock, patiently) noexcept : lock_(lock) { lock.lock_patiently(); }
     spin_guard(const spin_guard&) = delete;
     spin_guard& operator=(const spin_guard&) = delete;
     ~spin_guard() { lock_.unlock(); }

@@ -252,7 +252,7 @@ private:
     /// The lock, and what follows from what was changed under it.
     class change {
     public:
-        explicit change(resource_core& c) noexcept : core_(&c) { core_->lock_.lock_patiently(); }
+        explicit change(resource_core& c) noexcept : core_(&c) { core_->lock_.lock(); }
         change(const change&) = delete;
         change& operator=(const change&) = delete;
         ~change() {

@@ -96,7 +96,7 @@ CORDON_NOINLINE inline void resource_core::serve_and_unlock() noexcept {
         --creations;
         const std::exception_ptr error = create();
         if (error == nullptr) continue;
-        lock_.lock_patiently();
+        lock_.lock();
         without_creation(error);
         serve();
         creations += std::exchange(to_create_, 0);
@@ -111,7 +111,7 @@ inline pooled* resource_core::lend_idle(const borrower& by, clock::time_point no
                                         bool& closed) noexcept {
     pooled* last = nullptr;
     {
-        const spin_guard guard(lock_, spin_guard::patiently());
+        const spin_guard guard(lock_);
         closed = closed_;
         if (closed_ || !waiters_.empty() || idle_.empty()) return nullptr;
         last = &idle_.pop();
