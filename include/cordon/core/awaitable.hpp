@@ -122,6 +122,7 @@ class operation_awaiter {
 
 public:
     explicit operation_awaiter(O&& description) : state_(std::move(description)) {}
+    [[gnu::always_inline]] ~operation_awaiter() = default;  // as that of a task's state, below which it is nothing
 
     bool await_ready() noexcept { return state_.ready(); }
     template <class Promise>
