@@ -8,11 +8,6 @@
 
 #include <source_location>
 
-// One copy for a whole process, also when its parts are built with hidden visibility.
-#if defined(__ELF__) || defined(__MACH__)
-#pragma GCC visibility push(default)
-#endif
-
 namespace cordon::inline CORDON_ABI {
 namespace detail {
 
@@ -29,7 +24,7 @@ protected:
 };
 
 /// That of the sweep that runs on this thread; null outside one.
-inline constinit thread_local await_faults* await_faults_here = nullptr;
+CORDON_ONE_COPY inline constinit thread_local await_faults* await_faults_here = nullptr;
 
 CORDON_THREAD_LOCAL_ACCESS inline void fail_if_tested(const context& ctx, const std::source_location& site) {
     if (await_faults_here != nullptr) [[unlikely]] await_faults_here->ask(ctx, site);
@@ -41,7 +36,3 @@ concept may_fail_in_a_test = requires { typename S::waits; } && !requires { S::n
 
 }  // namespace detail
 }  // namespace cordon::inline CORDON_ABI
-
-#if defined(__ELF__) || defined(__MACH__)
-#pragma GCC visibility pop
-#endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The bodies of <cordon/pool/resource_pool.hpp>, which includes this.
+// The bodies of <cordon/pool/resource_pool.hpp>, which includes this. Long, because an
+// acquisition is one path, over what is idle, the wait, the check and a creation; the rest are short members.
 
 #include <cordon/core/blocking_scope.hpp>
 #include <cordon/core/detail/block_on.hpp>

@@ -11,6 +11,8 @@
 // What a thread keeps goes to the depot when it did not touch it for an epoch. Somebody else then closes the entry, so
 // each operation says in the entry that it is under way, without a fence: the closer has one executed for it.
 //
+// Long, because N1 to N8 bind the owner of an entry and all who may close it: they are read as one.
+//
 // N1 Whose an entry is (`owner`) changes under the registry's lock: it is opened by its thread, and closed by its
 //    thread, by its pool's end, or by who gathers what is idle (N7). So an entry that is a pool's belongs to a pool
 //    that lives.
